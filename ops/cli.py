@@ -1,0 +1,159 @@
+"""The command line ``chukan``: one table of commands, each imported only when it is used.
+
+A problem that a command raises is shown with its title and what to do, and ends the process with status 2; with
+``--json`` among the arguments it is printed as the problem document instead. An exception that is no problem ends it
+with status 1 and a log line that names its type and place, never its text.
+"""
+
+import difflib
+import json
+import os
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated
+
+import cyclopts
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+
+from chukan import log, settings
+from chukan.errors import Problem
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+EXIT_PROBLEM = 2
+EXIT_INTERRUPTED = 130
+
+# Where each command lives. Help must not import them: starting up stays quick however many there are.
+COMMANDS: "Mapping[str, str]" = MappingProxyType(
+    {
+        "demo": "chukan.ops.demo:app",
+        "agency": "chukan.ops.agency:app",
+        "client": "chukan.ops.client:app",
+        "db": "chukan.ops.db:app",
+        "exchange": "chukan.ops.serve:app",
+        "law": "chukan.ops.law:app",
+        "pki": "chukan.ops.pki:app",
+        "reconcile": "chukan.ops.reconcile:app",
+        "sandbox": "chukan.ops.sandbox.serve:app",
+    }
+)
+
+SUMMARIES: "Mapping[str, str]" = MappingProxyType(
+    {
+        "demo": "Run the whole thing on this machine: two cells, two exchanges, a sandbox network.",
+        "agency": "Add, list, show, close, export or destroy an agency.",
+        "client": "Act as an agency's system: register, acquire, query, collect.",
+        "db": "Create and migrate a cell's database.",
+        "exchange": "Serve as an exchange.",
+        "law": "Show and check the matching list of a day.",
+        "pki": "Issue certificates for systems, officers and servers.",
+        "reconcile": "Compare the records of both sides and the network.",
+        "sandbox": "Serve the simulated neighbours: the network and the registry network.",
+    }
+)
+
+app = cyclopts.App(
+    name="chukan",
+    help="An open municipal intermediate-server platform (自治体中間サーバー・プラットフォーム).",
+    help_epilogue="Also, by the script itself: chukan test [--full] and chukan lint.",
+    version=lambda: version("chukan"),
+)
+for _name, _target in COMMANDS.items():
+    app.command(_target, name=_name, help=SUMMARIES[_name])
+
+config = cyclopts.App(name="config", help="Explain the settings.")
+app.command(config)
+
+
+@config.command
+def explain(
+    *,
+    file: Annotated[Path | None, cyclopts.Parameter(name=["--file", "-f"])] = None,
+    as_json: Annotated[bool, cyclopts.Parameter(name="--json", negative="")] = False,
+) -> None:
+    """Show every setting, its value and where the value comes from.
+
+    Parameters
+    ----------
+    file
+        The settings file (TOML); CHUKAN_SETTINGS names it otherwise.
+    as_json
+        Print JSON instead of a table.
+    """
+    named = os.environ.get("CHUKAN_SETTINGS")
+    path = file or (Path(named) if named else None)
+    entries = settings.explain(path, os.environ)
+    if as_json:
+        _write_json([entry._asdict() for entry in entries])
+        return
+    table = Table("setting", "value", "source", box=None)
+    for entry in entries:
+        table.add_row(
+            entry.key, entry.value, f"[red]{entry.source}[/red]" if entry.source == "missing" else entry.source
+        )
+    Console().print(table)
+
+
+def _write_json(document: object) -> None:
+    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+
+
+def show(problem: Problem, *, as_json: bool) -> None:
+    """Show a problem to the person at the terminal, or as its document to a program."""
+    if as_json:
+        _write_json(problem.as_dict())
+        return
+    document = problem.as_dict()
+    where = [f"{name}: {document[name]}" for name in ("pointer", "line", "limit", "expected") if name in document]
+    lines = [problem.kind.title_en, *where, "", problem.kind.action_ja, problem.kind.action_en]
+    title = f"{problem.kind.title_ja} ({problem.code})"
+    Console(stderr=True).print(
+        Panel("\n".join(lines), title=title, title_align="left", border_style="red"), markup=False
+    )
+
+
+def run(tokens: "Sequence[str]") -> int:
+    """Run one command and return the exit status of the process: what it returned if that is a number, else 0."""
+    try:
+        _refuse_unknown(tokens)
+        result = app(list(tokens), result_action="return_value")
+    except Problem as problem:
+        show(problem, as_json="--json" in tokens)
+        return EXIT_PROBLEM
+    except ImportError as error:
+        if not _is_absent(error):
+            raise
+        show(Problem("not_in_service"), as_json="--json" in tokens)
+        return EXIT_PROBLEM
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    return result if type(result) is int else 0
+
+
+def _refuse_unknown(tokens: "Sequence[str]") -> None:
+    """Refuse a first word that is no command; the library would import every command to find a similar one."""
+    known = [*COMMANDS, *config.name]
+    if tokens and not tokens[0].startswith("-") and tokens[0] not in known:
+        nearest = difflib.get_close_matches(tokens[0], known, n=1)
+        raise Problem("unknown_command", expected=nearest[0] if nearest else None)
+
+
+def _is_absent(error: ImportError) -> bool:
+    """Tell whether a command's own module is not part of this installation; any other import error is a fault."""
+    modules = {target.partition(":")[0] for target in COMMANDS.values()}
+    return isinstance(error.__cause__, ModuleNotFoundError) and error.__cause__.name in modules
+
+
+def main() -> None:
+    """Be the process ``chukan``."""
+    log.configure(os.environ.get("CHUKAN_LOG_LEVEL", "info"))
+    sys.exit(run(sys.argv[1:]))
+
+
+if __name__ == "__main__":
+    main()

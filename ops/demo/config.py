@@ -1,0 +1,92 @@
+"""The settings files, signing keys and password files that the demo writes for its processes.
+
+Keys and passwords are made once and kept; settings are written anew at each start, because the databases' sockets lie
+in a fresh folder each time. Every file that holds a secret has mode 0600 from its first byte on.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from chukan.errors import Problem
+
+Scalar = str | int | float | bool
+Tables = Mapping[str, Mapping[str, Scalar | Path]]
+
+_PASSWORD_BYTES: Final = 24
+
+
+def to_toml(tables: Tables) -> str:
+    """Return TOML of tables of scalars; a table's name may have dots."""
+    blocks = [
+        "\n".join([f"[{name}]", *(f"{key} = {_value(value)}" for key, value in members.items())])
+        for name, members in tables.items()
+    ]
+    return "\n\n".join(blocks) + "\n"
+
+
+def _value(value: Scalar | Path) -> str:
+    # A JSON string with its escapes is a TOML basic string too; numbers and truth values are written alike.
+    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+
+
+def write_settings(path: Path, tables: Tables) -> None:
+    """Replace a settings file; it holds no secret, only the names of files that do."""
+    aside = path.with_name(f".{path.name}.new")
+    aside.write_text(to_toml(tables), encoding="utf-8")
+    aside.chmod(0o600)
+    aside.rename(path)
+
+
+def keep_password(path: Path) -> str:
+    """Return the password of a file, made at the first call."""
+    if not path.exists():
+        _write_once(path, secrets.token_urlsafe(_PASSWORD_BYTES).encode("ascii"))
+    return path.read_text(encoding="ascii")
+
+
+class SigningKey:
+    """An Ed25519 key: ``<name>.pem`` (PKCS #8, private) and ``<name>.public.pem``, made at the first use."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        """Make the key unless it is there. Raises ``Problem`` certificate_unreadable."""
+        self.name = name
+        self.private_file = folder / f"{name}.pem"
+        self.public_file = folder / f"{name}.public.pem"
+        if not self.private_file.exists():
+            _write_once(
+                self.private_file,
+                Ed25519PrivateKey.generate().private_bytes(
+                    serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+                ),
+            )
+        self.private = self._read()
+        # Written again each time: a start that was interrupted between the two files must not leave a lone key.
+        public = self.private.public_key().public_bytes(
+            serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+        )
+        self.public_file.write_bytes(public)
+
+    def _read(self) -> Ed25519PrivateKey:
+        key = serialization.load_pem_private_key(self.private_file.read_bytes(), password=None)
+        if not isinstance(key, Ed25519PrivateKey):
+            raise Problem("certificate_unreadable", expected=str(self.private_file))
+        return key
+
+
+def _write_once(path: Path, content: bytes) -> None:
+    """Write a secret beside and rename it, so that an interrupted start leaves the whole of it or nothing."""
+    aside = path.with_name(f".{path.name}.new")
+    aside.unlink(missing_ok=True)
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)

@@ -1,0 +1,124 @@
+"""``var/demo/connection.json``: everything that a client needs to drive the running demo, in one file.
+
+Addresses, the trusted certificate, certificate and key of each agency's system and officers, numbers of a few
+residents, and who may ask whom for what. It names the files of keys and never holds a key; it is replaced whole, so
+that a reader never sees half of it.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from chukan.ops.certificates import Issued
+from chukan.ops.demo import cast
+from chukan.ops.demo.population import Population
+from chukan.ops.demo.questions import Planned
+from chukan.ops.sandbox.people import addressee_number
+
+EXAMPLES_MAX: Final = 10
+
+
+class ExchangeAddress(msgspec.Struct, frozen=True):
+    """Where an exchange listens."""
+
+    name: str
+    agency_url: str
+    health_url: str
+
+
+class OfficerFiles(msgspec.Struct, frozen=True):
+    """An officer's id and the paths of certificate and key."""
+
+    id: str
+    certificate: str
+    key: str
+
+
+class AgencyFiles(msgspec.Struct, frozen=True):
+    """An agency, its home cell, its system's certificate and key, its officers, numbers of residents that it knows."""
+
+    name: str
+    cell: str
+    certificate: str
+    key: str
+    officers: list[OfficerFiles]
+    examples: list[str]
+
+
+class AffairExample(msgspec.Struct, frozen=True):
+    """Who may ask whom for which kind under which procedure, and about whom this will be answered."""
+
+    affair: str
+    procedure: str
+    kind: str
+    inquirer: str
+    provider: str
+    examples: list[str]
+
+
+class Connection(msgspec.Struct, frozen=True):
+    """The whole file."""
+
+    ca: str
+    exchanges: list[ExchangeAddress]
+    network_admin_url: str
+    agencies: dict[str, AgencyFiles]
+    affairs: list[AffairExample]
+
+
+def describe(
+    *,
+    trusted: Path,
+    exchanges: list[ExchangeAddress],
+    network_admin_url: str,
+    certificates: Mapping[str, Issued],
+    population: Population,
+    planned: Iterable[Planned],
+) -> Connection:
+    """Return the contents; ``certificates`` are by the ids of systems and officers."""
+    agencies = {agency.code: _agency(agency.code, certificates, population) for agency in cast.agencies()}
+    return Connection(str(trusted), exchanges, network_admin_url, agencies, _affairs(planned))
+
+
+def _agency(code: str, certificates: Mapping[str, Issued], population: Population) -> AgencyFiles:
+    system = certificates[cast.system_of(code)]
+    officers = [
+        OfficerFiles(officer.id, str(certificates[officer.id].certificate), str(certificates[officer.id].key))
+        for officer in cast.officers_of(code)
+    ]
+    examples = [addressee_number(person, code) for person in population.coded(code)[:EXAMPLES_MAX]]
+    entry = cast.entry(code)
+    return AgencyFiles(
+        entry.name, entry.home_centre or "", str(system.certificate), str(system.key), officers, examples
+    )
+
+
+def _affairs(planned: Iterable[Planned]) -> list[AffairExample]:
+    found: dict[tuple[str, ...], AffairExample] = {}
+    for query in planned:
+        line = query.line
+        if query.aim != "answered":
+            continue
+        key = (line.affair, line.procedure, line.kind, query.inquirer, line.provider)
+        example = found.setdefault(
+            key, AffairExample(line.affair, line.procedure, line.kind, query.inquirer, line.provider, [])
+        )
+        if line.addressee not in example.examples and len(example.examples) < EXAMPLES_MAX:
+            example.examples.append(line.addressee)
+    return [found[key] for key in sorted(found)]
+
+
+def write(connection: Connection, path: Path) -> None:
+    """Replace the file at once, readable by this user only."""
+    content = msgspec.json.format(msgspec.json.encode(connection), indent=2)
+    aside = path.with_name(f".{path.name}.new")
+    aside.unlink(missing_ok=True)
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+    aside.rename(path)

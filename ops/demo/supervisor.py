@@ -1,0 +1,138 @@
+"""The demo's processes: started in order, watched, and all gone at the end.
+
+Each process writes to a log file of its own, is a session of its own (Ctrl-C at the terminal reaches the demo alone,
+which then stops everything in good order), and is ended by the kernel when the demo is killed (see ``child``).
+
+Invariant: ``stop`` returns with no process left, whatever happened before; a process that ends by itself, or is not
+ready in time, is a ``Problem`` that names the log to read.
+"""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple, TypeVar
+
+from chukan.errors import Problem
+
+STOP_TIMEOUT_S: Final = 20.0
+_KILL_TIMEOUT_S: Final = 10.0
+_POLL_S: Final = 0.1
+_TRY_TIMEOUT_S: Final = 5.0
+_LOG_BYTES_MAX: Final = 10 * 1024 * 1024
+_TAIL_BYTES: Final = 8192
+
+T = TypeVar("T")
+Ready = Callable[[], Awaitable[bool]]
+
+
+class _Process(NamedTuple):
+    name: str
+    process: asyncio.subprocess.Process
+    log: Path
+    ended: "asyncio.Task[int]"
+
+
+class Supervisor:
+    """Starts processes, and stops them in the reverse order."""
+
+    def __init__(self, log_folder: Path) -> None:
+        """Keep logs in ``log_folder``, made when missing, readable by this user only."""
+        log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self._folder = log_folder
+        self._processes: list[_Process] = []
+
+    def pids(self) -> dict[str, int]:
+        """Return the process ids by name."""
+        return {each.name: each.process.pid for each in self._processes}
+
+    async def start(self, name: str, module: str, arguments: Sequence[str], ready: Ready, timeout_s: float) -> None:
+        """Run ``python -m module arguments`` and return when ``ready`` says so.
+
+        Raises ``Problem`` process_failed, naming the log, when it ends before that or is not ready in time.
+        """
+        log = self._folder / f"{name}.log"
+        command = [sys.executable, "-m", "chukan.ops.demo.child", str(os.getpid()), module, *arguments]
+        descriptor = _open_log(log)
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=subprocess.DEVNULL, stdout=descriptor, stderr=descriptor, start_new_session=True
+            )
+        finally:
+            os.close(descriptor)
+        started = _Process(name, process, log, asyncio.create_task(process.wait()))
+        self._processes.append(started)
+        await self._until_ready(started, ready, timeout_s)
+
+    async def _until_ready(self, started: _Process, ready: Ready, timeout_s: float) -> None:
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        while asyncio.get_running_loop().time() < deadline:
+            if started.ended.done():
+                break
+            if await _said_yes(ready):
+                return
+            # Wakes at once when the process ends; there is no event for "now it would answer".
+            await asyncio.wait({started.ended}, timeout=_POLL_S)
+        raise Problem("process_failed", expected=str(started.log))
+
+    async def watch(self) -> None:
+        """Wait until a process ends by itself, which none should. Raises ``Problem`` process_failed."""
+        if not self._processes:
+            raise ValueError("there is nothing to watch")
+        await asyncio.wait({each.ended for each in self._processes}, return_when=asyncio.FIRST_COMPLETED)
+        first = next(each for each in self._processes if each.ended.done())
+        raise Problem("process_failed", expected=str(first.log))
+
+    async def stop(self) -> None:
+        """End all processes, the last started first; one that does not obey in time is killed."""
+        while self._processes:
+            last = self._processes[-1]
+            _send(last.process, signal.SIGTERM)
+            done, _ = await asyncio.wait({last.ended}, timeout=STOP_TIMEOUT_S)
+            if not done:
+                _send(last.process, signal.SIGKILL)
+                await asyncio.wait({last.ended}, timeout=_KILL_TIMEOUT_S)
+            self._processes.pop()
+
+
+async def _said_yes(ready: Ready) -> bool:
+    try:
+        return await asyncio.wait_for(ready(), _TRY_TIMEOUT_S)
+    except TimeoutError:
+        return False
+
+
+def _send(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    try:
+        process.send_signal(number)
+    except ProcessLookupError:
+        return
+
+
+def _open_log(path: Path) -> int:
+    grown = path.exists() and path.stat().st_size > _LOG_BYTES_MAX
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | (os.O_TRUNC if grown else 0)
+    return os.open(path, flags, 0o600)
+
+
+def tail(path: Path, lines: int = 12) -> str:
+    """Return the last lines of a log, or nothing when it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
+    except OSError:
+        return ""
+
+
+async def in_thread(work: Callable[[], T]) -> T:
+    """Run blocking work in a thread; when cancelled, wait for its end first, so that what it started can be stopped."""
+    task = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

@@ -1,0 +1,93 @@
+-- What the simulated information-provision network remembers. Times are microseconds since 1970 (UTC); ids are 16 bytes.
+-- No resident code and no individual number ever rests here; an acquisition number only while it is open.
+
+CREATE TABLE IF NOT EXISTS agencies (
+    code TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    route TEXT NOT NULL,
+    pia INTEGER NOT NULL DEFAULT 1
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS stops (
+    kind TEXT NOT NULL,
+    procedure TEXT NOT NULL,
+    PRIMARY KEY (kind, procedure)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS answer_keys (
+    agency TEXT NOT NULL,
+    id TEXT NOT NULL,
+    public BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (agency, id)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS codes (
+    agency TEXT NOT NULL,
+    code BLOB NOT NULL,
+    management BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (agency, code)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX IF NOT EXISTS codes_of_person ON codes (management, agency);
+
+CREATE TABLE IF NOT EXISTS acquisitions (
+    agency TEXT NOT NULL,
+    request BLOB NOT NULL,
+    number TEXT NOT NULL UNIQUE,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (agency, request)
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS numbers_used (
+    digest BLOB PRIMARY KEY,
+    at INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- One row a line: the permit's life and the network's own provision record (番号法23条3項), which has no content.
+CREATE TABLE IF NOT EXISTS exchanges (
+    position INTEGER PRIMARY KEY AUTOINCREMENT,
+    inquirer TEXT NOT NULL,
+    request BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    reference BLOB NOT NULL,
+    provider TEXT NOT NULL,
+    facts BLOB NOT NULL,
+    management BLOB,
+    reply BLOB NOT NULL,
+    decided_at INTEGER NOT NULL,
+    expires_at INTEGER,
+    notified_at INTEGER,
+    reviewing INTEGER NOT NULL DEFAULT 0,
+    outcome TEXT,
+    reason TEXT,
+    withheld INTEGER NOT NULL,
+    provided_at INTEGER,
+    closed_at INTEGER,
+    delivered_at INTEGER
+);
+CREATE UNIQUE INDEX IF NOT EXISTS exchanges_request ON exchanges (request, inquirer);
+CREATE UNIQUE INDEX IF NOT EXISTS exchanges_reference ON exchanges (reference);
+CREATE INDEX IF NOT EXISTS exchanges_open ON exchanges (expires_at) WHERE outcome IS NULL;
+
+CREATE TABLE IF NOT EXISTS receipts (
+    route TEXT NOT NULL,
+    id BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    reply BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (route, id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS receipts_at ON receipts (at);
+
+-- What must still be pushed. A row goes when it is acknowledged, refused, or past its time.
+CREATE TABLE IF NOT EXISTS outbox (
+    n INTEGER PRIMARY KEY AUTOINCREMENT,
+    route TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    id BLOB NOT NULL,
+    body BLOB NOT NULL,
+    until INTEGER NOT NULL,
+    position INTEGER
+);
+CREATE INDEX IF NOT EXISTS outbox_next ON outbox (route, channel, n);

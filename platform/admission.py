@@ -1,0 +1,290 @@
+"""Admission: who may work now, who waits a moment, and who is told to come back (DESIGN §11).
+
+Four bounds stand between a flood and everybody else's counter (invariant 11):
+
+- *share*: an agency may have only so many requests at work and so many lines a second, by priority; beyond it
+  ``rate_limited`` (429) with the seconds after which it is worth trying again;
+- *place*: the exchange works on so many requests at once, and the lower priorities may hold only a part of the places,
+  so that a place for the counter is always near;
+- *queue*: who finds no place waits in a short queue with a deadline. Places go to the priorities by weight and, within
+  a priority, to the agencies in turn; past the queue or the deadline ``busy`` (503) with ``Retry-After``.
+
+A request whose body is still coming in holds its agency's share and part of a budget of bytes, but no place: a slow
+link holds up nobody else.
+
+A request that only waits for an outcome (long poll, ``Prefer: wait``) holds no place: it is *parked*, under a cap of
+its own, and where the cap is reached it is answered at once instead of refused.
+
+Everything here is bounded by the number of agencies in the directory. It must never look into a request.
+"""
+
+import asyncio
+import enum
+import math
+from collections import OrderedDict, deque
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from chukan.clock import Clock
+from chukan.errors import Problem
+from chukan.platform.metrics import Metrics
+
+
+class Priority(enum.IntEnum):
+    """What a request is for; a lower number is served first."""
+
+    COUNTER = 0
+    """Somebody stands at a counter: single queries, looking up, collecting, reviews."""
+    BATCH = 1
+    """Lists of queries and codes."""
+    REGISTRATION = 2
+    """Copies and loads (副本登録)."""
+
+    @property
+    def word(self) -> str:
+        """The name that metrics carry."""
+        return self.name.lower()
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one agency may use of one priority."""
+
+    at_once: int
+    lines_per_s: float
+    burst_lines: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """All bounds of admission; ``in_flight_max`` comes from the settings, the others are named here."""
+
+    in_flight_max: int = 256
+    queue_max: int = 512
+    queue_wait_s: float = 2.0
+    reading_bytes_max: int = 256 * 1024 * 1024
+    """Bytes of bodies that may be on their way into memory at once."""
+    parked_max: int = 4096
+    parked_per_agency: int = 128
+    shares: tuple[Share, Share, Share] = (
+        Share(at_once=64, lines_per_s=2_000.0, burst_lines=10_000),
+        Share(at_once=16, lines_per_s=5_000.0, burst_lines=100_000),
+        Share(at_once=8, lines_per_s=10_000.0, burst_lines=100_000),
+    )
+    weights: tuple[int, int, int] = (8, 3, 1)
+    places: tuple[float, float, float] = (1.0, 0.75, 0.5)
+    """Part of all places that a priority may hold."""
+
+    def places_of(self, priority: Priority) -> int:
+        """Return how many requests of a priority may be at work at once (never none)."""
+        return max(1, int(self.in_flight_max * self.places[priority]))
+
+
+_RETRY_BUSY_S: Final = 1
+_RETRY_SHARE_S: Final = 1
+
+
+@dataclass(slots=True)
+class _Bucket:
+    """Lines an agency may still send; filled as time passes."""
+
+    lines: float
+    at: float
+
+    def take(self, share: Share, lines: int, now: float) -> float:
+        """Take lines and return 0, or return the seconds until they are there; no list costs more than a bucket."""
+        cost = min(lines, share.burst_lines)
+        filled = min(float(share.burst_lines), self.lines + (now - self.at) * share.lines_per_s)
+        self.at = now
+        if filled >= cost:
+            self.lines = filled - cost
+            return 0.0
+        self.lines = filled
+        return (cost - filled) / share.lines_per_s
+
+
+class _Line:
+    """The waiting requests of one priority: a queue per agency, and the agencies in turn."""
+
+    def __init__(self) -> None:
+        self._agencies: OrderedDict[int, deque[asyncio.Future[None]]] = OrderedDict()
+        self.size = 0
+
+    def add(self, agency: int, place: "asyncio.Future[None]") -> None:
+        self._agencies.setdefault(agency, deque()).append(place)
+        self.size += 1
+
+    def drop(self, agency: int, place: "asyncio.Future[None]") -> None:
+        """Forget a request that gave up; it may have been served already."""
+        queue = self._agencies.get(agency)
+        if queue is not None and place in queue:
+            queue.remove(place)
+            self.size -= 1
+            if not queue:
+                del self._agencies[agency]
+
+    def next(self) -> "asyncio.Future[None]":
+        """Take the oldest request of the agency whose turn it is, and send that agency to the end."""
+        agency, queue = next(iter(self._agencies.items()))
+        place = queue.popleft()
+        self.size -= 1
+        if queue:
+            self._agencies.move_to_end(agency)
+        else:
+            del self._agencies[agency]
+        return place
+
+
+class Admission:
+    """Hands out places. One object serves one exchange and lives on its event loop."""
+
+    def __init__(self, limits: Limits, clock: Clock, metrics: Metrics) -> None:
+        self.limits = limits
+        self._clock = clock
+        self._metrics = metrics
+        self._busy = dict.fromkeys(Priority, 0)
+        self._lines = {priority: _Line() for priority in Priority}
+        self._passes = dict.fromkeys(Priority, 0.0)
+        self._at_work: dict[tuple[int, Priority], int] = {}
+        self._buckets: dict[tuple[int, Priority], _Bucket] = {}
+        self._parked: dict[int, int] = {}
+        self._parked_all = 0
+        self._reading_bytes = 0
+
+    @contextmanager
+    def reading(self, agency: int, priority: Priority, size_bytes: int) -> Iterator[None]:
+        """Hold the agency's share and memory for a body of at most ``size_bytes`` while it comes in.
+
+        Raises ``Problem`` rate_limited or busy, both with ``retry_after_s``.
+        """
+        with self._share(agency, priority, 0):
+            if self._reading_bytes + size_bytes > self.limits.reading_bytes_max and self._reading_bytes:
+                raise self._refuse(priority, Problem("busy", retry_after_s=_RETRY_BUSY_S))
+            self._reading_bytes += size_bytes
+            try:
+                yield
+            finally:
+                self._reading_bytes -= size_bytes
+
+    @asynccontextmanager
+    async def work(self, agency: int, priority: Priority, lines: int = 1) -> AsyncIterator[None]:
+        """Hold a place while the block runs; ``lines`` is what the request costs of the agency's share.
+
+        Raises ``Problem`` rate_limited or busy, both with ``retry_after_s``.
+        """
+        with self._share(agency, priority, lines):
+            await self._place(agency, priority)
+            try:
+                yield
+            finally:
+                self._busy[priority] -= 1
+                self._give_on()
+                self._tell(priority)
+
+    @contextmanager
+    def park(self, agency: int) -> Iterator[bool]:
+        """Say whether the request may wait for an outcome; it holds no place while it does."""
+        limits = self.limits
+        free = self._parked_all < limits.parked_max and self._parked.get(agency, 0) < limits.parked_per_agency
+        if not free:
+            yield False
+            return
+        self._parked_all += 1
+        self._parked[agency] = self._parked.get(agency, 0) + 1
+        try:
+            yield True
+        finally:
+            self._parked_all -= 1
+            self._parked[agency] -= 1
+            if not self._parked[agency]:
+                del self._parked[agency]
+
+    @property
+    def at_work(self) -> int:
+        """How many requests hold a place."""
+        return sum(self._busy.values())
+
+    @contextmanager
+    def _share(self, agency: int, priority: Priority, lines: int) -> Iterator[None]:
+        share = self.limits.shares[priority]
+        key = (agency, priority)
+        if self._at_work.get(key, 0) >= share.at_once:
+            raise self._refuse(priority, Problem("rate_limited", retry_after_s=_RETRY_SHARE_S, limit=share.at_once))
+        now = self._clock.monotonic()
+        bucket = self._buckets.setdefault(key, _Bucket(float(share.burst_lines), now))
+        wait_s = bucket.take(share, lines, now)
+        if wait_s > 0:
+            raise self._refuse(priority, Problem("rate_limited", retry_after_s=max(1, math.ceil(wait_s))))
+        self._at_work[key] = self._at_work.get(key, 0) + 1
+        try:
+            yield
+        finally:
+            self._at_work[key] -= 1
+            if not self._at_work[key]:
+                del self._at_work[key]
+
+    async def _place(self, agency: int, priority: Priority) -> None:
+        queued = sum(line.size for line in self._lines.values())
+        if self._has_place(priority) and not self._lines[priority].size:
+            self._busy[priority] += 1
+            self._tell(priority)
+            return
+        if queued >= self.limits.queue_max:
+            raise self._refuse(priority, Problem("busy", retry_after_s=_RETRY_BUSY_S))
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._lines[priority].add(agency, place)
+        self._tell(priority)
+        try:
+            async with asyncio.timeout(self.limits.queue_wait_s):
+                await place
+        except TimeoutError:
+            self._give_up(agency, priority, place)
+            raise self._refuse(priority, Problem("busy", retry_after_s=_RETRY_BUSY_S)) from None
+        except asyncio.CancelledError:
+            self._give_up(agency, priority, place)
+            raise
+
+    def _give_up(self, agency: int, priority: Priority, place: "asyncio.Future[None]") -> None:
+        # A place that was handed over in the same turn of the loop in which the wait ended must not be lost.
+        if place.done() and not place.cancelled():
+            self._busy[priority] -= 1
+            self._give_on()
+        else:
+            self._lines[priority].drop(agency, place)
+        self._tell(priority)
+
+    def _has_place(self, priority: Priority) -> bool:
+        return self.at_work < self.limits.in_flight_max and self._busy[priority] < self.limits.places_of(priority)
+
+    def _give_on(self) -> None:
+        """Hand free places to those who wait: the priority with the smallest pass first (stride scheduling)."""
+        while True:
+            waiting = [p for p in Priority if self._lines[p].size and self._has_place(p)]
+            if not waiting:
+                return
+            chosen = min(waiting, key=lambda priority: (self._passes[priority], priority))
+            floor = self._passes[chosen]
+            self._passes[chosen] = floor + 1 / self.limits.weights[chosen]
+            # Who was idle must not have saved up turns.
+            for priority in Priority:
+                if not self._lines[priority].size:
+                    self._passes[priority] = max(self._passes[priority], floor)
+            place = self._lines[chosen].next()
+            if not place.done():
+                self._busy[chosen] += 1
+                place.set_result(None)
+                self._tell(chosen)
+
+    def _tell(self, priority: Priority) -> None:
+        self._metrics.admission(
+            priority.word,
+            in_flight=self._busy[priority],
+            queued=self._lines[priority].size,
+            parked=self._parked_all,
+        )
+
+    def _refuse(self, priority: Priority, problem: Problem) -> Problem:
+        self._metrics.refused(priority.word, problem.code)
+        return problem

@@ -1,0 +1,197 @@
+"""One exchange server put together: services, inbox, workers, sequencers, and the loops that keep them fed.
+
+``start`` opens the cells, reads the common data, announces answer keys and starts the loops; ``stop`` lets what is in
+flight finish within a bound and gives the leases back, so that the other exchange goes on at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import msgspec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from chukan import log
+from chukan.chance import Chance
+from chukan.clock import Clock
+from chukan.errors import Problem
+from chukan.platform.exchange.codes import Codes
+from chukan.platform.exchange.common import PolledCommonData
+from chukan.platform.exchange.context import Context, Meter
+from chukan.platform.exchange.facts import Persons
+from chukan.platform.exchange.inbox import Inbox
+from chukan.platform.exchange.inquiries import Inquiries
+from chukan.platform.exchange.provisions import Provisions
+from chukan.platform.exchange.reviews import OfficerReviews
+from chukan.platform.exchange.waiters import Waiters
+from chukan.platform.exchange.workers import InquiryWorker, ProvisionWorker, Worker
+from chukan.platform.law import Law
+from chukan.platform.peer import NetworkPeer
+from chukan.platform.permits import PermitVerifier
+from chukan.platform.wire.network import AnswerKey
+from chukan.replication.primary import Cells
+from chukan.settings import Settings
+from chukan.tenants.directory import AgencyRow, Directory
+from chukan.tenants.keystore import KeyStores
+from chukan.tenants.partition import Partition, act_for
+from chukan.tenants.sequencer import Sequencer
+from chukan.tenants.sets import CellSets
+from chukan.tenants.states import Side
+
+_log = log.get("exchange")
+STOP_S: Final = 10.0
+ANNOUNCE_S: Final = 5.0
+KEYS_PER_LIST: Final = 500
+
+
+class Exchange:
+    """Everything one exchange process does, behind ports."""
+
+    def __init__(  # noqa: PLR0913 - the composition root takes every port
+        self, settings: Settings, *, cells: Cells, peer: NetworkPeer, keystores: KeyStores, law: Law,
+        network_key: Ed25519PublicKey, directory_key: Ed25519PublicKey, clock: Clock, chance: Chance, meter: Meter,
+    ) -> None:  # fmt: skip
+        self.settings = settings
+        self.cells = cells
+        self.law = law
+        self.peer = peer
+        self.sets = {cell: CellSets(cells.primary(cell).broker) for cell in settings.cells}
+        self.common = PolledCommonData(self.sets, directory_key, clock)
+        self.context = Context(
+            settings=settings, clock=clock, chance=chance, law=law, keystores=keystores, sets=self.sets,
+            common=self.common, meter=meter,
+        )  # fmt: skip
+        self.owner = f"{settings.exchange.name}-{chance.token(4).hex()}"
+        verifier = PermitVerifier(
+            {settings.network.name: network_key}, clock, skew_s=settings.exchange.permit_skew_s
+        )
+        self._waiters = Waiters(clock)
+        self._persons = Persons(self.context)
+        self._provisions = Provisions(self.context)
+        self._workers: dict[tuple[str, Side], Worker] = {}
+        for cell in settings.cells:
+            self._workers[cell, Side.INQUIRER] = InquiryWorker(
+                self.context, cell, self.owner, peer, verifier, self._waiters.changed
+            )
+            self._workers[cell, Side.PROVIDER] = ProvisionWorker(self.context, cell, self.owner, peer)
+        self.inquiries = Inquiries(self.context, self._persons, self._waiters, self._accepted)
+        self.reviews = OfficerReviews(self.context, self._provisions, self.door, self._asked)
+        self.codes = Codes(self.context, self._persons, peer)
+        self.inbox = Inbox(self.context, self._provisions, verifier, answered=self._answered, asked=self._asked)
+        self._announced: set[str] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._hints: set[asyncio.Task[None]] = set()
+
+    @property
+    def directory(self) -> Directory:
+        """The common data in force."""
+        return self.common.directory
+
+    @asynccontextmanager
+    async def door(self, agency: AgencyRow) -> AsyncIterator[Partition]:
+        """Door 1: one transaction that acts for exactly this agency (invariant 1)."""
+        async with act_for(self.cells.primary(agency.cell).app, agency.number) as partition:
+            yield partition
+
+    # ------------------------------------------------------------ hints
+
+    def _accepted(self, agency: AgencyRow) -> None:
+        self._woken(agency, Side.INQUIRER)
+
+    def _asked(self, agency: AgencyRow) -> None:
+        self._woken(agency, Side.PROVIDER)
+
+    def _woken(self, agency: AgencyRow, side: Side) -> None:
+        """Wake our own worker, and hint the others (NOTIFY goes alone, after the commit, DESIGN §5)."""
+        self._workers[agency.cell, side].wake()
+        self._hint(agency.cell, side)
+
+    def _answered(self, agency: AgencyRow) -> None:
+        self._waiters.changed(agency.cell, agency.number)
+        self._hint(agency.cell, Side.INQUIRER)
+
+    def _hint(self, cell: str, side: Side) -> None:
+        """At most one hint per cell and side is on its way at a time: it says only "look"."""
+        name = f"hint {cell} {side.name}"
+        if any(task.get_name() == name for task in self._hints):
+            return
+        task = asyncio.create_task(self._send_hint(cell, side), name=name)
+        self._hints.add(task)
+        task.add_done_callback(self._hints.discard)
+
+    async def _send_hint(self, cell: str, side: Side) -> None:
+        try:
+            await self.sets[cell].notify(side)
+        except Problem as problem:
+            _log.info("hint not sent", cell=cell, code=problem.code)
+
+    def _heard(self, cell: str, side: Side) -> None:
+        self._workers[cell, side].wake()
+        if side is Side.INQUIRER:
+            self._waiters.hint(cell)
+
+    # ------------------------------------------------------------ life
+
+    async def start(self) -> None:
+        """Begin to work; raises Problem when no cell or no common data can be had."""
+        await self.common.refresh()
+        _ = self.common.directory
+        self._spawn("common data", self.common.run())
+        self._spawn("answer keys", self._announce())
+        for cell, sets in self.sets.items():
+            for side in Side:
+                self._spawn(f"worker {cell} {side.name}", self._workers[cell, side].run())
+            sequencer = Sequencer(sets, self.owner, self.context.clock, self._ages(cell))
+            self._spawn(f"sequencer {cell}", sequencer.run())
+            self._spawn(f"listen {cell}", self.cells.listen(cell, self._heard))
+
+    async def stop(self) -> None:
+        """Finish what is in flight (bounded), then give the leases back."""
+        closing = [self.inquiries.close(), self.inbox.close(), self._persons.close(), self._provisions.close()]
+        await asyncio.gather(*closing, return_exceptions=True)
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=STOP_S)
+        for sets in self.sets.values():
+            try:
+                await asyncio.wait_for(sets.release(self.owner), STOP_S)
+            except (Problem, TimeoutError):
+                _log.warning("leases not released", owner=self.owner)
+
+    def _ages(self, cell: str) -> Any:  # noqa: ANN401 - the sequencer's callback type is its own
+        return lambda seconds: self.context.meter.sequencer_age(cell, seconds)
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a loop ended", stage=task.get_name(), exc_info=error)
+
+    async def _announce(self) -> None:
+        """Tell the network every agency's answer key once per process; try again until it took them."""
+        while True:
+            todo = [row for row in self.directory.snapshot.agencies if row.state == "open" and row.code not in self._announced]
+            for start in range(0, len(todo), KEYS_PER_LIST):
+                await self._announce_some(todo[start : start + KEYS_PER_LIST])
+            await asyncio.sleep(ANNOUNCE_S)
+
+    async def _announce_some(self, agencies: list[AgencyRow]) -> None:
+        try:
+            items = []
+            for agency in agencies:
+                keys = self.context.keys(agency.number)
+                items.append(AnswerKey(id=keys.answer_key_id(), agency=agency.code, public=keys.answer_public()))
+            replies = await self.peer.answer_keys([msgspec.json.encode(item) for item in items])
+        except Problem as problem:
+            _log.warning("answer keys not announced", code=problem.code)
+            return
+        accepted = {reply.id for reply in replies if reply.status == "accepted"}
+        self._announced.update(item.agency for item in items if item.id in accepted)

@@ -1,0 +1,253 @@
+"""The inquirer's service (情報照会): accept lists durably, show and wait for their state, hand out content, cancel.
+
+A 2xx leaves only after the set's commit (invariant 2). A repeated Idempotency-Key gets the first batch (invariant 5). Lines
+that are malformed are answered with a problem each and leave no trace but a count; lines that may not be asked are
+accepted and closed in the same commit with the inquirer's record (invariant 3).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from chukan.clock import today_jst
+from chukan.errors import Problem
+from chukan.platform.exchange.context import Context
+from chukan.platform.exchange.facts import Persons, provider_known, refuse_old_key
+from chukan.platform.exchange.memos import RequestMemo, open_request, seal_request
+from chukan.platform.exchange.recording import inquiry_record
+from chukan.platform.exchange.views import batch_of, open_content, view_of
+from chukan.platform.exchange.waiters import Waiters
+from chukan.platform.flows import inquiry as flow
+from chukan.platform.wire.agency import Batch, Queries, QueryLine, QueryLineView, QueryPage
+from chukan.platform.wire.network import PermitRequest
+from chukan.tenants.directory import AgencyRow, ClientRow
+from chukan.tenants.rows import (
+    AcceptBatch,
+    AcceptedBatch,
+    AcceptLine,
+    CodeRow,
+    InquirySettle,
+    InquiryView,
+    RecordRow,
+)
+from chukan.tenants.sealing import AgencyKeys
+from chukan.tenants.sets import CellSets
+from chukan.tenants.states import OPEN_INQUIRY, InquiryState, Side
+
+SMALL_LIST: Final = 64
+"""Lists up to this size share a commit with other callers'; longer ones are a set of their own."""
+ACCEPT_TIMEOUT_S: Final = 30.0
+PAGE_MAX: Final = 1000
+
+Accepting = tuple[AcceptBatch, list[AcceptLine]]
+Judged = tuple[flow.Refused | flow.Step, CodeRow | None]
+
+
+class Inquiries:
+    """Implements ``services.InquiryService``; ``wake`` is told which agency has new lines to work on."""
+
+    def __init__(
+        self, context: Context, persons: Persons, waiters: Waiters, wake: Callable[[AgencyRow], None]
+    ) -> None:
+        self._context = context
+        self._persons = persons
+        self._waiters = waiters
+        self._wake = wake
+        self._stages = context.stages("accept", _accept_in, cap=SMALL_LIST)
+
+    # ------------------------------------------------------------ accept
+
+    async def accept(self, agency: AgencyRow, caller: ClientRow, body: Queries, key: str, raw: bytes) -> Batch:
+        """Make the list durable; raises Problem ``idempotency_key_reused``, ``busy``, ``no_primary``."""
+        context = self._context
+        refuse_old_key(key, context.clock)
+        keys = context.keys(agency.number)
+        now = context.clock.now()
+        opening = AcceptBatch(
+            agency=agency.number, generation=agency.generation, key=keys.digest("key", key.encode()),
+            body=keys.digest("body", raw), batch=context.chance.uuid7(),
+        )  # fmt: skip
+        lines: list[AcceptLine] = []
+        refused: dict[int, Problem] = {}
+        for ordinal, (verdict, link) in enumerate(await self._judge(agency, body.lines, now)):
+            if isinstance(verdict, flow.Refused):
+                refused[ordinal] = verdict.problem
+                context.meter.problem(verdict.problem.code)
+                continue
+            memo = RequestMemo(
+                line=body.lines[ordinal], items=list(verdict.items), asked_at=now, caller=caller.id,
+                law=str(context.law.number),
+            )  # fmt: skip
+            lines.append(self._line(agency, keys, opening.batch, ordinal, memo, verdict, link))
+        accepted = await self._commit(agency, opening, lines)
+        if not accepted.same_body:
+            raise Problem("idempotency_key_reused")
+        if not accepted.fresh:
+            views = [view_of(row) for row in await self._cell(agency).inquiry_views(agency.number, batch=accepted.batch)]
+            stored = {view.line for view in views}
+            again = {n: refused.get(n, Problem("bad_line")) for n in range(len(body.lines)) if n not in stored}
+            return batch_of(accepted.batch, views, again, len(body.lines))
+        for line in lines:
+            if line.record is not None:
+                context.meter.outcome(Side.INQUIRER, line.outcome.word)
+        self._wake(agency)
+        return batch_of(opening.batch, [_view_of_new(line, now) for line in lines], refused, len(body.lines))
+
+    async def _judge(self, agency: AgencyRow, lines: Sequence[QueryLine], now: dt.datetime) -> list[Judged]:
+        context = self._context
+        links = await self._persons.links(agency, [line.addressee for line in lines])
+        directory = context.common.directory
+        today = today_jst(context.clock)
+        judged: list[Judged] = []
+        for line, link in zip(lines, links, strict=True):
+            facts = flow.Facts(
+                inquirer=agency.code, today=today, now=now, provider_known=provider_known(directory, line.provider),
+                stopped=directory.is_stopped(line.kind, line.procedure), link=link.status if link else None,
+            )  # fmt: skip
+            judged.append((flow.judge(line, context.law, facts), link))
+        return judged
+
+    def _line(
+        self, agency: AgencyRow, keys: AgencyKeys, batch: uuid.UUID, ordinal: int, memo: RequestMemo, step: flow.Step,
+        link: CodeRow | None,
+    ) -> AcceptLine:  # fmt: skip
+        context = self._context
+        line = context.chance.uuid7()
+        person = keys.digest("addressee", memo.line.addressee.encode())
+        record = outbox = None
+        if step.final:
+            record = inquiry_record(keys, context.chance, agency, line, memo, step, person=person, at=memo.asked_at)
+        elif link is not None:
+            outbox = keys.seal("outbox", line.bytes, _request_bytes(agency, keys, line, memo, link))
+        assert (record is None) != (outbox is None)  # noqa: S101 - either the line is over or something is sent
+        return AcceptLine(
+            agency=agency.number, batch=batch, id=line, ordinal=ordinal, state=step.state, outcome=step.outcome,
+            reason=step.reason, due=memo.asked_at, deadline=step.deadline or memo.asked_at, person=person,
+            request=seal_request(keys, line, memo), outbox=outbox, record=record,
+        )  # fmt: skip
+
+    async def _commit(self, agency: AgencyRow, opening: AcceptBatch, lines: list[AcceptLine]) -> AcceptedBatch:
+        if len(lines) <= SMALL_LIST:
+            return await self._stages[agency.cell].submit((opening, lines), ACCEPT_TIMEOUT_S)
+        return (await self._cell(agency).accept([opening], lines))[0]
+
+    # ------------------------------------------------------------ views
+
+    def _cell(self, agency: AgencyRow) -> CellSets:
+        return self._context.cell(agency)
+
+    async def _rows(self, agency: AgencyRow, reference: uuid.UUID) -> tuple[uuid.UUID, list[InquiryView]]:
+        """The lines of a batch, or the one line, by an id of either; raises Problem ``not_found``."""
+        rows = await self._cell(agency).inquiry_views(agency.number, batch=reference)
+        if not rows:
+            rows = await self._cell(agency).inquiry_views(agency.number, ids=[reference])
+        if not rows:
+            raise Problem("not_found")
+        return rows[0].batch, rows
+
+    async def view(self, agency: AgencyRow, reference: uuid.UUID) -> Batch:
+        """State of a batch or of one line."""
+        batch, rows = await self._rows(agency, reference)
+        return Batch(batch=batch, lines=[view_of(row) for row in rows])
+
+    async def wait(self, agency: AgencyRow, batch: uuid.UUID, timeout_s: float) -> Batch:
+        """The same once no line is open any more, or when the time is over."""
+
+        async def look() -> tuple[bool, Batch]:
+            found, rows = await self._rows(agency, batch)
+            done = all(row.state not in OPEN_INQUIRY for row in rows)
+            return done, Batch(batch=found, lines=[view_of(row) for row in rows])
+
+        return await self._waiters.until(agency.cell, agency.number, look, timeout_s)
+
+    async def collect(self, agency: AgencyRow, reference: uuid.UUID) -> Batch:
+        """State and content; answered lines become collected in the same commit that reads them."""
+        batch, rows = await self._rows(agency, reference)
+        keys = self._context.keys(agency.number)
+        found = await self._cell(agency).collect(agency.number, agency.generation, [row.id for row in rows])
+        lines = [view_of(row, open_content(keys, row)) for row in sorted(found, key=lambda row: row.ordinal)]
+        return Batch(batch=batch, lines=lines)
+
+    async def page(self, agency: AgencyRow, state: str | None, after: str | None, limit: int) -> QueryPage:
+        """Lines of the agency by state, oldest first; ``after`` is the id of the last line of the page before."""
+        try:
+            wanted = InquiryState[state.upper()] if state is not None else None
+            cursor = uuid.UUID(after) if after is not None else None
+        except (KeyError, ValueError):
+            raise Problem("invalid_field", pointer="/state" if state else "/after") from None
+        size = min(limit, PAGE_MAX)
+        rows = await self._cell(agency).inquiry_views(agency.number, state=wanted, after=cursor, limit=size)
+        following = str(rows[-1].id) if len(rows) == size else None
+        return QueryPage(lines=[view_of(row) for row in rows], next=following)
+
+    # ------------------------------------------------------------ cancel
+
+    async def cancel(self, agency: AgencyRow, caller: ClientRow, reference: uuid.UUID) -> Batch:
+        """Take back open lines; a single line that is final raises Problem ``already_final``."""
+        batch, rows = await self._rows(agency, reference)
+        open_rows = [row for row in rows if row.state in OPEN_INQUIRY]
+        if not open_rows:
+            raise Problem("already_final")
+        keys = self._context.keys(agency.number)
+        now = self._context.clock.now()
+        hits = await self._cell(agency).read_requests([(agency.number, row.id) for row in open_rows])
+        settles = []
+        for row, hit in zip(open_rows, hits, strict=True):
+            if hit is None or hit.person is None:
+                continue
+            step = flow.on_cancel(row.state)
+            memo = open_request(keys, row.id, hit.request)
+            record = inquiry_record(keys, self._context.chance, agency, row.id, memo, step, person=hit.person, at=now)
+            settles.append(settle(agency.number, row.id, step, now, record=record))
+        await self._cell(agency).close_inquiries(settles)
+        self._waiters.changed(agency.cell, agency.number)
+        return await self.view(agency, batch if len(rows) > 1 else rows[0].id)
+
+    async def close(self) -> None:
+        """Finish what is in flight."""
+        for stage in self._stages.values():
+            await stage.close()
+
+
+def settle(
+    agency: int, line: uuid.UUID, step: flow.Step, now: dt.datetime, *, deadline: dt.datetime | None = None,
+    due: dt.datetime | None = None, permit: bytes | None = None, drop_outbox: bool = True, record: RecordRow | None = None,
+) -> InquirySettle:  # fmt: skip
+    """The row that carries a step to the cell."""
+    return InquirySettle(
+        agency=agency, id=line, state=step.state, outcome=step.outcome, reason=step.reason,
+        due=due or step.deadline or now, deadline=step.deadline or deadline or now, permit=permit,
+        drop_outbox=drop_outbox, record=record,
+    )  # fmt: skip
+
+
+def _accept_in(sets: CellSets) -> Callable[[list[Accepting]], Awaitable[list[AcceptedBatch]]]:
+    async def accept(items: list[Accepting]) -> list[AcceptedBatch]:
+        return await sets.accept([opening for opening, _ in items], [line for _, lines in items for line in lines])
+
+    return accept
+
+
+def _request_bytes(agency: AgencyRow, keys: AgencyKeys, line: uuid.UUID, memo: RequestMemo, link: CodeRow) -> bytes:
+    return msgspec.json.encode(
+        PermitRequest(
+            id=line, inquirer=agency.code, department=memo.line.department, affair=memo.line.affair,
+            procedure=memo.line.procedure, kind=memo.line.kind, items=memo.items, provider=memo.line.provider,
+            code=Persons.open_code(keys, link), condition=memo.line.condition, asked_at=memo.asked_at,
+            answer_key=keys.answer_key_id(), withheld=memo.line.withheld,
+        )  # fmt: skip
+    )
+
+
+def _view_of_new(line: AcceptLine, now: dt.datetime) -> QueryLineView:
+    return view_of(
+        InquiryView(
+            id=line.id, batch=line.batch, ordinal=line.ordinal, state=line.state, outcome=line.outcome,
+            reason=line.reason, updated_at=now,
+        )  # fmt: skip
+    )

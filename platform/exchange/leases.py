@@ -1,0 +1,66 @@
+"""Leases (リース): which shards of one side of one cell this process works on, and with which epoch.
+
+A lease is per (side, shard), never per line; any worker in any centre takes over what another let lapse, and a worker whose
+lease was taken is refused by the cell itself (``stale_lease``), whatever it still believes. Renewed every 2 s for 10 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from chukan import log
+from chukan.errors import Problem
+from chukan.platform.exchange.context import Context
+from chukan.tenants.rows import Grant
+from chukan.tenants.states import SHARDS, Side
+
+_log = log.get("exchange.leases")
+RENEW_S: Final = 2.0
+TTL_S: Final = 10.0
+
+
+class Leases:
+    """Holds this process's grants for one side of one cell; ``gained`` is called when there are new ones."""
+
+    def __init__(self, context: Context, cell: str, side: Side, owner: str, gained: Callable[[], None]) -> None:
+        self._context = context
+        self._cell = cell
+        self._side = side
+        self._owner = owner
+        self._gained = gained
+        self._grants: Mapping[int, Grant] = {}
+        self._until = 0.0
+
+    def grants(self) -> list[Grant]:
+        """The grants that still stand by our own clock; none once renewal has failed for the whole term."""
+        if self._context.clock.monotonic() >= self._until:
+            return []
+        return list(self._grants.values())
+
+    def lost(self) -> None:
+        """The cell said ``stale_lease``: nothing is ours until the next renewal."""
+        self._grants = {}
+
+    async def renew(self) -> None:
+        """Ask for all shards; the cell gives a fair share when several workers are alive."""
+        before = self._context.clock.monotonic()
+        try:
+            granted = await self._context.sets[self._cell].lease(self._owner, self._side, SHARDS, TTL_S)
+        except Problem as problem:
+            _log.warning("lease not renewed", cell=self._cell, code=problem.code)
+            return
+        fresh = {grant.shard: grant for grant in granted}
+        new = fresh.keys() - self._grants.keys()
+        self._grants = fresh
+        self._until = before + TTL_S
+        self._context.meter.leases(self._cell, self._side, len(fresh))
+        if new:
+            self._gained()
+
+    async def run(self) -> None:
+        """Renew until cancelled."""
+        while True:
+            await self.renew()
+            await asyncio.sleep(RENEW_S)

@@ -1,0 +1,181 @@
+"""Manual review of held provisions (自動応答不可): a first officer prepares, a second one approves or refuses (PRV-05).
+
+Nothing leaves without both. At the moment of approval everything is judged anew (time, law, stop, link, copies), for days
+may have passed; the decision commits only if what it was made on still stands in the cell.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
+from typing import Final, Literal
+
+from chukan.errors import Problem
+from chukan.platform.exchange.context import Context
+from chukan.platform.exchange.memos import NoticeMemo, open_notice
+from chukan.platform.exchange.provisions import Asked, Provisions, answer_bytes
+from chukan.platform.exchange.recording import provision_record
+from chukan.platform.flows.provision import Judgement
+from chukan.platform.wire.agency import Review, ReviewDecision, ReviewPrepare, Reviews
+from chukan.platform.wire.network import SealedAnswer
+from chukan.tenants import drafts
+from chukan.tenants.copies import open_body
+from chukan.tenants.directory import AgencyRow, ClientRow
+from chukan.tenants.partition import Partition
+from chukan.tenants.rows import DecideRow, LookupHit, ProvisionView
+from chukan.tenants.states import Outcome, ProvisionState, Side
+
+TRIES: Final = 3
+Door = Callable[[AgencyRow], AbstractAsyncContextManager[Partition]]
+
+
+class OfficerReviews:
+    """Implements ``services.ReviewService``; ``door`` opens an agency's own partition."""
+
+    def __init__(
+        self, context: Context, provisions: Provisions, door: Door, decided: Callable[[AgencyRow], None]
+    ) -> None:
+        self._context = context
+        self._provisions = provisions
+        self._door = door
+        self._decided = decided
+
+    async def list(self, agency: AgencyRow) -> Reviews:
+        """All held provisions of the agency, oldest deadline first (at most 1,000)."""
+        rows = await self._context.cell(agency).provision_views(agency.number, state=ProvisionState.HELD)
+        found = await self._drafts(agency, rows)
+        lines = [self._line(agency, row) for row in rows]
+        await self._provisions.look_up(lines)
+        views = [self._view(agency, row, line, found) for row, line in zip(rows, lines, strict=True)]
+        return Reviews(reviews=sorted(views, key=lambda view: view.expires_at))
+
+    async def prepare(self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID, body: ReviewPrepare) -> Review:
+        """Store the first officer's proposal."""
+        row = await self._held(agency, review)
+        draft = drafts.Draft(
+            provision=review, decision=body.decision, withheld=body.withheld, officer=officer.id, note=body.note,
+            at=self._context.clock.now(),
+        )  # fmt: skip
+        async with self._door(agency) as partition:
+            await drafts.save(partition, self._context.keys(agency.number), draft)
+        line = self._line(agency, row)
+        await self._provisions.look_up([line])
+        return self._view(agency, row, line, {review: draft})
+
+    async def approve(self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID, body: ReviewDecision) -> Review:
+        """Carry out the proposal of another officer."""
+        _ = body
+        draft = await self._proposal(agency, officer, review)
+        return await self._decide(agency, review, provide=draft.decision == "provide", withheld=draft.withheld)
+
+    async def refuse(self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID, body: ReviewDecision) -> Review:
+        """Refuse the provision, whatever was proposed by another officer."""
+        _ = body
+        draft = await self._proposal(agency, officer, review)
+        return await self._decide(agency, review, provide=False, withheld=draft.withheld)
+
+    # ------------------------------------------------------------ inside
+
+    async def _held(self, agency: AgencyRow, review: uuid.UUID) -> ProvisionView:
+        rows = await self._context.cell(agency).provision_views(agency.number, ids=[review])
+        if not rows:
+            raise Problem("not_found")
+        if rows[0].state is not ProvisionState.HELD:
+            raise Problem("already_final")
+        return rows[0]
+
+    async def _drafts(self, agency: AgencyRow, rows: Sequence[ProvisionView]) -> dict[uuid.UUID, drafts.Draft]:
+        if not rows:
+            return {}
+        async with self._door(agency) as partition:
+            return await drafts.read(partition, self._context.keys(agency.number), [row.id for row in rows])
+
+    async def _proposal(self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID) -> drafts.Draft:
+        row = await self._held(agency, review)
+        draft = (await self._drafts(agency, [row])).get(review)
+        if draft is None or draft.officer == officer.id:
+            raise Problem("second_officer_required")
+        return draft
+
+    def _memo(self, agency: AgencyRow, row: ProvisionView) -> NoticeMemo:
+        return open_notice(self._context.keys(agency.number), row.id, row.notice)
+
+    def _line(self, agency: AgencyRow, row: ProvisionView) -> Asked:
+        memo = self._memo(agency, row)
+        return Asked(inbox=row.id, signed=memo.signed, permit=memo.permit, agency=agency, line=row.id)
+
+    async def _decide(self, agency: AgencyRow, review: uuid.UUID, *, provide: bool, withheld: bool) -> Review:
+        for _ in range(TRIES):
+            row = await self._held(agency, review)
+            line = self._line(agency, row)
+            await self._provisions.look_up([line])
+            judgement = self._judge(line) if provide else Judgement(ProvisionState.ANSWERED, Outcome.REFUSED, "officer")
+            sealed = None
+            if judgement.outcome in {Outcome.PROVIDED, Outcome.PROVIDED_WITH_GAPS}:
+                self._provisions.seal([line])
+                sealed = line.sealed
+            decision = self._row(agency, row, line, judgement, sealed, withheld=withheld)
+            status = (await self._context.cell(agency).decide_provisions([decision]))[0]
+            if status == "applied":
+                self._context.meter.outcome(Side.PROVIDER, judgement.outcome.word)
+                self._decided(agency)
+                return self._view(agency, row, line, {}, state="decided")
+            if status == "late":
+                raise Problem("already_final")
+            await self._context.common.refresh()
+        raise Problem("busy", retry_after_s=1)
+
+    def _judge(self, line: Asked) -> Judgement:
+        """Judge anew, the hold itself being what the officers just decided about."""
+        self._provisions.current_number()
+        assert line.hit is not None  # noqa: S101 - look_up came first
+        line.hit = replace(line.hit, held=False)
+        judgement = self._provisions.judge(line)
+        if judgement.state is ProvisionState.LAPSED:
+            raise Problem("permit_expired")
+        if judgement.state is ProvisionState.HELD:
+            raise Problem("link_suspended")
+        return judgement
+
+    def _row(
+        self, agency: AgencyRow, row: ProvisionView, line: Asked, judgement: Judgement, sealed: SealedAnswer | None, *,
+        withheld: bool,
+    ) -> DecideRow:  # fmt: skip
+        assert line.hit is not None  # noqa: S101 - look_up came first
+        context = self._context
+        keys = context.keys(agency.number)
+        now = context.clock.now()
+        memo = self._memo(agency, row)
+        answer = answer_bytes(
+            row.id, line.permit, judgement.outcome, judgement.reason, sealed, now, withheld=withheld
+        )
+        return DecideRow(
+            agency=agency.number, generation=agency.generation, id=row.id, outcome=judgement.outcome,
+            reason=judgement.reason, person=line.hit.person, link_version=line.hit.link_version,
+            snapshot=line.hit.snapshot, outbox=keys.seal("outbox", row.id.bytes, answer),
+            record=provision_record(
+                keys, context.chance, row.id, memo, judgement.outcome, judgement.reason, person=line.hit.person, at=now,
+                withheld=withheld,
+            ),
+        )  # fmt: skip
+
+    def _view(
+        self, agency: AgencyRow, row: ProvisionView, line: Asked, found: Mapping[uuid.UUID, drafts.Draft],
+        state: Literal["held", "prepared", "decided"] = "held",
+    ) -> Review:  # fmt: skip
+        permit = line.permit
+        draft = found.get(row.id)
+        return Review(
+            id=row.id, inquirer=permit.inquirer, affair=permit.affair, procedure=permit.procedure, kind=permit.kind,
+            items=permit.items, asked_at=permit.asked_at, expires_at=permit.expires_at,
+            state="prepared" if draft is not None and state == "held" else state,
+            prepared_by=None if draft is None else draft.officer, addressee=self._addressee(agency, line.hit),
+        )  # fmt: skip
+
+    def _addressee(self, agency: AgencyRow, hit: LookupHit | None) -> str | None:
+        """The agency's own number of the person, from a copy found: its officer must know whom this is about."""
+        if hit is None or not hit.copies:
+            return None
+        return open_body(self._context.keys(agency.number), hit.copies[0].id, hit.copies[0].body).addressee

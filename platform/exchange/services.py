@@ -1,0 +1,83 @@
+"""The ports of the exchange: what the HTTP layer may ask of it. Implementations stand beside this file.
+
+Every method works for one agency that the caller has already proved to act for (``platform.http.auth``); every failure is
+a ``Problem``.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Protocol
+
+from chukan.platform.wire.agency import (
+    Batch,
+    CodeAsk,
+    CodeStatuses,
+    Queries,
+    QueryPage,
+    Review,
+    ReviewDecision,
+    ReviewPrepare,
+    Reviews,
+)
+from chukan.tenants.directory import AgencyRow, ClientRow
+
+
+class InquiryService(Protocol):
+    """The inquirer's side (情報照会)."""
+
+    async def accept(self, agency: AgencyRow, caller: ClientRow, body: Queries, key: str, raw: bytes) -> Batch:
+        """Make a list durable and answer line by line; ``raw`` is the request body (idempotency compares its digest)."""
+        ...
+
+    async def wait(self, agency: AgencyRow, batch: uuid.UUID, timeout_s: float) -> Batch:
+        """The batch once every line is final, or as it stands after ``timeout_s``."""
+        ...
+
+    async def view(self, agency: AgencyRow, reference: uuid.UUID) -> Batch:
+        """A batch by its id, or the batch of one line by the line's id. Raises Problem ``not_found``."""
+        ...
+
+    async def collect(self, agency: AgencyRow, reference: uuid.UUID) -> Batch:
+        """The same with content, marking answered lines as collected; repeatable until purged."""
+        ...
+
+    async def page(self, agency: AgencyRow, state: str | None, after: str | None, limit: int) -> QueryPage:
+        """Lines by state."""
+        ...
+
+    async def cancel(self, agency: AgencyRow, caller: ClientRow, reference: uuid.UUID) -> Batch:
+        """Take back the open lines of a batch, or one line (中断)."""
+        ...
+
+
+class ReviewService(Protocol):
+    """Manual review of held provisions (自動応答不可): a first officer prepares, a second one decides."""
+
+    async def list(self, agency: AgencyRow) -> Reviews:
+        """What waits for a decision."""
+        ...
+
+    async def prepare(self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID, body: ReviewPrepare) -> Review:
+        """First officer's proposal; may be replaced until decided."""
+        ...
+
+    async def approve(self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID, body: ReviewDecision) -> Review:
+        """Second officer carries out the proposal. Raises Problem ``second_officer_required``."""
+        ...
+
+    async def refuse(self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID, body: ReviewDecision) -> Review:
+        """Second officer refuses the provision (提供不可)."""
+        ...
+
+
+class CodeService(Protocol):
+    """Acquisition of linkage codes (符号取得); a code itself never leaves."""
+
+    async def ask(self, agency: AgencyRow, body: CodeAsk, key: str) -> CodeStatuses:
+        """Open acquisitions (one open per person) and return their numbers."""
+        ...
+
+    async def search(self, agency: AgencyRow, body: CodeAsk) -> CodeStatuses:
+        """Status per addressee number."""
+        ...

@@ -1,0 +1,260 @@
+"""Workers: what waits for this side of this cell is taken as a set, sent to the network as a list, settled as a set.
+
+A worker is woken by what this process commits and by hints from the others, and looks by itself every second. Shards are
+split into two flights, so that a batch forms while the other one is at the network; one flight never has a line twice.
+A trouble of the network makes lines wait (with growing pauses until their deadline), never disappear; a trouble of the cell
+makes the worker wait. The broad ``except`` here is the task boundary: a worker must outlive whatever one set does to it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Final
+
+import msgspec
+
+from chukan import log
+from chukan.errors import Problem
+from chukan.platform.exchange.context import Context
+from chukan.platform.exchange.inquiries import settle
+from chukan.platform.exchange.leases import Leases
+from chukan.platform.exchange.memos import open_notice, open_request
+from chukan.platform.exchange.recording import inquiry_record, provision_record
+from chukan.platform.flows import inquiry as flow
+from chukan.platform.peer import NetworkPeer
+from chukan.platform.permits import PermitVerifier
+from chukan.platform.wire.network import InquirerPermit, PermitReply, Receipt
+from chukan.tenants.rows import Grant, InquirySettle, InquiryWork, ProvisionSettle, ProvisionWork
+from chukan.tenants.states import Outcome, ProvisionState, Side
+
+_log = log.get("exchange.workers")
+FLIGHTS: Final = 2
+SET_MAX: Final = 256
+SWEEP_S: Final = 1.0
+TROUBLE_S: Final = 0.5
+SETTLED_KEEP: Final = dt.timedelta(days=1)
+
+
+class _MessageId(msgspec.Struct):
+    id: uuid.UUID
+
+
+class Worker(ABC):
+    """Two flights over the leased shards of one side of one cell."""
+
+    side: Side
+
+    def __init__(self, context: Context, cell: str, owner: str, peer: NetworkPeer) -> None:
+        self._context = context
+        self._cell = cell
+        self._sets = context.sets[cell]
+        self._peer = peer
+        self._wakes = [asyncio.Event() for _ in range(FLIGHTS)]
+        self.leases = Leases(context, cell, self.side, owner, self.wake)
+
+    def wake(self) -> None:
+        """There may be work."""
+        for event in self._wakes:
+            event.set()
+
+    async def run(self) -> None:
+        """Renew leases and fly until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self.leases.run(), name=f"leases {self._cell} {self.side.name}")
+            for flight in range(FLIGHTS):
+                group.create_task(self._fly(flight), name=f"worker {self._cell} {self.side.name} {flight}")
+
+    async def _fly(self, flight: int) -> None:
+        wake = self._wakes[flight]
+        while True:
+            wake.clear()
+            taken = await self._once([grant for grant in self.leases.grants() if grant.shard % FLIGHTS == flight])
+            if taken >= SET_MAX:
+                continue
+            try:
+                await asyncio.wait_for(wake.wait(), SWEEP_S)
+            except TimeoutError:
+                continue
+
+    async def _once(self, grants: list[Grant]) -> int:
+        if not grants:
+            return 0
+        started = self._context.clock.monotonic()
+        failed = True
+        taken = 0
+        try:
+            taken = await self._work(grants)
+            failed = False
+        except Problem as problem:
+            if problem.code == "stale_lease":
+                self.leases.lost()
+            _log.warning("set not worked", cell=self._cell, stage=self.side.name, code=problem.code)
+            await asyncio.sleep(TROUBLE_S)
+        except Exception as error:  # noqa: BLE001 - task boundary: one set's fault must not end the worker
+            _log.error("worker fault", cell=self._cell, stage=self.side.name, exc_info=error)
+            await asyncio.sleep(TROUBLE_S)
+        if taken or failed:
+            seconds = self._context.clock.monotonic() - started
+            self._context.meter.stage(f"work_{self.side.name.lower()}_{self._cell}", taken, seconds, failed=failed)
+        return taken
+
+    @abstractmethod
+    async def _work(self, grants: list[Grant]) -> int:
+        """Take one set, carry it one step further, and return its size."""
+
+
+class InquiryWorker(Worker):
+    """Asks for permits, and closes lines whose time is over (期限切れ)."""
+
+    side = Side.INQUIRER
+
+    def __init__(
+        self, context: Context, cell: str, owner: str, peer: NetworkPeer, verifier: PermitVerifier,
+        changed: Callable[[str, int], None],
+    ) -> None:  # fmt: skip
+        super().__init__(context, cell, owner, peer)
+        self._verifier = verifier
+        self._changed = changed
+
+    async def _work(self, grants: list[Grant]) -> int:
+        rows = await self._sets.take_inquiries(grants, SET_MAX)
+        if not rows:
+            return 0
+        now = self._context.clock.now()
+        over = [row for row in rows if now >= row.deadline or row.outbox is None]
+        asking = [row for row in rows if now < row.deadline and row.outbox is not None]
+        settles = [self._expire(row, now) for row in over]
+        settles += await self._ask(asking)
+        statuses = await self._sets.settle_inquiries(grants, settles)
+        for step, status in zip(settles, statuses, strict=True):
+            if status == "applied" and step.record is not None:
+                self._context.meter.outcome(Side.INQUIRER, step.outcome.word)
+                self._changed(self._cell, step.agency)
+        return len(rows)
+
+    def _expire(self, row: InquiryWork, now: dt.datetime) -> InquirySettle:
+        return self._final(row, flow.on_deadline(row.state), now, None)
+
+    def _final(
+        self, row: InquiryWork, step: flow.Step, now: dt.datetime, reference: str | None
+    ) -> InquirySettle:
+        keys = self._context.keys(row.agency)
+        agency = self._context.common.directory.by_number(row.agency)
+        memo = open_request(keys, row.id, row.request)
+        person = keys.digest("addressee", memo.line.addressee.encode())
+        record = inquiry_record(
+            keys, self._context.chance, agency, row.id, memo, step, person=person, at=now, reference=reference
+        )
+        return settle(row.agency, row.id, step, now, record=record)
+
+    async def _ask(self, rows: Sequence[InquiryWork]) -> list[InquirySettle]:
+        if not rows:
+            return []
+        bodies = [self._context.keys(row.agency).open("outbox", row.id.bytes, row.outbox or b"") for row in rows]
+        try:
+            replies = await self._peer.permit_requests(bodies)
+        except Problem as problem:
+            _log.warning("permit requests failed", cell=self._cell, code=problem.code, count=len(rows))
+            return [self._again(row) for row in rows]
+        by_line = {reply.id: reply for reply in replies}
+        return [self._replied(row, by_line.get(row.id)) for row in rows]
+
+    def _again(self, row: InquiryWork) -> InquirySettle:
+        now = self._context.clock.now()
+        due = min(row.deadline, now + dt.timedelta(seconds=flow.retry_delay_s(row.tries)))
+        step = flow.on_send_failed(row.state)
+        return settle(row.agency, row.id, step, now, due=due, deadline=row.deadline, drop_outbox=False)
+
+    def _replied(self, row: InquiryWork, reply: PermitReply | None) -> InquirySettle:
+        if reply is None:
+            return self._again(row)
+        now = self._context.clock.now()
+        step = flow.on_permit_reply(row.state, reply, self._permit(row, reply))
+        if step.final:
+            return self._final(row, step, now, reply.reference)
+        evidence = self._context.keys(row.agency).seal("permit", row.id.bytes, msgspec.json.encode(reply))
+        return settle(row.agency, row.id, step, now, permit=evidence)
+
+    def _permit(self, row: InquiryWork, reply: PermitReply) -> InquirerPermit | None:
+        """The verified inquirer's face, None where it is missing, forged, or about another line."""
+        if reply.permit is None:
+            return None
+        try:
+            permit = self._verifier.verify(reply.permit)
+        except Problem as problem:
+            self._context.meter.problem(problem.code)
+            return None
+        if not isinstance(permit, InquirerPermit) or permit.request != row.id:
+            self._context.meter.problem("permit_not_for_us")
+            return None
+        return permit
+
+
+class ProvisionWorker(Worker):
+    """Sends sealed answers until the network gives a receipt; lets held lines lapse when nobody decides in time."""
+
+    side = Side.PROVIDER
+
+    async def _work(self, grants: list[Grant]) -> int:
+        rows = await self._sets.take_provisions(grants, SET_MAX)
+        if not rows:
+            return 0
+        now = self._context.clock.now()
+        held_over = [row for row in rows if row.state is ProvisionState.HELD and now >= row.deadline]
+        sending = [row for row in rows if row not in held_over and row.outbox is not None]
+        settles = [self._lapse(row, now) for row in held_over]
+        settles += await self._send(sending)
+        if settles:
+            await self._sets.settle_provisions(grants, settles)
+        for step in settles:
+            if step.record is not None:
+                self._context.meter.outcome(Side.PROVIDER, step.outcome.word)
+        return len(rows)
+
+    def _lapse(self, row: ProvisionWork, now: dt.datetime, *, amends: bool = False) -> ProvisionSettle:
+        keys = self._context.keys(row.agency)
+        record = provision_record(
+            keys, self._context.chance, row.id, open_notice(keys, row.id, row.notice), Outcome.EXPIRED,
+            "lapsed" if amends else "undecided", person=row.person, at=now, amends=amends,
+        )  # fmt: skip
+        return ProvisionSettle(
+            agency=row.agency, id=row.id, state=ProvisionState.LAPSED, outcome=Outcome.EXPIRED,
+            due=now + SETTLED_KEEP, record=record,
+        )  # fmt: skip
+
+    async def _send(self, rows: Sequence[ProvisionWork]) -> list[ProvisionSettle]:
+        if not rows:
+            return []
+        bodies = [self._context.keys(row.agency).open("outbox", row.id.bytes, row.outbox or b"") for row in rows]
+        messages = [msgspec.json.decode(body, type=_MessageId).id for body in bodies]
+        try:
+            receipts = {receipt.id: receipt for receipt in await self._peer.answers(bodies)}
+        except Problem as problem:
+            _log.warning("answers not sent", cell=self._cell, code=problem.code, count=len(rows))
+            receipts = {}
+        return [self._received(row, receipts.get(message)) for row, message in zip(rows, messages, strict=True)]
+
+    def _received(self, row: ProvisionWork, receipt: Receipt | None) -> ProvisionSettle:
+        now = self._context.clock.now()
+        if receipt is None:
+            due = now + dt.timedelta(seconds=flow.retry_delay_s(row.tries))
+            if row.state is ProvisionState.HELD:
+                due = min(due, row.deadline)
+            return ProvisionSettle(
+                agency=row.agency, id=row.id, state=row.state, outcome=row.outcome, due=due, drop_outbox=False
+            )
+        if row.state is ProvisionState.HELD:
+            return ProvisionSettle(
+                agency=row.agency, id=row.id, state=row.state, outcome=row.outcome, due=row.deadline
+            )
+        if receipt.status == "accepted":
+            return ProvisionSettle(
+                agency=row.agency, id=row.id, state=ProvisionState.RECEIPTED, outcome=row.outcome, due=now + SETTLED_KEEP
+            )
+        return self._lapse(row, now, amends=True)
+
+

@@ -1,0 +1,91 @@
+"""The provider's flow (情報提供) as pure functions: judge a notice, choose what may leave, and mark every gap.
+
+Nothing leaves without a verified, current, unused permit **and** a YES of our own matching list **and** no stop **and**
+no hold (invariant 4, PRV-01). An answer's items are a subset of the permit's and of what the procedure allows (PRV-06);
+an item without a value carries a reason code and is never a zero (PRV-10).
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from chukan.errors import Problem
+from chukan.platform.law import Decision, Law, Verdict, select_items
+from chukan.platform.wire.agency import AnswerContent, AnsweredCopy, Gap
+from chukan.platform.wire.network import ProviderPermit
+from chukan.tenants.states import LinkStatus, Outcome, ProvisionState
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the look-up in the provider's partition said."""
+
+    link: LinkStatus | None
+    held: bool
+    copies: int
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is to be done with a notice: hold, let lapse, or answer with an outcome."""
+
+    state: ProvisionState
+    outcome: Outcome
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ClearCopy:
+    """One copy, opened: its items by code."""
+
+    layout: int
+    effective_from: dt.date
+    period: str
+    items: Mapping[str, str | Gap]
+
+
+def judge(
+    permit: ProviderPermit, *, now: dt.datetime, skew: dt.timedelta, decision: Decision, stopped: bool, found: Found
+) -> Judgement:
+    """Decide about one notice. The order matters: time, law, stop, link, copies, hold."""
+    if now >= permit.expires_at - skew:
+        return Judgement(ProvisionState.LAPSED, Outcome.EXPIRED, "permit_expired")
+    if decision.verdict is not Verdict.YES:
+        reason = "list_unknown" if decision.verdict is Verdict.UNKNOWN else decision.reason
+        return Judgement(ProvisionState.ANSWERED, Outcome.NOT_PERMITTED, reason)
+    if stopped:
+        return Judgement(ProvisionState.ANSWERED, Outcome.STOPPED, "kind_stopped")
+    if found.link is None:
+        return Judgement(ProvisionState.ANSWERED, Outcome.NO_CODE, "provider_has_no_code")
+    if found.link is not LinkStatus.ACTIVE:
+        # A link under repair answers nothing by itself; an officer sees it in the reviews.
+        return Judgement(ProvisionState.HELD, Outcome.UNDER_REVIEW, f"link_{found.link.name.lower()}")
+    if found.held:
+        return Judgement(ProvisionState.HELD, Outcome.UNDER_REVIEW, "held")
+    if not found.copies:
+        return Judgement(ProvisionState.ANSWERED, Outcome.NO_RECORD, "no_copy")
+    return Judgement(ProvisionState.ANSWERED, Outcome.PROVIDED)
+
+
+def content(
+    permit: ProviderPermit, law: Law, allowed: frozenset[str], copies: Sequence[ClearCopy]
+) -> tuple[AnswerContent, Outcome]:
+    """The answer's content and whether it has gaps.
+
+    Each copy carries exactly the items that the permit asks for and the procedure allows, a value or a reason code each.
+    """
+    answered = []
+    gaps = False
+    for copy in copies:
+        layout = law.layout(permit.kind, copy.layout)
+        if layout is None:
+            raise Problem("unknown_layout")
+        chosen, incomplete = select_items(layout, copy.items, allowed, permit.items)
+        assert chosen.keys() <= set(permit.items) & allowed  # noqa: S101 - the pair of the check in select_items (PRV-06)
+        gaps = gaps or incomplete
+        answered.append(
+            AnsweredCopy(layout=copy.layout, effective_from=copy.effective_from, period=copy.period, items=chosen)
+        )
+    outcome = Outcome.PROVIDED_WITH_GAPS if gaps else Outcome.PROVIDED
+    return AnswerContent(kind=permit.kind, copies=answered), outcome

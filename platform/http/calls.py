@@ -1,0 +1,161 @@
+"""A call of the agency API: its row in the route table, what a handler is given, and what it returns.
+
+A route is data. What a call needs (right, body, parameters, key) is declared there once; the engine (``api``) enforces
+it and ``openapi`` documents it, so that neither can forget what the other knows. A handler only says what is done.
+"""
+
+import enum
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import msgspec
+from aiohttp import web
+
+from chukan.clock import Clock
+from chukan.errors import Problem
+from chukan.platform.admission import Admission, Priority
+from chukan.platform.http.auth import Right
+from chukan.platform.http.drain import Drain
+from chukan.platform.http.ports import AgencyExchange, Desks, RequestKey
+from chukan.platform.metrics import Metrics
+from chukan.tenants.directory import AgencyRow, ClientRow
+
+BASE: Final = "/v1/agencies/{agency}"
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Work(enum.Enum):
+    """How a call uses its place among the requests at work."""
+
+    HELD = "held"
+    """The engine takes a place around the handler."""
+    OWN = "own"
+    """The handler takes and leaves places itself, because it waits or streams in between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An example for the documentation: a body that the call's own decoder accepts."""
+
+    summary: str
+    value: msgspec.Struct
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One call. ``path`` hangs under ``/v1/agencies/{agency}``; its names in braces are ids of our own."""
+
+    method: str
+    path: str
+    name: str
+    """Operation id, and the label in metrics and logs together with the template."""
+    summary: str
+    right: Right
+    handler: "Callable[[Call], Awaitable[Reply]]"
+    priority: Priority
+    body: type[msgspec.Struct] | None = None
+    params: type[msgspec.Struct] | None = None
+    reply: type[msgspec.Struct] | None = None
+    statuses: tuple[int, ...] = (200,)
+    key: bool = False
+    """Whether an Idempotency-Key is demanded."""
+    bulk: bool = False
+    """A long body of this call is a batch and not somebody at a counter."""
+    work: Work = Work.HELD
+    streams: tuple[str, ...] = ()
+    """Media types of a body that the handler reads itself."""
+    prefer_wait: bool = False
+    problems: tuple[str, ...] = ()
+    """Codes of problems beside those that every call may answer with."""
+    examples: tuple[Example, ...] = field(default=(), compare=False)
+
+    @property
+    def template(self) -> str:
+        """The whole path with its names in braces."""
+        return BASE + self.path
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a handler answers with."""
+
+    body: msgspec.Struct
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Everything that handlers may use; made once at start."""
+
+    exchange: AgencyExchange
+    desks: Desks
+    admission: Admission
+    metrics: Metrics
+    clock: Clock
+    drain: Drain
+    request_bytes_max: int
+
+
+@dataclass(slots=True)
+class Call:
+    """One request of a caller that was let in, decoded and checked for its form."""
+
+    request: web.Request
+    route: Route
+    services: Services
+    client: ClientRow
+    agency: AgencyRow
+    priority: Priority
+    raw: bytes = b""
+    body: msgspec.Struct | None = None
+    params: msgspec.Struct | None = None
+    key: RequestKey | None = None
+
+    def body_as(self, kind: type[S]) -> S:
+        """Return the decoded body as the type that the route declares."""
+        return _typed(self.body, kind)
+
+    def params_as(self, kind: type[S]) -> S:
+        """Return the decoded query parameters as the type that the route declares."""
+        return _typed(self.params, kind)
+
+    def need_key(self) -> RequestKey:
+        """Return the Idempotency-Key of a route that demands one."""
+        if self.key is None:
+            raise LookupError("the route declares no key")
+        return self.key
+
+    def id(self, name: str) -> uuid.UUID:
+        """Return an id of the path. Raises ``Problem`` not_found where it is none."""
+        text = self.request.match_info[name]
+        try:
+            value = uuid.UUID(text)
+        except ValueError:
+            raise Problem("not_found") from None
+        if str(value) != text.lower():
+            # One id has one spelling: braces, missing hyphens or a urn prefix would be others.
+            raise Problem("not_found")
+        return value
+
+    @asynccontextmanager
+    async def place(self, lines: int = 1) -> AsyncIterator[None]:
+        """Hold a place among the requests at work. Raises ``Problem`` rate_limited, busy."""
+        async with self.services.admission.work(self.agency.number, self.priority, lines):
+            yield
+
+    @contextmanager
+    def park(self) -> Iterator[bool]:
+        """Say whether this request may wait for an outcome without holding a place."""
+        with self.services.admission.park(self.agency.number) as free:
+            yield free
+
+
+def _typed(value: msgspec.Struct | None, kind: type[S]) -> S:
+    if not isinstance(value, kind):
+        raise TypeError(f"the route does not declare {kind.__name__}")
+    return value

@@ -1,0 +1,57 @@
+"""Query parameters of the agency API, and the small requests that the wire has no struct for.
+
+Parameters carry cursors, limits and states only: identifiers of persons travel in bodies (DESIGN §6).
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from chukan.platform.wire.agency import Addressee
+from chukan.platform.wire.network import LINES_MAX, Message
+
+Cursor = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,200}$", description="Opaque cursor: `next` of the page before")]
+Limit = Annotated[int, msgspec.Meta(ge=1, le=LINES_MAX)]
+StateWord = Literal[
+    "accepted",
+    "permit_requested",
+    "permitted",
+    "held",
+    "answered",
+    "refused",
+    "no_code",
+    "not_permitted",
+    "stopped",
+    "expired",
+    "cancelled",
+    "failed",
+    "collected",
+    "purged",
+]
+
+
+class WaitParams(Message, frozen=True, kw_only=True):
+    """``?wait=30``: how long the reply may wait for lines to become final, in seconds."""
+
+    wait: Annotated[int, msgspec.Meta(ge=0, le=60, description="Seconds to wait for open lines (long poll)")] = 0
+
+
+class QueryPageParams(Message, frozen=True, kw_only=True):
+    """``?state=&after=&limit=`` of a list of queries."""
+
+    state: StateWord | None = None
+    after: Cursor | None = None
+    limit: Limit = 100
+
+
+class PageParams(Message, frozen=True, kw_only=True):
+    """``?after=&limit=`` of a page."""
+
+    after: Cursor | None = None
+    limit: Limit = 100
+
+
+class RecordSearch(Message, frozen=True, kw_only=True):
+    """``POST /records/search``: the records of one person, named by the agency's own number."""
+
+    addressee: Addressee

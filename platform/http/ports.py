@@ -1,0 +1,149 @@
+"""What the agency API asks of the rest: the exchange's services, and the desks at which an agency handles its own data.
+
+The inquiry, review and code services are ``platform.exchange.services``; the three desks below work in one agency's
+partition (door 1, DESIGN §10) and stand in ``platform.http.desks``. Tests put others in their places.
+
+Every method works for one agency for which the caller was already let in; every failure is a ``Problem``.
+"""
+
+import datetime as dt
+import uuid
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from chukan.errors import Problem
+from chukan.platform.exchange.services import CodeService, InquiryService, ReviewService
+from chukan.platform.wire import agency as wire
+from chukan.tenants.directory import AgencyRow, ClientRow, Directory
+
+
+@dataclass(frozen=True, slots=True)
+class RequestKey:
+    """A request's Idempotency-Key and everything that must be the same when it comes again."""
+
+    key: str
+    content: bytes
+    """Method, path and body: a key that comes back with another call is as wrong as one with another body."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartLine:
+    """One line of a load part as it was read: a copy without what the load itself says, or the reason why not."""
+
+    number: int
+    """Line of the part, from 1; in CSV the line on which the record begins."""
+    addressee: str = ""
+    effective_from: dt.date | None = None
+    items: dict[str, str | wire.Gap] | None = None
+    review: bool = False
+    problem: Problem | None = None
+
+
+class CopyDesk(Protocol):
+    """Small changes to the agency's copies, and its own view of them (副本)."""
+
+    async def register(self, agency: AgencyRow, body: wire.Copies, key: RequestKey) -> wire.LineResults:
+        """Register a difference, line by line (異動)."""
+        ...
+
+    async def search(self, agency: AgencyRow, body: wire.CopySearch) -> wire.CopyPage:
+        """Return the copies of the persons asked for."""
+        ...
+
+    async def export(self, agency: AgencyRow, body: wire.CopyExport) -> wire.CopyPage:
+        """Return a page of all copies of a kind (原本照合)."""
+        ...
+
+    async def delete(self, agency: AgencyRow, body: wire.CopyDelete, key: RequestKey) -> wire.LineResults:
+        """Delete copies by person and kind."""
+        ...
+
+    async def hold(self, agency: AgencyRow, body: wire.Holds, key: RequestKey) -> wire.LineResults:
+        """Set or lift 自動応答不可."""
+        ...
+
+
+class LoadDesk(Protocol):
+    """Load sessions (副本登録): what provision sees changes at commit only."""
+
+    async def open(self, agency: AgencyRow, body: wire.LoadOpen, key: RequestKey) -> wire.Load:
+        """Begin a session; a repeated key gets the first one."""
+        ...
+
+    async def get(self, agency: AgencyRow, load: uuid.UUID) -> wire.Load:
+        """Return a session. Raises Problem not_found."""
+        ...
+
+    async def part(self, agency: AgencyRow, load: uuid.UUID, part: int, lines: "PartSource") -> wire.Load:
+        """Stage one part; a part that came before with the same bytes changes nothing. Raises Problem part_conflict."""
+        ...
+
+    async def commit(self, agency: AgencyRow, load: uuid.UUID, body: wire.LoadCommit, key: RequestKey) -> wire.Load:
+        """Put the session into force, or hold it for an officer."""
+        ...
+
+    async def release(self, agency: AgencyRow, officer: ClientRow, load: uuid.UUID, key: RequestKey) -> wire.Load:
+        """Put a held session into force, on an officer's word."""
+        ...
+
+    async def abort(self, agency: AgencyRow, load: uuid.UUID, key: RequestKey) -> wire.Load:
+        """Drop what was staged."""
+        ...
+
+
+class PartSource(Protocol):
+    """A part's lines while they come in; the digest is known once they all have."""
+
+    def lines(self) -> AsyncIterator[list[PartLine]]:
+        """Yield the lines in bunches, in their order. Raises Problem where the part cannot go on."""
+        ...
+
+    def digest(self) -> bytes:
+        """Return the SHA-256 of the part's bytes; only after the last bunch."""
+        ...
+
+
+class RecordDesk(Protocol):
+    """The agency's own view of its provision records (情報提供等記録)."""
+
+    async def page(self, agency: AgencyRow, after: str | None, limit: int) -> wire.Records:
+        """Return a page in the order of the log."""
+        ...
+
+    async def search(self, agency: AgencyRow, addressee: str) -> wire.Records:
+        """Return the records of one person."""
+        ...
+
+
+class AgencyExchange(Protocol):
+    """The parts of an exchange that the agency API calls."""
+
+    @property
+    def inquiries(self) -> InquiryService:
+        """情報照会."""
+        ...
+
+    @property
+    def reviews(self) -> ReviewService:
+        """自動応答不可の審査."""
+        ...
+
+    @property
+    def codes(self) -> CodeService:
+        """符号取得."""
+        ...
+
+    @property
+    def directory(self) -> Directory:
+        """The common data in force. Raises Problem common_data_stale."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Desks:
+    """The three desks of one exchange."""
+
+    copies: CopyDesk
+    loads: LoadDesk
+    records: RecordDesk

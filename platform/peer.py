@@ -1,0 +1,201 @@
+"""Calls to the information-provision network (情報提供ネットワークシステム): four lists out, an answer per item back.
+
+One kept-alive, mutually authenticated TLS 1.3 connection pool; every call has one total deadline and is never repeated
+here: the items rest in an outbox, and their owners ask again with the same bytes.
+
+Invariant: what a call returns was signed by the network, answers this very request, and has exactly one reply for each
+item that was sent. Everything else is ``NetworkTrouble`` (problem ``network_unavailable``), which says nothing about
+whether the network acted: the same items, asked again, get the same replies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import aiohttp
+import msgspec
+
+from chukan.errors import REGISTRY, Problem
+from chukan.platform.envelope import OK, Opened
+from chukan.platform.wire.network import AcquisitionReply, KeyReply, PermitReply, Receipt
+
+if TYPE_CHECKING:
+    import ssl
+    from collections.abc import Mapping, Sequence
+
+    from chukan.platform.envelope import Opener, Signed, Signer
+    from chukan.settings import Network
+
+PERMIT_REQUESTS: Final = "/network/v1/permit-requests"
+ANSWERS: Final = "/network/v1/answers"
+ACQUISITIONS: Final = "/network/v1/acquisitions"
+ANSWER_KEYS: Final = "/network/v1/answer-keys"
+
+BODY_BYTES_MAX: Final = 16 * 1024 * 1024
+NETWORK: Final = "network"
+"""The name under which the network signs and shows its certificate, unless a site calls it otherwise."""
+
+_KEEP_ALIVE_S: Final = 30.0
+_RETRY_AFTER_MAX_S: Final = 3600
+_RATE_LIMITED: Final = 429
+_SERVER_ERRORS: Final = 500
+
+_Reply = TypeVar("_Reply", PermitReply, Receipt, AcquisitionReply, KeyReply)
+
+
+class NetworkTrouble(Problem):
+    """The network did not answer as agreed; ``reason`` is a stable word for metrics and logs.
+
+    ``timeout``, ``unreachable``, ``too_large``, ``bad_reply``, ``wrong_items``, ``wrong_sender``, or a code of the
+    error registry: from our own check of the reply (``signature_invalid``, ``message_stale``, ``malformed_json``…) or
+    from the network's signed refusal. ``about_items`` is true where one item may be to blame for the rest.
+    """
+
+    def __init__(self, reason: str, *, retry_after_s: int | None = None, about_items: bool = False) -> None:
+        super().__init__("network_unavailable", retry_after_s=retry_after_s)
+        self.reason = reason
+        self.about_items = about_items
+
+
+class _Named(msgspec.Struct):
+    id: str
+
+
+class _Received(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class NetworkPeer:
+    """The network as an exchange calls it. Bound to one event loop; ``close`` when done.
+
+    ``tls`` is a client context; ``name`` is whom the replies must be signed by; at most ``in_flight_max`` calls are
+    under way, further ones wait within their own deadline.
+    """
+
+    def __init__(
+        self,
+        settings: Network,
+        signer: Signer,
+        opener: Opener,
+        tls: ssl.SSLContext,
+        *,
+        name: str = NETWORK,
+        in_flight_max: int = 16,
+    ) -> None:
+        self._url = settings.url.rstrip("/")
+        self._timeout_s = settings.timeout_s
+        self._signer = signer
+        self._opener = opener
+        self._tls = tls
+        self._name = name
+        self._in_flight_max = in_flight_max
+        self._opened_session: aiohttp.ClientSession | None = None
+
+    async def permit_requests(self, items: Sequence[bytes]) -> list[PermitReply]:
+        """Ask for permits (提供の求め): JSON of ``PermitRequest`` each; a reply per item, in their order.
+
+        Raises ``NetworkTrouble``.
+        """
+        return await self._call(PERMIT_REQUESTS, items, PermitReply)
+
+    async def answers(self, items: Sequence[bytes]) -> list[Receipt]:
+        """Hand over answers (提供): JSON of ``Answer`` each; a receipt per item. Raises ``NetworkTrouble``."""
+        return await self._call(ANSWERS, items, Receipt)
+
+    async def acquisitions(self, items: Sequence[bytes]) -> list[AcquisitionReply]:
+        """Ask for acquisition numbers (取得番号): JSON of ``AcquisitionRequest``. Raises ``NetworkTrouble``."""
+        return await self._call(ACQUISITIONS, items, AcquisitionReply)
+
+    async def answer_keys(self, items: Sequence[bytes]) -> list[KeyReply]:
+        """Announce answer keys: JSON of ``AnswerKey`` each. Raises ``NetworkTrouble``."""
+        return await self._call(ANSWER_KEYS, items, KeyReply)
+
+    async def close(self) -> None:
+        """Close the connections; calls that are under way fail."""
+        if self._opened_session is not None:
+            await self._opened_session.close()
+
+    async def _call(self, path: str, items: Sequence[bytes], kind: type[_Reply]) -> list[_Reply]:
+        asked = [msgspec.json.decode(item, type=_Named).id for item in items]
+        if len(set(asked)) != len(asked):
+            raise ValueError("an item's id stands twice in one call")
+        signed = self._signer.request("POST", path, items)
+        received = await self._post(path, signed)
+        opened = self._open(received, signed)
+        return _in_order(asked, opened.items, kind)
+
+    async def _post(self, path: str, signed: Signed) -> _Received:
+        try:
+            async with (
+                asyncio.timeout(self._timeout_s),
+                self._session().post(
+                    self._url + path, data=signed.body, headers=signed.headers, allow_redirects=False
+                ) as response,
+            ):
+                return _Received(response.status, response.headers, await _read(response))
+        except TimeoutError:
+            raise NetworkTrouble("timeout") from None
+        except (aiohttp.ClientError, OSError):
+            raise NetworkTrouble("unreachable") from None
+
+    def _session(self) -> aiohttp.ClientSession:
+        if self._opened_session is None:
+            connector = aiohttp.TCPConnector(ssl=self._tls, limit=self._in_flight_max, keepalive_timeout=_KEEP_ALIVE_S)
+            self._opened_session = aiohttp.ClientSession(
+                connector=connector,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                auto_decompress=False,
+                headers={"accept-encoding": "identity"},
+                # The one deadline of a call is set around it; a second one would only hide which of them struck.
+                timeout=aiohttp.ClientTimeout(total=None),
+            )
+        return self._opened_session
+
+    def _open(self, received: _Received, signed: Signed) -> Opened:
+        try:
+            if received.status != OK:
+                raise self._refusal(received, signed)
+            opened = self._opener.reply(OK, received.headers, received.body, to=signed.message)
+        except NetworkTrouble:
+            raise
+        except Problem as problem:
+            raise NetworkTrouble(problem.code) from None
+        if opened.sender != self._name:
+            raise NetworkTrouble("wrong_sender")
+        return opened
+
+    def _refusal(self, received: _Received, signed: Signed) -> NetworkTrouble:
+        status, headers, body = received
+        sender, document = self._opener.refusal(status, headers, body, to=signed.message)
+        if sender != self._name:
+            return NetworkTrouble("wrong_sender")
+        wait_s = document.retry_after_s
+        return NetworkTrouble(
+            document.code if document.code in REGISTRY else "bad_reply",
+            retry_after_s=None if wait_s is None else max(1, min(wait_s, _RETRY_AFTER_MAX_S)),
+            about_items=status < _SERVER_ERRORS and status != _RATE_LIMITED,
+        )
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for piece in response.content.iter_any():
+        body += piece
+        if len(body) > BODY_BYTES_MAX:
+            raise NetworkTrouble("too_large")
+    return bytes(body)
+
+
+def _in_order(asked: list[str], items: Sequence[bytes], kind: type[_Reply]) -> list[_Reply]:
+    """Return the replies in the order of what was asked; the network may send them in any order."""
+    decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
+    try:
+        replies: dict[str, _Reply] = {str(reply.id): reply for reply in map(decoder.decode, items)}
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise NetworkTrouble("bad_reply", about_items=True) from None
+    if len(items) != len(asked) or replies.keys() != set(asked):
+        raise NetworkTrouble("wrong_items", about_items=True)
+    return [replies[name] for name in asked]

@@ -1,0 +1,163 @@
+"""Provision records (情報提供等記録, 番号法23条): made in the commit of a final outcome, read in the log's order.
+
+A record says who asked whom for which items about one person, when, and what came of it; never what was provided. It
+rests sealed with its salt; ``commitment`` = SHA-256(0x02 ‖ salt ‖ canonical bytes) stands beside it and in the log, so
+that a record that was altered, exchanged or moved shows when it is read. Names of agencies rest as their codes.
+
+Invariant: what is read back commits to exactly the bytes that were recorded, or reading fails as a whole. The person is
+named by a label only (命令47条3項). This module must never take content of an answer, nor change or delete a record.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime as dt
+import hashlib
+import uuid  # noqa: TC003 - msgspec reads field types at run time
+from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
+
+import msgspec
+
+from chukan.clock import to_jst
+from chukan.errors import Problem
+from chukan.tenants.rows import RecordRow
+
+if TYPE_CHECKING:
+    from chukan.chance import Chance
+    from chukan.tenants.sealing import AgencyKeys
+
+SALT_BYTES: Final = 32
+_COMMITMENT_PREFIX: Final = b"\x02"
+
+Instant = Annotated[dt.datetime, msgspec.Meta(tz=True)]
+
+
+class RecordFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a record says (番号法23条1項, 命令47条1項). All instants are aware; agencies are their 16-digit codes."""
+
+    id: uuid.UUID
+    """The line's own id at this agency; of an amendment, a new one."""
+    side: Literal["inquirer", "provider"]
+    inquirer: str
+    provider: str
+    department: str
+    """組織: the inquirer's department."""
+    affair: str
+    procedure: str
+    kind: str
+    items: list[str]
+    """The item codes asked for (項目), never their values."""
+    outcome: str
+    asked_at: Instant
+    """求めの日時."""
+    closed_at: Instant
+    """Instant of the final outcome at this side."""
+    provided_at: Instant | None = None
+    """提供の日時; None where nothing was provided."""
+    withheld: bool = False
+    """不開示 (23条2項): kept from the person."""
+    reference: str | None = None
+    """The permit's id, by which both sides and the network find the same exchange."""
+    reason: str | None = None
+    pia_refusal: bool = False
+    """28条: refused because the assessment (PIA) is not published."""
+    amends: uuid.UUID | None = None
+    """The record that this one amends."""
+
+
+class RecordError(Exception):
+    """A record at rest is not the one that was committed to. Holds no value; ``position`` is its place in the log."""
+
+    def __init__(self, position: int | None = None) -> None:
+        super().__init__("a provision record does not match its commitment")
+        self.position = position
+
+
+class StoredRecord(NamedTuple):
+    """A record as it was read, with its place in the agency's log once it has one."""
+
+    fields: RecordFields
+    position: int | None
+
+
+class RecordPage(NamedTuple):
+    """A page of records and the opaque cursor of the next one."""
+
+    records: list[StoredRecord]
+    next: str | None
+
+
+def canonical_record(fields: RecordFields) -> bytes:
+    """Return the one byte form of a record: JSON, members sorted by name, instants in UTC, nothing left out."""
+    at_utc = {
+        name: instant.astimezone(dt.UTC)
+        for name in ("asked_at", "closed_at", "provided_at")
+        if (instant := getattr(fields, name)) is not None
+    }
+    return msgspec.json.encode(msgspec.structs.replace(fields, **at_utc), order="sorted")
+
+
+def commit(salt: bytes, canonical: bytes) -> bytes:
+    """Return a record's commitment, 32 bytes; ``ValueError`` unless the salt has 32 bytes."""
+    if len(salt) != SALT_BYTES:
+        raise ValueError("a record's salt has 32 bytes")
+    return hashlib.sha256(_COMMITMENT_PREFIX + salt + canonical).digest()
+
+
+def make_record(keys: AgencyKeys, chance: Chance, fields: RecordFields, *, person: bytes | None) -> RecordRow:
+    """Return a record ready to rest.
+
+    Args:
+        keys: the recording agency's.
+        chance: draws the salt.
+        fields: what it says; checked for its form, so that it can be read again.
+        person: the person's addressee digest (32 bytes), or None where this agency knows no such person: then the
+            label is the record's own and finds nothing else.
+
+    Raises:
+        ValueError: a field has a wrong form (the text names no value), or ``person`` is no digest.
+    """
+    canonical = canonical_record(fields)
+    try:
+        _decode(canonical)
+    except ValueError:
+        raise ValueError("a record has a field of a wrong form") from None
+    salt = chance.token(SALT_BYTES)
+    return RecordRow(
+        id=fields.id,
+        label=keys.digest("label", fields.id.bytes) if person is None else keys.label(person),
+        month=month_of(fields.closed_at),
+        sealed=keys.seal("record", fields.id.bytes, salt + canonical),
+        commitment=commit(salt, canonical),
+        amends=fields.amends,
+    )
+
+
+def open_record(keys: AgencyKeys, row: RecordRow) -> RecordFields:
+    """Return what a record says, once it was shown to be what was committed to.
+
+    Raises:
+        RecordError: commitment, id, month or amended record differ from what rests beside the sealed bytes.
+        SealError: the bytes do not open under this agency's keys for this record.
+    """
+    opened = keys.open("record", row.id.bytes, row.sealed)
+    salt, canonical = opened[:SALT_BYTES], opened[SALT_BYTES:]
+    if len(salt) != SALT_BYTES or commit(salt, canonical) != row.commitment:
+        raise RecordError
+    try:
+        fields = _decode(canonical)
+    except ValueError:
+        raise RecordError from None
+    if (fields.id, fields.amends, month_of(fields.closed_at)) != (row.id, row.amends, row.month):
+        raise RecordError
+    return fields
+
+
+def month_of(instant: dt.datetime) -> dt.date:
+    """Return the first day of the instant's month in Japan."""
+    return to_jst(instant).date().replace(day=1)
+
+
+def _decode(canonical: bytes) -> RecordFields:
+    return msgspec.json.decode(canonical, type=RecordFields)
