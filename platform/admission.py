@@ -23,7 +23,7 @@ import enum
 import math
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
@@ -169,12 +169,15 @@ class Admission:
                 self._reading_bytes -= size_bytes
 
     @asynccontextmanager
-    async def work(self, agency: int, priority: Priority, lines: int = 1) -> AsyncIterator[None]:
+    async def work(
+        self, agency: int, priority: Priority, lines: int = 1, *, reading: bool = False
+    ) -> AsyncIterator[None]:
         """Hold a place while the block runs; ``lines`` is what the request costs of the agency's share.
 
+        ``reading`` says that the request already holds its agency's share by ``reading``.
         Raises ``Problem`` rate_limited or busy, both with ``retry_after_s``.
         """
-        with self._share(agency, priority, lines):
+        with nullcontext() if reading else self._share(agency, priority, lines):
             await self._place(agency, priority)
             try:
                 yield

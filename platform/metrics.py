@@ -145,11 +145,11 @@ class Metrics:
         self._stage_seconds.labels(name).observe(seconds)
         self._stage_sizes.labels(name).observe(size)
 
-    def outcome(self, side: str, outcome: str, count: int = 1) -> None:
-        """Count lines of a side (``inquirer``, ``provider``) that reached an outcome (its word, e.g. ``provided``)."""
-        self._outcomes.labels(side if side in _SIDES else _OTHER, outcome if outcome in _OUTCOMES else _OTHER).inc(
-            count
-        )
+    def outcome(self, side: Side | str, outcome: str, count: int = 1) -> None:
+        """Count lines of a side (or its name, ``inquirer``) that reached an outcome (its word, e.g. ``provided``)."""
+        name = side.name.lower() if isinstance(side, Side) else side
+        word = outcome if outcome in _OUTCOMES else _OTHER
+        self._outcomes.labels(name if name in _SIDES else _OTHER, word).inc(count)
 
     def refusal(self, code: str) -> None:
         """Count one line or message that was refused before acceptance, by its registered code."""

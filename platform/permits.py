@@ -93,7 +93,7 @@ class PermitVerifier:
         self._check_signature(signed)
         try:
             permit = _decoder.decode(signed.body)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             raise Problem("permit_forged") from None
         if permit.issued_at >= permit.expires_at:
             raise Problem("permit_forged")

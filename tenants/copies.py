@@ -1,15 +1,13 @@
 """Copies (副本): what an agency lodges for answering — register, look at, export for reconciliation, delete, hold.
 
 A copy is found by (person, kind, period, effective-from, layout): several years, records of the future and two layouts
-stand side by side. Its row id is made of that key by keyed digest, so an update keeps it, two registrations at once agree
-on it, and a body that was moved under another person, kind, period, date or layout does not open as that one.
+stand side by side. Its row id is made of that key by keyed digest, so an update keeps it, two registrations at once
+agree on it, and a body that was moved under another person, kind, period, date or layout does not open as that one.
 
 Invariant: only addressee digest, kind, period, date, layout and the review flag (自動応答不可) rest in the clear; the
 addressee number and the items rest sealed under the agency's key. Everything here goes through door 1, ``Partition``;
 only the agency itself can reach, change or delete its copies (REP-08).
 """
-
-from __future__ import annotations
 
 import base64
 import binascii
@@ -283,7 +281,7 @@ async def export(
 async def set_holds(
     partition: Partition, keys: AgencyKeys, wanted: Sequence[tuple[str | None, str | None, bool]]
 ) -> None:
-    """Set or lift 自動応答不可 on (addressee number or None for all persons, kind or None for all, held); last one wins.
+    """Set or lift 自動応答不可 on (addressee number or None for all, kind or None for all, held); the last one wins.
 
     Raises:
         Problem: too_many_lines; invalid_field with the line (from 0) that names neither person nor kind.

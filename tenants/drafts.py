@@ -1,7 +1,7 @@
 """Review drafts (審査の起案): what a first officer proposed for a held provision, until a second officer decides.
 
-A draft moves nothing: the decision itself is a set of one through the set functions. It rests in the agency's own schema,
-its note sealed; it may be replaced until the provision is decided.
+A draft moves nothing: the decision itself is a set of one through the set functions. It rests in the agency's own
+schema, its note sealed; it may be replaced until the provision is decided.
 """
 
 from __future__ import annotations
@@ -38,9 +38,13 @@ async def save(partition: Partition, keys: AgencyKeys, draft: Draft) -> None:
         f"INSERT INTO {partition.table('review_drafts')} AS d (provision, decision, withheld, officer, note, at)"
         " VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (provision) DO UPDATE SET decision = excluded.decision,"
         " withheld = excluded.withheld, officer = excluded.officer, note = excluded.note, at = excluded.at",
-        draft.provision, draft.decision, draft.withheld, draft.officer,
-        keys.seal("notice", _row(draft.provision), draft.note.encode()), draft.at,
-    )  # fmt: skip
+        draft.provision,
+        draft.decision,
+        draft.withheld,
+        draft.officer,
+        keys.seal("notice", _row(draft.provision), draft.note.encode()),
+        draft.at,
+    )
 
 
 async def read(partition: Partition, keys: AgencyKeys, provisions: list[uuid.UUID]) -> dict[uuid.UUID, Draft]:
@@ -52,8 +56,12 @@ async def read(partition: Partition, keys: AgencyKeys, provisions: list[uuid.UUI
     )
     return {
         row["provision"]: Draft(
-            provision=row["provision"], decision=row["decision"], withheld=row["withheld"], officer=row["officer"],
-            note=keys.open("notice", _row(row["provision"]), row["note"]).decode(), at=row["at"],
+            provision=row["provision"],
+            decision=row["decision"],
+            withheld=row["withheld"],
+            officer=row["officer"],
+            note=keys.open("notice", _row(row["provision"]), row["note"]).decode(),
+            at=row["at"],
         )
         for row in rows
-    }  # fmt: skip
+    }

@@ -8,26 +8,28 @@ Invariant: what is read back commits to exactly the bytes that were recorded, or
 named by a label only (命令47条3項). This module must never take content of an answer, nor change or delete a record.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import datetime as dt
 import hashlib
-import uuid  # noqa: TC003 - msgspec reads field types at run time
-from typing import TYPE_CHECKING, Annotated, Final, Literal, NamedTuple
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
+from chukan.chance import Chance
 from chukan.clock import to_jst
 from chukan.errors import Problem
+from chukan.tenants.partition import Partition
 from chukan.tenants.rows import RecordRow
-
-if TYPE_CHECKING:
-    from chukan.chance import Chance
-    from chukan.tenants.sealing import AgencyKeys
+from chukan.tenants.sealing import AgencyKeys
 
 SALT_BYTES: Final = 32
+PAGE_MAX: Final = 1_000
+PERSON_MAX: Final = 10_000
+"""Records that one person may be shown at once."""
+
 _COMMITMENT_PREFIX: Final = b"\x02"
 
 Instant = Annotated[dt.datetime, msgspec.Meta(tz=True)]

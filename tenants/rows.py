@@ -1,14 +1,14 @@
 """The rows that set functions take and give: one frozen struct per row shape, the contract between Python and SQL.
 
-A *set* is a list of such rows of one side in one cell; ``tenants.sets`` turns it into arrays, calls one function, commits
-once. Everything personal in a row is already ciphertext or a keyed digest of its own agency (invariant 6): this module
-must never hold a clear addressee number, linkage code, item or counterpart.
+A *set* is a list of such rows of one side in one cell; ``tenants.sets`` turns it into arrays, calls one function,
+commits once. Everything personal in a row is already ciphertext or a keyed digest of its own agency (invariant 6):
+this module must never hold a clear addressee number, linkage code, item or counterpart.
 """
 
 from __future__ import annotations
 
-import datetime as dt  # noqa: TC003 - dataclass fields are read at run time by the column builder
-import uuid  # noqa: TC003 - the same
+import datetime as dt
+import uuid
 from dataclasses import dataclass, field
 
 from chukan.tenants.states import InquiryState, LinkStatus, Outcome, ProvisionState, Side
@@ -25,7 +25,7 @@ class Grant:
 
 @dataclass(frozen=True, slots=True)
 class RecordRow:
-    """A provision record (情報提供等記録) ready to rest. ``id`` is the line's own id, so that a second one cannot exist."""
+    """A provision record (情報提供等記録) ready to rest. ``id`` is the line's own id: there cannot be two."""
 
     id: uuid.UUID
     label: bytes
@@ -241,7 +241,7 @@ class ProvideRow:
     snapshot: int
     deadline: dt.datetime
     outbox: bytes | None
-    """Sealed exact bytes of the Answer (of the interim one where held); None for a permit that had lapsed on arrival."""
+    """Sealed exact bytes of the Answer (of the interim one where held); None where the permit had lapsed."""
     record: RecordRow | None
 
 

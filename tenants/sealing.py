@@ -58,6 +58,8 @@ _HEAD: Final = struct.Struct(">BI")
 _HEAD_BYTES: Final = _HEAD.size + _NONCE_BYTES
 _AGENCY_MAX: Final = 99_999
 _ID_DIGITS: Final = 16
+_TABLE_BYTES: Final = {name: len(name).to_bytes(2, "big") + name.encode("ascii") for name in TABLES}
+_DOMAIN_BYTES: Final = {name: len(name).to_bytes(1, "big") + name.encode("ascii") for name in DOMAINS}
 
 
 class SealError(Exception):
@@ -161,8 +163,7 @@ class AgencyKeys:
         """
         if domain not in DOMAINS:
             raise ValueError("an unknown digest domain")
-        name = domain.encode("ascii")
-        message = struct.pack(">B", len(name)) + name + struct.pack(">I", len(value)) + value
+        message = _DOMAIN_BYTES[domain] + len(value).to_bytes(4, "big") + value
         return hmac.digest(self._keys().index, message, "sha256")
 
     def label(self, person: bytes) -> bytes:
@@ -223,16 +224,8 @@ class AgencyKeys:
     def _aad(self, table: str, row: bytes, version: int) -> bytes:
         if table not in TABLES or not row:
             raise ValueError("a value is sealed for a known table and a row")
-        name = table.encode("ascii")
         return b"".join(
-            (
-                self._agency,
-                struct.pack(">H", len(name)),
-                name,
-                struct.pack(">H", len(row)),
-                row,
-                struct.pack(">I", version),
-            )
+            (self._agency, _TABLE_BYTES[table], len(row).to_bytes(2, "big"), row, version.to_bytes(4, "big"))
         )
 
 

@@ -1,7 +1,7 @@
 """The states, outcomes and sides that rest in the database and travel on the wires, each with one number and one name.
 
-A line (one person × one kind) has a state on each side that took part. The two sides never share a row, so each side has
-its own states; outcomes (回答区分) are shared words. Numbers are stored, names travel; neither is ever reused.
+A line (one person × one kind) has a state on each side that took part. The two sides never share a row, so each
+side has its own states; outcomes (回答区分) are shared words. Numbers are stored, names travel; neither is ever reused.
 This module must never know of SQL, HTTP or time: it is the vocabulary that the rooms share.
 """
 

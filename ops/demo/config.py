@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chukan.errors import Problem
+from chukan.ops.certificates import Issued
 
 Scalar = str | int | float | bool
 Tables = Mapping[str, Mapping[str, Scalar | Path]]
@@ -90,3 +91,51 @@ def _write_once(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     aside.rename(path)
+
+
+def exchange_tables(
+    *,
+    name: str,
+    centre: str,
+    ports: Mapping[str, int],
+    sockets: Mapping[str, tuple[str, int]],
+    passwords: Mapping[str, Mapping[str, Path]],
+    certificate: Issued,
+    trusted: Path,
+    signing: SigningKey,
+    directory: SigningKey,
+    network_url: str,
+    network_verify: Path,
+    keystores: Mapping[str, Path],
+) -> Tables:
+    """Return the settings of one exchange of the demo.
+
+    ``ports`` by agency, network and health; ``sockets`` (folder, number) and ``passwords`` (by broker and app) by cell.
+    """
+    cells: dict[str, Mapping[str, Scalar | Path]] = {
+        f"cells.{cell}": {
+            "host": folder,
+            "port": number,
+            "broker_password_file": passwords[cell]["broker"],
+            "app_password_file": passwords[cell]["app"],
+        }
+        for cell, (folder, number) in sockets.items()
+    }
+    return {
+        # The clients of a demo stand on this machine; only a sandbox may leave their addresses unchecked.
+        "site": {"centre": centre, "sandbox": True, "address_check": False},
+        **cells,
+        "exchange": {
+            "name": name,
+            "agency_port": ports["agency"],
+            "network_port": ports["network"],
+            "health_port": ports["health"],
+            "tls_certificate_file": certificate.certificate,
+            "tls_key_file": certificate.key,
+            "tls_ca_file": trusted,
+            "signing_key_file": signing.private_file,
+            "directory_key_file": directory.public_file,
+        },
+        "network": {"url": network_url, "ca_file": trusted, "verify_key_file": network_verify},
+        "keystores": dict(keystores),
+    }

@@ -10,7 +10,6 @@ these is logged: only the server's own condition is (see ``server_settings``).
 
 import fcntl
 import os
-import secrets
 import shutil
 import signal
 import subprocess
@@ -22,6 +21,8 @@ from types import MappingProxyType
 
 import asyncpg
 
+from chukan.chance import SystemChance
+from chukan.clock import SystemClock
 from chukan.errors import Problem
 from chukan.ops.local.binaries import Binaries, find_binaries
 from chukan.ops.local.machine import server_identity
@@ -103,7 +104,7 @@ class Server:
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(mode=0o700)
         self._give(aside)
-        _write_private(self._password_file, secrets.token_urlsafe(24))
+        _write_private(self._password_file, SystemChance(SystemClock()).token(24).hex())
         # The server's user reads its own copy, which lives for the time of this call only.
         handed = Path(tempfile.mkdtemp(prefix="chk-"))
         try:

@@ -3,7 +3,8 @@
 Every method is a job for ``Store``. An exchange asks for an acquisition number (取得番号) and learns nothing else; only
 the registry network brings that number together with a resident code; the code that follows from it is pushed to the
 agency, or the word that the agency has it already (命令85号44条2項). A resident code is turned into codes and forgotten
-in the same call. A used number is deleted, here and from the outbox once its code arrived; a keyed digest stays (SYM-06).
+in the same call. A used number is deleted, here and from the outbox once its code arrived; a keyed digest stays
+(SYM-06).
 """
 
 import datetime as dt

@@ -92,8 +92,16 @@ def put_agencies(connection: sqlite3.Connection, entries: Iterable[AgencyEntry])
     ).rowcount
 
 
+def add_agencies(connection: sqlite3.Connection, entries: Iterable[AgencyEntry]) -> int:
+    """Add the agencies that are not known yet; what was set since by an administrator stays. Returns how many."""
+    return connection.executemany(
+        "INSERT INTO agencies (code, name, route, pia) VALUES (?, ?, ?, ?) ON CONFLICT (code) DO NOTHING",
+        [(entry.code, entry.name, entry.route, entry.pia) for entry in entries],
+    ).rowcount
+
+
 def put_stops(connection: sqlite3.Connection, stops: Sequence[StopEntry]) -> int:
-    """Replace the stops in force (KILL switch of the core); returns how many stand now."""
+    """Replace the stops in force (the core's kill switch); returns how many stand now."""
     connection.execute("DELETE FROM stops")
     rows = {(stop.kind or "", stop.procedure or "") for stop in stops}
     connection.executemany("INSERT INTO stops (kind, procedure) VALUES (?, ?)", sorted(rows))

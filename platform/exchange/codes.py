@@ -1,7 +1,8 @@
 """Acquisition of linkage codes (符号取得, 番号法21条の2): one open acquisition per person, resumable at every step.
 
-The exchange asks the network for an acquisition number under the request id that already rests in the agency's partition,
-so that asking again after a crash gets the same number. The linkage code itself never leaves (its status does).
+The exchange asks the network for an acquisition number under the request id that already rests in the agency's
+partition, so that asking again after a crash gets the same number. The linkage code itself never leaves (its status
+does).
 """
 
 from __future__ import annotations
@@ -44,11 +45,14 @@ class Codes:
         people = {line.addressee: self._persons.person(agency, line.addressee) for line in body.lines}
         opens = [
             CodeOpen(
-                agency=agency.number, generation=agency.generation, person=person,
-                addressee=keys.seal("addressee", person, addressee.encode()), request=context.chance.uuid7(),
+                agency=agency.number,
+                generation=agency.generation,
+                person=person,
+                addressee=keys.seal("addressee", person, addressee.encode()),
+                request=context.chance.uuid7(),
             )
             for addressee, person in people.items()
-        ]  # fmt: skip
+        ]
         rows = {row.person: row for row in await sets.open_codes(opens)}
         waiting = [row for row in rows.values() if row.status is LinkStatus.REQUESTED and row.number is None]
         if waiting:
@@ -62,12 +66,14 @@ class Codes:
         )
         numbers = [
             CodeNumber(
-                agency=agency.number, person=requests[reply.id].person, request=reply.id,
+                agency=agency.number,
+                person=requests[reply.id].person,
+                request=reply.id,
                 number_digest=keys.digest("number", reply.number.encode()),
                 number=keys.seal("number", requests[reply.id].person, reply.number.encode()),
             )
             for reply in replies
-        ]  # fmt: skip
+        ]
         return await self._context.cell(agency).set_numbers(numbers)
 
     async def search(self, agency: AgencyRow, body: CodeAsk) -> CodeStatuses:
@@ -85,7 +91,7 @@ class Codes:
             number = None
             if row.status is LinkStatus.REQUESTED and row.number is not None:
                 number = keys.open("number", row.person, row.number).decode()
-            lines.append(msgspec.convert(
-                {"line": n, "status": _WORDS[row.status], "acquisition_number": number}, CodeStatus
-            ))  # fmt: skip
+            lines.append(
+                msgspec.convert({"line": n, "status": _WORDS[row.status], "acquisition_number": number}, CodeStatus)
+            )
         return CodeStatuses(lines=lines)

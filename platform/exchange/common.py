@@ -1,8 +1,9 @@
 """The common data (共通データ) in this process: polled from every cell, verified, swapped in whole.
 
-A snapshot is taken only when its signature holds and its number is higher than the one in force; a cell that is behind is
-not an error for reading, but the set functions refuse provisions decided on another number than the cell's own.
-Invariant: knowledge older than ten seconds stops provisions (``age_s``), because a kill switch may have been thrown.
+A snapshot is taken only when its signature holds and its number is higher than the one in force; a cell that is
+behind is not an error for reading, but the set functions refuse provisions decided on another number than the
+cell's own. Invariant: knowledge older than ten seconds stops provisions (``age_s``), because a kill switch may have
+been thrown.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ from chukan.tenants.sealing import AgencyKeys
 from chukan.tenants.sets import CellSets
 from chukan.tenants.states import Side
 
-
 I = TypeVar("I")  # noqa: E741 - items in, results out
 R = TypeVar("R")
 

@@ -50,10 +50,20 @@ KEYS_PER_LIST: Final = 500
 class Exchange:
     """Everything one exchange process does, behind ports."""
 
-    def __init__(  # noqa: PLR0913 - the composition root takes every port
-        self, settings: Settings, *, cells: Cells, peer: NetworkPeer, keystores: KeyStores, law: Law,
-        network_key: Ed25519PublicKey, directory_key: Ed25519PublicKey, clock: Clock, chance: Chance, meter: Meter,
-    ) -> None:  # fmt: skip
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        cells: Cells,
+        peer: NetworkPeer,
+        keystores: KeyStores,
+        law: Law,
+        network_key: Ed25519PublicKey,
+        directory_key: Ed25519PublicKey,
+        clock: Clock,
+        chance: Chance,
+        meter: Meter,
+    ) -> None:
         self.settings = settings
         self.cells = cells
         self.law = law
@@ -61,13 +71,17 @@ class Exchange:
         self.sets = {cell: CellSets(cells.primary(cell).broker) for cell in settings.cells}
         self.common = PolledCommonData(self.sets, directory_key, clock)
         self.context = Context(
-            settings=settings, clock=clock, chance=chance, law=law, keystores=keystores, sets=self.sets,
-            common=self.common, meter=meter,
-        )  # fmt: skip
-        self.owner = f"{settings.exchange.name}-{chance.token(4).hex()}"
-        verifier = PermitVerifier(
-            {settings.network.name: network_key}, clock, skew_s=settings.exchange.permit_skew_s
+            settings=settings,
+            clock=clock,
+            chance=chance,
+            law=law,
+            keystores=keystores,
+            sets=self.sets,
+            common=self.common,
+            meter=meter,
         )
+        self.owner = f"{settings.exchange.name}-{chance.token(4).hex()}"
+        verifier = PermitVerifier({settings.network.name: network_key}, clock, skew_s=settings.exchange.permit_skew_s)
         self._waiters = Waiters(clock)
         self._persons = Persons(self.context)
         self._provisions = Provisions(self.context)
@@ -178,7 +192,11 @@ class Exchange:
     async def _announce(self) -> None:
         """Tell the network every agency's answer key once per process; try again until it took them."""
         while True:
-            todo = [row for row in self.directory.snapshot.agencies if row.state == "open" and row.code not in self._announced]
+            todo = [
+                row
+                for row in self.directory.snapshot.agencies
+                if row.state == "open" and row.code not in self._announced
+            ]
             for start in range(0, len(todo), KEYS_PER_LIST):
                 await self._announce_some(todo[start : start + KEYS_PER_LIST])
             await asyncio.sleep(ANNOUNCE_S)

@@ -1,8 +1,8 @@
 """What the network pushes: notices to providers, answers to inquirers, acquired linkage codes.
 
 Any exchange takes any push (no lease is needed). An ack lists only lines whose cell has committed; ``again`` asks the
-network to push once more; ``refused`` is final and counted, because a forged or foreign message is an attack or a fault.
-One line's trouble never harms another: everything is decided and answered line by line.
+network to push once more; ``refused`` is final and counted, because a forged or foreign message is an attack or a
+fault. One line's trouble never harms another: everything is decided and answered line by line.
 """
 
 from __future__ import annotations
@@ -42,9 +42,14 @@ class Inbox:
     """Implements the network's push port; ``answered`` and ``asked`` tell the waiters and workers what changed."""
 
     def __init__(
-        self, context: Context, provisions: Provisions, verifier: PermitVerifier, *,
-        answered: Callable[[AgencyRow], None], asked: Callable[[AgencyRow], None],
-    ) -> None:  # fmt: skip
+        self,
+        context: Context,
+        provisions: Provisions,
+        verifier: PermitVerifier,
+        *,
+        answered: Callable[[AgencyRow], None],
+        asked: Callable[[AgencyRow], None],
+    ) -> None:
         self._context = context
         self._provisions = provisions
         self._verifier = verifier
@@ -175,18 +180,29 @@ class Inbox:
         readable = item.sealed is None or read_content(keys, item, permit.permit) is not None
         step = flow.on_delivery(OUTCOMES[item.outcome], item.reason, readable=readable)
         facts = {
-            "person": hit.person, "at": now, "reference": str(permit.permit), "withheld": item.withheld,
+            "person": hit.person,
+            "at": now,
+            "reference": str(permit.permit),
+            "withheld": item.withheld,
             "provided_at": item.answered_at,
-        }  # fmt: skip
+        }
         record = amendment = None
         if step.final:
             record = inquiry_record(keys, context.chance, agency, item.request, memo, step, **facts)
             amendment = inquiry_record(keys, context.chance, agency, item.request, memo, step, **facts, amends=True)
         answer = keys.seal("answer", item.request.bytes, msgspec.json.encode(item)) if step.final else None
         return AnswerRow(
-            agency=agency.number, generation=agency.generation, inbox=item.id, id=item.request, state=step.state,
-            outcome=step.outcome, reason=step.reason, answer=answer, record=record, amendment=amendment,
-        )  # fmt: skip
+            agency=agency.number,
+            generation=agency.generation,
+            inbox=item.id,
+            id=item.request,
+            state=step.state,
+            outcome=step.outcome,
+            reason=step.reason,
+            answer=answer,
+            record=record,
+            amendment=amendment,
+        )
 
     # ------------------------------------------------------------ linkage codes
 
@@ -220,20 +236,26 @@ class Inbox:
         number = keys.digest("number", item.number.encode())
         if item.code is None:
             return CodePut(agency=agency.number, inbox=item.id, number_digest=number, code_digest=None, code=None)
-        # The person is not known before the commit finds the number, so the code's own digest names its row in the seal.
+        # The person is not known before the commit finds the number: the code's own digest names its row in the seal.
         digest = keys.digest("code", item.code)
         return CodePut(
-            agency=agency.number, inbox=item.id, number_digest=number, code_digest=digest,
+            agency=agency.number,
+            inbox=item.id,
+            number_digest=number,
+            code_digest=digest,
             code=keys.seal("code", digest, item.code),
-        )  # fmt: skip
+        )
 
     # ------------------------------------------------------------ common
 
     async def _by_cell(
-        self, lines: Sequence[T], cell_of: Callable[[T], str],
-        work: Callable[[list[T], dict[uuid.UUID, Ack]], Awaitable[None]], acks: dict[uuid.UUID, Ack],
+        self,
+        lines: Sequence[T],
+        cell_of: Callable[[T], str],
+        work: Callable[[list[T], dict[uuid.UUID, Ack]], Awaitable[None]],
+        acks: dict[uuid.UUID, Ack],
         inbox_of: Callable[[T], uuid.UUID],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Work on each cell's lines as a set; a cell in trouble answers ``again`` for its own lines only."""
         cells: dict[str, list[T]] = defaultdict(list)
         for line in lines:

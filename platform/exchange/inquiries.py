@@ -1,8 +1,8 @@
 """The inquirer's service (情報照会): accept lists durably, show and wait for their state, hand out content, cancel.
 
-A 2xx leaves only after the set's commit (invariant 2). A repeated Idempotency-Key gets the first batch (invariant 5). Lines
-that are malformed are answered with a problem each and leave no trace but a count; lines that may not be asked are
-accepted and closed in the same commit with the inquirer's record (invariant 3).
+A 2xx leaves only after the set's commit (invariant 2). A repeated Idempotency-Key gets the first batch (invariant
+5). Lines that are malformed are answered with a problem each and leave no trace but a count; lines that may not be
+asked are accepted and closed in the same commit with the inquirer's record (invariant 3).
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import Final
 
 import msgspec
 
+from chukan import log
 from chukan.clock import today_jst
 from chukan.errors import Problem
 from chukan.platform.exchange.context import Context
@@ -39,6 +40,7 @@ from chukan.tenants.sealing import AgencyKeys
 from chukan.tenants.sets import CellSets
 from chukan.tenants.states import OPEN_INQUIRY, InquiryState, Side
 
+_log = log.get("exchange.inquiries")
 SMALL_LIST: Final = 64
 """Lists up to this size share a commit with other callers'; longer ones are a set of their own."""
 ACCEPT_TIMEOUT_S: Final = 30.0
@@ -51,9 +53,7 @@ Judged = tuple[flow.Refused | flow.Step, CodeRow | None]
 class Inquiries:
     """Implements ``services.InquiryService``; ``wake`` is told which agency has new lines to work on."""
 
-    def __init__(
-        self, context: Context, persons: Persons, waiters: Waiters, wake: Callable[[AgencyRow], None]
-    ) -> None:
+    def __init__(self, context: Context, persons: Persons, waiters: Waiters, wake: Callable[[AgencyRow], None]) -> None:
         self._context = context
         self._persons = persons
         self._waiters = waiters
@@ -69,9 +69,12 @@ class Inquiries:
         keys = context.keys(agency.number)
         now = context.clock.now()
         opening = AcceptBatch(
-            agency=agency.number, generation=agency.generation, key=keys.digest("key", key.encode()),
-            body=keys.digest("body", raw), batch=context.chance.uuid7(),
-        )  # fmt: skip
+            agency=agency.number,
+            generation=agency.generation,
+            key=keys.digest("key", key.encode()),
+            body=keys.digest("body", raw),
+            batch=context.chance.uuid7(),
+        )
         lines: list[AcceptLine] = []
         refused: dict[int, Problem] = {}
         for ordinal, (verdict, link) in enumerate(await self._judge(agency, body.lines, now)):
@@ -80,15 +83,20 @@ class Inquiries:
                 context.meter.problem(verdict.problem.code)
                 continue
             memo = RequestMemo(
-                line=body.lines[ordinal], items=list(verdict.items), asked_at=now, caller=caller.id,
+                line=body.lines[ordinal],
+                items=list(verdict.items),
+                asked_at=now,
+                caller=caller.id,
                 law=str(context.law.number),
-            )  # fmt: skip
+            )
             lines.append(self._line(agency, keys, opening.batch, ordinal, memo, verdict, link))
         accepted = await self._commit(agency, opening, lines)
         if not accepted.same_body:
             raise Problem("idempotency_key_reused")
         if not accepted.fresh:
-            views = [view_of(row) for row in await self._cell(agency).inquiry_views(agency.number, batch=accepted.batch)]
+            views = [
+                view_of(row) for row in await self._cell(agency).inquiry_views(agency.number, batch=accepted.batch)
+            ]
             stored = {view.line for view in views}
             again = {n: refused.get(n, Problem("bad_line")) for n in range(len(body.lines)) if n not in stored}
             return batch_of(accepted.batch, views, again, len(body.lines))
@@ -106,16 +114,26 @@ class Inquiries:
         judged: list[Judged] = []
         for line, link in zip(lines, links, strict=True):
             facts = flow.Facts(
-                inquirer=agency.code, today=today, now=now, provider_known=provider_known(directory, line.provider),
-                stopped=directory.is_stopped(line.kind, line.procedure), link=link.status if link else None,
-            )  # fmt: skip
+                inquirer=agency.code,
+                today=today,
+                now=now,
+                provider_known=provider_known(directory, line.provider),
+                stopped=directory.is_stopped(line.kind, line.procedure),
+                link=link.status if link else None,
+            )
             judged.append((flow.judge(line, context.law, facts), link))
         return judged
 
     def _line(
-        self, agency: AgencyRow, keys: AgencyKeys, batch: uuid.UUID, ordinal: int, memo: RequestMemo, step: flow.Step,
+        self,
+        agency: AgencyRow,
+        keys: AgencyKeys,
+        batch: uuid.UUID,
+        ordinal: int,
+        memo: RequestMemo,
+        step: flow.Step,
         link: CodeRow | None,
-    ) -> AcceptLine:  # fmt: skip
+    ) -> AcceptLine:
         context = self._context
         line = context.chance.uuid7()
         person = keys.digest("addressee", memo.line.addressee.encode())
@@ -126,10 +144,20 @@ class Inquiries:
             outbox = keys.seal("outbox", line.bytes, _request_bytes(agency, keys, line, memo, link))
         assert (record is None) != (outbox is None)  # noqa: S101 - either the line is over or something is sent
         return AcceptLine(
-            agency=agency.number, batch=batch, id=line, ordinal=ordinal, state=step.state, outcome=step.outcome,
-            reason=step.reason, due=memo.asked_at, deadline=step.deadline or memo.asked_at, person=person,
-            request=seal_request(keys, line, memo), outbox=outbox, record=record,
-        )  # fmt: skip
+            agency=agency.number,
+            batch=batch,
+            id=line,
+            ordinal=ordinal,
+            state=step.state,
+            outcome=step.outcome,
+            reason=step.reason,
+            due=memo.asked_at,
+            deadline=step.deadline or memo.asked_at,
+            person=person,
+            request=seal_request(keys, line, memo),
+            outbox=outbox,
+            record=record,
+        )
 
     async def _commit(self, agency: AgencyRow, opening: AcceptBatch, lines: list[AcceptLine]) -> AcceptedBatch:
         if len(lines) <= SMALL_LIST:
@@ -205,6 +233,7 @@ class Inquiries:
             record = inquiry_record(keys, self._context.chance, agency, row.id, memo, step, person=hit.person, at=now)
             settles.append(settle(agency.number, row.id, step, now, record=record))
         await self._cell(agency).close_inquiries(settles)
+        _log.info("lines cancelled", agency=agency.number, count=len(settles), peer=caller.id)
         self._waiters.changed(agency.cell, agency.number)
         return await self.view(agency, batch if len(rows) > 1 else rows[0].id)
 
@@ -215,15 +244,30 @@ class Inquiries:
 
 
 def settle(
-    agency: int, line: uuid.UUID, step: flow.Step, now: dt.datetime, *, deadline: dt.datetime | None = None,
-    due: dt.datetime | None = None, permit: bytes | None = None, drop_outbox: bool = True, record: RecordRow | None = None,
-) -> InquirySettle:  # fmt: skip
+    agency: int,
+    line: uuid.UUID,
+    step: flow.Step,
+    now: dt.datetime,
+    *,
+    deadline: dt.datetime | None = None,
+    due: dt.datetime | None = None,
+    permit: bytes | None = None,
+    drop_outbox: bool = True,
+    record: RecordRow | None = None,
+) -> InquirySettle:
     """The row that carries a step to the cell."""
     return InquirySettle(
-        agency=agency, id=line, state=step.state, outcome=step.outcome, reason=step.reason,
-        due=due or step.deadline or now, deadline=step.deadline or deadline or now, permit=permit,
-        drop_outbox=drop_outbox, record=record,
-    )  # fmt: skip
+        agency=agency,
+        id=line,
+        state=step.state,
+        outcome=step.outcome,
+        reason=step.reason,
+        due=due or step.deadline or now,
+        deadline=step.deadline or deadline or now,
+        permit=permit,
+        drop_outbox=drop_outbox,
+        record=record,
+    )
 
 
 def _accept_in(sets: CellSets) -> Callable[[list[Accepting]], Awaitable[list[AcceptedBatch]]]:
@@ -236,18 +280,32 @@ def _accept_in(sets: CellSets) -> Callable[[list[Accepting]], Awaitable[list[Acc
 def _request_bytes(agency: AgencyRow, keys: AgencyKeys, line: uuid.UUID, memo: RequestMemo, link: CodeRow) -> bytes:
     return msgspec.json.encode(
         PermitRequest(
-            id=line, inquirer=agency.code, department=memo.line.department, affair=memo.line.affair,
-            procedure=memo.line.procedure, kind=memo.line.kind, items=memo.items, provider=memo.line.provider,
-            code=Persons.open_code(keys, link), condition=memo.line.condition, asked_at=memo.asked_at,
-            answer_key=keys.answer_key_id(), withheld=memo.line.withheld,
-        )  # fmt: skip
+            id=line,
+            inquirer=agency.code,
+            department=memo.line.department,
+            affair=memo.line.affair,
+            procedure=memo.line.procedure,
+            kind=memo.line.kind,
+            items=memo.items,
+            provider=memo.line.provider,
+            code=Persons.open_code(keys, link),
+            condition=memo.line.condition,
+            asked_at=memo.asked_at,
+            answer_key=keys.answer_key_id(),
+            withheld=memo.line.withheld,
+        )
     )
 
 
 def _view_of_new(line: AcceptLine, now: dt.datetime) -> QueryLineView:
     return view_of(
         InquiryView(
-            id=line.id, batch=line.batch, ordinal=line.ordinal, state=line.state, outcome=line.outcome,
-            reason=line.reason, updated_at=now,
-        )  # fmt: skip
+            id=line.id,
+            batch=line.batch,
+            ordinal=line.ordinal,
+            state=line.state,
+            outcome=line.outcome,
+            reason=line.reason,
+            updated_at=now,
+        )
     )

@@ -1,7 +1,8 @@
 """Leases (リース): which shards of one side of one cell this process works on, and with which epoch.
 
-A lease is per (side, shard), never per line; any worker in any centre takes over what another let lapse, and a worker whose
-lease was taken is refused by the cell itself (``stale_lease``), whatever it still believes. Renewed every 2 s for 10 s.
+A lease is per (side, shard), never per line; any worker in any centre takes over what another let lapse, and a
+worker whose lease was taken is refused by the cell itself (``stale_lease``), whatever it still believes. Renewed
+every 2 s for 10 s.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the exchange keeps about a line, sealed under its agency's key: the request at the inquirer, the notice at the provider.
+"""What the exchange keeps about a line, sealed under its agency's key: the request, or the notice.
 
 A memo holds what later steps and the record need and what no other agency's row may show (counterpart, affair, kind,
 items): it exists in the clear only inside this process. It must never be logged or put into an exception.
@@ -16,7 +16,7 @@ from chukan.platform.wire.network import Message, ProviderPermit, SignedPermit
 from chukan.tenants.sealing import AgencyKeys
 
 
-class RequestMemo(Message):
+class RequestMemo(Message, frozen=True):
     """A query line as accepted."""
 
     line: QueryLine
@@ -29,13 +29,13 @@ class RequestMemo(Message):
     list_item: str = ""
 
 
-class NoticeMemo(Message):
+class NoticeMemo(Message, frozen=True):
     """A notice as judged."""
 
     signed: SignedPermit
     permit: ProviderPermit
     received_at: dt.datetime
-    copies: list[uuid.UUID] = []
+    copies: tuple[uuid.UUID, ...] = ()
 
 
 _REQUEST = msgspec.json.Decoder(RequestMemo)

@@ -1,9 +1,9 @@
 """The provider's side (情報提供): from notice to sealed answer in one commit, or to a hold.
 
-``prepare`` turns verified notices into rows: it looks up person and copies as a set per cell, lets the pure flow judge each
-line, builds the content, seals answers per (inquirer's key) with one encapsulation, and writes the record. The commit
-re-checks in the cell what the line was decided on; a line that changed meanwhile comes back as ``again``.
-Invariant 4 holds here: nothing is sealed for a line that the flow did not judge as provided.
+``prepare`` turns verified notices into rows: it looks up person and copies as a set per cell, lets the pure flow
+judge each line, builds the content, seals answers per (inquirer's key) with one encapsulation, and writes the
+record. The commit re-checks in the cell what the line was decided on; a line that changed meanwhile comes back as
+``again``. Invariant 4 holds here: nothing is sealed for a line that the flow did not judge as provided.
 """
 
 from __future__ import annotations
@@ -83,24 +83,36 @@ class Provisions:
     def _lookup_row(self, line: Asked) -> LookupRow:
         permit, condition = line.permit, line.permit.condition
         return LookupRow(
-            agency=line.agency.number, code=self._context.keys(line.agency.number).digest("code", permit.code),
-            kind=permit.kind, period=condition.period, year=condition.year, on=today_jst(self._context.clock),
-            start=condition.start, end=condition.end,
-        )  # fmt: skip
+            agency=line.agency.number,
+            code=self._context.keys(line.agency.number).digest("code", permit.code),
+            kind=permit.kind,
+            period=condition.period,
+            year=condition.year,
+            on=today_jst(self._context.clock),
+            start=condition.start,
+            end=condition.end,
+        )
 
     def judge(self, line: Asked) -> flow.Judgement:
         """Let the flow decide about one looked-up line."""
         assert line.hit is not None  # noqa: S101 - look_up came first
         context, permit = self._context, line.permit
         decision = context.law.decide(
-            inquirer=permit.inquirer, provider=permit.provider, affair=permit.affair, procedure=permit.procedure,
-            kind=permit.kind, day=today_jst(context.clock),
-        )  # fmt: skip
+            inquirer=permit.inquirer,
+            provider=permit.provider,
+            affair=permit.affair,
+            procedure=permit.procedure,
+            kind=permit.kind,
+            day=today_jst(context.clock),
+        )
         line.judgement = flow.judge(
-            permit, now=context.clock.now(), skew=self._skew, decision=decision,
+            permit,
+            now=context.clock.now(),
+            skew=self._skew,
+            decision=decision,
             stopped=context.common.directory.is_stopped(permit.kind, permit.procedure),
             found=flow.Found(link=line.hit.link, held=line.hit.held, copies=len(line.hit.copies)),
-        )  # fmt: skip
+        )
         if line.judgement.outcome is Outcome.PROVIDED:
             self.build(line)
         return line.judgement
@@ -113,11 +125,13 @@ class Provisions:
         allowed = context.law.allowed_items(permit.procedure, permit.kind, today_jst(context.clock))
         clear = [
             flow.ClearCopy(
-                layout=copy.layout, effective_from=copy.effective_from, period=copy.period,
+                layout=copy.layout,
+                effective_from=copy.effective_from,
+                period=copy.period,
                 items=open_body(keys, copy.id, copy.body).items,
             )
             for copy in line.hit.copies
-        ]  # fmt: skip
+        ]
         content, outcome = flow.content(permit, context.law, allowed, clear)
         line.content = msgspec.json.encode(content)
         line.copies = [copy.id for copy in line.hit.copies]
@@ -132,7 +146,9 @@ class Provisions:
                 groups[line.agency.number, permit.answer_key, permit.answer_key_public].append((line, line.content))
         for (_, key, public), here in groups.items():
             pairs = [(line.permit.permit, content) for line, content in here]
-            for (line, _content), sealed in zip(here, seal_batch(public, key, pairs, self._context.chance), strict=True):
+            for (line, _content), sealed in zip(
+                here, seal_batch(public, key, pairs, self._context.chance), strict=True
+            ):
                 line.sealed = sealed
 
     def row(self, line: Asked) -> ProvideRow:
@@ -141,30 +157,48 @@ class Provisions:
         context, judgement, permit = self._context, line.judgement, line.permit
         keys = context.keys(line.agency.number)
         now = context.clock.now()
-        memo = NoticeMemo(signed=line.signed, permit=permit, received_at=now, copies=line.copies)
+        memo = NoticeMemo(signed=line.signed, permit=permit, received_at=now, copies=tuple(line.copies))
         record = None
         if judgement.state is not ProvisionState.HELD:
             record = provision_record(
-                keys, context.chance, line.line, memo, judgement.outcome, judgement.reason,
-                person=line.hit.person, at=now,
-            )  # fmt: skip
+                keys,
+                context.chance,
+                line.line,
+                memo,
+                judgement.outcome,
+                judgement.reason,
+                person=line.hit.person,
+                at=now,
+            )
         return ProvideRow(
-            agency=line.agency.number, generation=line.agency.generation, inbox=line.inbox, id=line.line,
-            permit=keys.digest("permit", permit.permit.bytes), permit_until=permit.expires_at,
-            notice=seal_notice(keys, line.line, memo), state=judgement.state, outcome=judgement.outcome,
-            reason=judgement.reason, person=line.hit.person, link_version=line.hit.link_version,
-            hold_version=line.hit.hold_version, snapshot=line.hit.snapshot, deadline=permit.expires_at,
-            outbox=self._outbox(keys, line, judgement, now), record=record,
-        )  # fmt: skip
+            agency=line.agency.number,
+            generation=line.agency.generation,
+            inbox=line.inbox,
+            id=line.line,
+            permit=keys.digest("permit", permit.permit.bytes),
+            permit_until=permit.expires_at,
+            notice=seal_notice(keys, line.line, memo),
+            state=judgement.state,
+            outcome=judgement.outcome,
+            reason=judgement.reason,
+            person=line.hit.person,
+            link_version=line.hit.link_version,
+            hold_version=line.hit.hold_version,
+            snapshot=line.hit.snapshot,
+            deadline=permit.expires_at,
+            outbox=self._outbox(keys, line, judgement, now),
+            record=record,
+        )
 
     def _outbox(self, keys: AgencyKeys, line: Asked, judgement: flow.Judgement, now: dt.datetime) -> bytes | None:
         if judgement.state is ProvisionState.LAPSED:
             return None
         message = line.line if judgement.state is ProvisionState.ANSWERED else self._context.chance.uuid7()
         return keys.seal(
-            "outbox", line.line.bytes,
+            "outbox",
+            line.line.bytes,
             answer_bytes(message, line.permit, judgement.outcome, judgement.reason, line.sealed, now),
-        )  # fmt: skip
+        )
 
     async def close(self) -> None:
         """Finish what is in flight."""
@@ -173,13 +207,26 @@ class Provisions:
 
 
 def answer_bytes(
-    message: uuid.UUID, permit: ProviderPermit, outcome: Outcome, reason: str | None, sealed: SealedAnswer | None,
-    now: dt.datetime, *, withheld: bool = False,
-) -> bytes:  # fmt: skip
+    message: uuid.UUID,
+    permit: ProviderPermit,
+    outcome: Outcome,
+    reason: str | None,
+    sealed: SealedAnswer | None,
+    now: dt.datetime,
+    *,
+    withheld: bool = False,
+) -> bytes:
     """The exact bytes of an answer; permit, route and provider are the permit's own (PRV-08)."""
     return msgspec.json.encode(
         Answer(
-            id=message, permit=permit.permit, route=permit.route, provider=permit.provider, outcome=outcome.word,
-            answered_at=now, withheld=permit.withheld or withheld, reason=reason, sealed=sealed,
-        )  # fmt: skip
+            id=message,
+            permit=permit.permit,
+            route=permit.route,
+            provider=permit.provider,
+            outcome=outcome.word,
+            answered_at=now,
+            withheld=permit.withheld or withheld,
+            reason=reason,
+            sealed=sealed,
+        )
     )

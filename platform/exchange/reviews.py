@@ -1,7 +1,7 @@
 """Manual review of held provisions (自動応答不可): a first officer prepares, a second one approves or refuses (PRV-05).
 
-Nothing leaves without both. At the moment of approval everything is judged anew (time, law, stop, link, copies), for days
-may have passed; the decision commits only if what it was made on still stands in the cell.
+Nothing leaves without both. At the moment of approval everything is judged anew (time, law, stop, link, copies),
+for days may have passed; the decision commits only if what it was made on still stands in the cell.
 """
 
 from __future__ import annotations
@@ -55,9 +55,13 @@ class OfficerReviews:
         """Store the first officer's proposal."""
         row = await self._held(agency, review)
         draft = drafts.Draft(
-            provision=review, decision=body.decision, withheld=body.withheld, officer=officer.id, note=body.note,
+            provision=review,
+            decision=body.decision,
+            withheld=body.withheld,
+            officer=officer.id,
+            note=body.note,
             at=self._context.clock.now(),
-        )  # fmt: skip
+        )
         async with self._door(agency) as partition:
             await drafts.save(partition, self._context.keys(agency.number), draft)
         line = self._line(agency, row)
@@ -140,39 +144,67 @@ class OfficerReviews:
         return judgement
 
     def _row(
-        self, agency: AgencyRow, row: ProvisionView, line: Asked, judgement: Judgement, sealed: SealedAnswer | None, *,
+        self,
+        agency: AgencyRow,
+        row: ProvisionView,
+        line: Asked,
+        judgement: Judgement,
+        sealed: SealedAnswer | None,
+        *,
         withheld: bool,
-    ) -> DecideRow:  # fmt: skip
+    ) -> DecideRow:
         assert line.hit is not None  # noqa: S101 - look_up came first
         context = self._context
         keys = context.keys(agency.number)
         now = context.clock.now()
         memo = self._memo(agency, row)
-        answer = answer_bytes(
-            row.id, line.permit, judgement.outcome, judgement.reason, sealed, now, withheld=withheld
-        )
+        answer = answer_bytes(row.id, line.permit, judgement.outcome, judgement.reason, sealed, now, withheld=withheld)
         return DecideRow(
-            agency=agency.number, generation=agency.generation, id=row.id, outcome=judgement.outcome,
-            reason=judgement.reason, person=line.hit.person, link_version=line.hit.link_version,
-            snapshot=line.hit.snapshot, outbox=keys.seal("outbox", row.id.bytes, answer),
+            agency=agency.number,
+            generation=agency.generation,
+            id=row.id,
+            outcome=judgement.outcome,
+            reason=judgement.reason,
+            person=line.hit.person,
+            link_version=line.hit.link_version,
+            snapshot=line.hit.snapshot,
+            outbox=keys.seal("outbox", row.id.bytes, answer),
             record=provision_record(
-                keys, context.chance, row.id, memo, judgement.outcome, judgement.reason, person=line.hit.person, at=now,
+                keys,
+                context.chance,
+                row.id,
+                memo,
+                judgement.outcome,
+                judgement.reason,
+                person=line.hit.person,
+                at=now,
                 withheld=withheld,
             ),
-        )  # fmt: skip
+        )
 
     def _view(
-        self, agency: AgencyRow, row: ProvisionView, line: Asked, found: Mapping[uuid.UUID, drafts.Draft],
+        self,
+        agency: AgencyRow,
+        row: ProvisionView,
+        line: Asked,
+        found: Mapping[uuid.UUID, drafts.Draft],
         state: Literal["held", "prepared", "decided"] = "held",
-    ) -> Review:  # fmt: skip
+    ) -> Review:
         permit = line.permit
         draft = found.get(row.id)
         return Review(
-            id=row.id, inquirer=permit.inquirer, affair=permit.affair, procedure=permit.procedure, kind=permit.kind,
-            items=permit.items, asked_at=permit.asked_at, expires_at=permit.expires_at,
+            id=row.id,
+            inquirer=permit.inquirer,
+            affair=permit.affair,
+            procedure=permit.procedure,
+            kind=permit.kind,
+            items=permit.items,
+            asked_at=permit.asked_at,
+            expires_at=permit.expires_at,
             state="prepared" if draft is not None and state == "held" else state,
-            prepared_by=None if draft is None else draft.officer, addressee=self._addressee(agency, line.hit),
-        )  # fmt: skip
+            prepared_by=None if draft is None else draft.officer,
+            addressee=self._addressee(agency, line.hit),
+        )
 
     def _addressee(self, agency: AgencyRow, hit: LookupHit | None) -> str | None:
         """The agency's own number of the person, from a copy found: its officer must know whom this is about."""

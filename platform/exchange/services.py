@@ -1,7 +1,7 @@
 """The ports of the exchange: what the HTTP layer may ask of it. Implementations stand beside this file.
 
-Every method works for one agency that the caller has already proved to act for (``platform.http.auth``); every failure is
-a ``Problem``.
+Every method works for one agency that the caller has already proved to act for (``platform.http.auth``); every
+failure is a ``Problem``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class InquiryService(Protocol):
     """The inquirer's side (情報照会)."""
 
     async def accept(self, agency: AgencyRow, caller: ClientRow, body: Queries, key: str, raw: bytes) -> Batch:
-        """Make a list durable and answer line by line; ``raw`` is the request body (idempotency compares its digest)."""
+        """Make a list durable, answer line by line; ``raw`` is the request body, whose digest idempotency compares."""
         ...
 
     async def wait(self, agency: AgencyRow, batch: uuid.UUID, timeout_s: float) -> Batch:

@@ -19,13 +19,20 @@ _DELIVERY = msgspec.json.Decoder(AnswerDelivery)
 _CONTENT = msgspec.json.Decoder(AnswerContent)
 
 
-def view_of(row: InquiryView | Collected, content: AnswerContent | None = None, *, withheld: bool = False) -> QueryLineView:
+def view_of(
+    row: InquiryView | Collected, content: AnswerContent | None = None, *, withheld: bool = False
+) -> QueryLineView:
     """A stored line as its agency sees it."""
     return QueryLineView(
-        line=row.ordinal, id=row.id, state=row.state.name.lower(),
-        outcome=None if row.outcome is Outcome.NONE else row.outcome.word, reason=row.reason,
-        updated_at=row.updated_at, content=content, withheld=withheld,
-    )  # fmt: skip
+        line=row.ordinal,
+        id=row.id,
+        state=row.state.name.lower(),
+        outcome=None if row.outcome is Outcome.NONE else row.outcome.word,
+        reason=row.reason,
+        updated_at=row.updated_at,
+        content=content,
+        withheld=withheld,
+    )
 
 
 def refused_view(ordinal: int, problem: Problem) -> QueryLineView:
@@ -45,7 +52,9 @@ def batch_of(batch: uuid.UUID, views: Sequence[QueryLineView], refused: Mapping[
     lines = {view.line: view for view in views}
     return Batch(
         batch=batch,
-        lines=[lines[n] if n in lines else refused_view(n, refused[n]) for n in range(count) if n in lines or n in refused],
+        lines=[
+            lines[n] if n in lines else refused_view(n, refused[n]) for n in range(count) if n in lines or n in refused
+        ],
     )
 
 

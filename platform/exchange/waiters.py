@@ -1,7 +1,7 @@
 """Those who wait for lines to become final: woken by what this process commits and by hints from the others.
 
-A hint says only "something changed at this side of this cell"; the waiter then reads the work table, which is the truth.
-Hints may be lost, so every waiter also looks again by itself once a second. No waiter outlives its deadline.
+A hint says only "something changed at this side of this cell"; the waiter then reads the work table, which is the
+truth. Hints may be lost, so every waiter also looks again by itself once a second. No waiter outlives its deadline.
 """
 
 from __future__ import annotations
@@ -36,9 +36,7 @@ class Waiters:
                 for event in events:
                     event.set()
 
-    async def until(
-        self, cell: str, agency: int, look: Callable[[], Awaitable[tuple[bool, R]]], timeout_s: float
-    ) -> R:
+    async def until(self, cell: str, agency: int, look: Callable[[], Awaitable[tuple[bool, R]]], timeout_s: float) -> R:
         """Look now and after each change until ``look`` says done or the time is over; the last look's result."""
         deadline = self._clock.monotonic() + timeout_s
         event = asyncio.Event()

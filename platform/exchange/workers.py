@@ -1,9 +1,10 @@
 """Workers: what waits for this side of this cell is taken as a set, sent to the network as a list, settled as a set.
 
-A worker is woken by what this process commits and by hints from the others, and looks by itself every second. Shards are
-split into two flights, so that a batch forms while the other one is at the network; one flight never has a line twice.
-A trouble of the network makes lines wait (with growing pauses until their deadline), never disappear; a trouble of the cell
-makes the worker wait. The broad ``except`` here is the task boundary: a worker must outlive whatever one set does to it.
+A worker is woken by what this process commits and by hints from the others, and looks by itself every second.
+Shards are split into two flights, so that a batch forms while the other one is at the network; one flight never has
+a line twice. A trouble of the network makes lines wait (with growing pauses until their deadline), never disappear;
+a trouble of the cell makes the worker wait. The broad ``except`` here is the task boundary: a worker must outlive
+whatever one set does to it.
 """
 
 from __future__ import annotations
@@ -113,9 +114,14 @@ class InquiryWorker(Worker):
     side = Side.INQUIRER
 
     def __init__(
-        self, context: Context, cell: str, owner: str, peer: NetworkPeer, verifier: PermitVerifier,
+        self,
+        context: Context,
+        cell: str,
+        owner: str,
+        peer: NetworkPeer,
+        verifier: PermitVerifier,
         changed: Callable[[str, int], None],
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__(context, cell, owner, peer)
         self._verifier = verifier
         self._changed = changed
@@ -139,9 +145,7 @@ class InquiryWorker(Worker):
     def _expire(self, row: InquiryWork, now: dt.datetime) -> InquirySettle:
         return self._final(row, flow.on_deadline(row.state), now, None)
 
-    def _final(
-        self, row: InquiryWork, step: flow.Step, now: dt.datetime, reference: str | None
-    ) -> InquirySettle:
+    def _final(self, row: InquiryWork, step: flow.Step, now: dt.datetime, reference: str | None) -> InquirySettle:
         keys = self._context.keys(row.agency)
         agency = self._context.common.directory.by_number(row.agency)
         memo = open_request(keys, row.id, row.request)
@@ -218,13 +222,24 @@ class ProvisionWorker(Worker):
     def _lapse(self, row: ProvisionWork, now: dt.datetime, *, amends: bool = False) -> ProvisionSettle:
         keys = self._context.keys(row.agency)
         record = provision_record(
-            keys, self._context.chance, row.id, open_notice(keys, row.id, row.notice), Outcome.EXPIRED,
-            "lapsed" if amends else "undecided", person=row.person, at=now, amends=amends,
-        )  # fmt: skip
+            keys,
+            self._context.chance,
+            row.id,
+            open_notice(keys, row.id, row.notice),
+            Outcome.EXPIRED,
+            "lapsed" if amends else "undecided",
+            person=row.person,
+            at=now,
+            amends=amends,
+        )
         return ProvisionSettle(
-            agency=row.agency, id=row.id, state=ProvisionState.LAPSED, outcome=Outcome.EXPIRED,
-            due=now + SETTLED_KEEP, record=record,
-        )  # fmt: skip
+            agency=row.agency,
+            id=row.id,
+            state=ProvisionState.LAPSED,
+            outcome=Outcome.EXPIRED,
+            due=now + SETTLED_KEEP,
+            record=record,
+        )
 
     async def _send(self, rows: Sequence[ProvisionWork]) -> list[ProvisionSettle]:
         if not rows:
@@ -248,13 +263,13 @@ class ProvisionWorker(Worker):
                 agency=row.agency, id=row.id, state=row.state, outcome=row.outcome, due=due, drop_outbox=False
             )
         if row.state is ProvisionState.HELD:
-            return ProvisionSettle(
-                agency=row.agency, id=row.id, state=row.state, outcome=row.outcome, due=row.deadline
-            )
+            return ProvisionSettle(agency=row.agency, id=row.id, state=row.state, outcome=row.outcome, due=row.deadline)
         if receipt.status == "accepted":
             return ProvisionSettle(
-                agency=row.agency, id=row.id, state=ProvisionState.RECEIPTED, outcome=row.outcome, due=now + SETTLED_KEEP
+                agency=row.agency,
+                id=row.id,
+                state=ProvisionState.RECEIPTED,
+                outcome=row.outcome,
+                due=now + SETTLED_KEEP,
             )
         return self._lapse(row, now, amends=True)
-
-

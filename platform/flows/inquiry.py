@@ -95,11 +95,15 @@ def judge(line: QueryLine, law: Law, facts: Facts) -> Refused | Step:
     except Problem as problem:
         return Refused(problem)
     decision = law.decide(
-        inquirer=facts.inquirer, provider=line.provider, affair=line.affair, procedure=line.procedure,
-        kind=line.kind, day=facts.today,
-    )  # fmt: skip
+        inquirer=facts.inquirer,
+        provider=line.provider,
+        affair=line.affair,
+        procedure=line.procedure,
+        kind=line.kind,
+        day=facts.today,
+    )
     may = law.allowed_items(line.procedure, line.kind, facts.today)
-    items = asked or tuple(sorted(may))
+    items = asked or _all_items(law, line.kind, may, facts.today)
     if decision.verdict is not Verdict.YES:
         reason = "list_unknown" if decision.verdict is Verdict.UNKNOWN else decision.reason
         return _closed(Outcome.NOT_PERMITTED, reason, items)
@@ -111,6 +115,12 @@ def judge(line: QueryLine, law: Law, facts: Facts) -> Refused | Step:
         return _closed(Outcome.NO_CODE, "no_code" if facts.link is None else f"link_{facts.link.name.lower()}", items)
     allowed(Side.INQUIRER, None, Event.ACCEPT, InquiryState.ACCEPTED)
     return Step(Event.ACCEPT, InquiryState.ACCEPTED, items=items, deadline=facts.now + LINE_DEADLINE)
+
+
+def _all_items(law: Law, kind: str, may: frozenset[str], today: dt.date) -> tuple[str, ...]:
+    """What "all that the procedure allows" means on a day: the allowed items of the newest layout in force."""
+    layouts = law.layouts_in_force(kind, today)
+    return tuple(item for item in layouts[-1].items if item in may) if layouts else ()
 
 
 def _closed(outcome: Outcome, reason: str, items: tuple[str, ...]) -> Step:

@@ -17,6 +17,7 @@ from chukan.platform.wire.agency import AnswerContent, AnsweredCopy, Gap
 from chukan.platform.wire.network import ProviderPermit
 from chukan.tenants.states import LinkStatus, Outcome, ProvisionState
 
+
 @dataclass(frozen=True, slots=True)
 class Found:
     """What the look-up in the provider's partition said."""
@@ -73,7 +74,8 @@ def content(
 ) -> tuple[AnswerContent, Outcome]:
     """The answer's content and whether it has gaps.
 
-    Each copy carries exactly the items that the permit asks for and the procedure allows, a value or a reason code each.
+    Each copy carries exactly the items that the permit asks for and the procedure allows, a value or a reason code
+    each.
     """
     answered = []
     gaps = False
@@ -82,7 +84,7 @@ def content(
         if layout is None:
             raise Problem("unknown_layout")
         chosen, incomplete = select_items(layout, copy.items, allowed, permit.items)
-        assert chosen.keys() <= set(permit.items) & allowed  # noqa: S101 - the pair of the check in select_items (PRV-06)
+        assert chosen.keys() <= set(permit.items) & allowed  # noqa: S101 - the pair of select_items' own check
         gaps = gaps or incomplete
         answered.append(
             AnsweredCopy(layout=copy.layout, effective_from=copy.effective_from, period=copy.period, items=chosen)

@@ -1,8 +1,8 @@
 """The table of every transition of a line, on each side: from, event, to, and what goes with it.
 
 The table is the law of the machine: ``step`` refuses a (state, event) pair that is not in it, so that no driver can
-invent a move. Each final outcome writes exactly one provision record (invariant 3); an event that finds the line already
-final is *late*: it never changes the outcome, it appends an amendment where the side learned something.
+invent a move. Each final outcome writes exactly one provision record (invariant 3); an event that finds the line
+already final is *late*: it never changes the outcome, it appends an amendment where the side learned something.
 """
 
 from __future__ import annotations
@@ -74,37 +74,72 @@ def _inquirer() -> list[Transition]:
     rows = [
         Transition(q, None, Event.ACCEPT, (I.ACCEPTED,), "agency API", "line deadline", (), Writes.NOTHING),
         Transition(
-            q, None, Event.CLOSE_LOCALLY, (I.NOT_PERMITTED, I.NO_CODE, I.STOPPED), "agency API", "-",
-            (Outcome.NOT_PERMITTED, Outcome.NO_CODE, Outcome.STOPPED), Writes.RECORD,
+            q,
+            None,
+            Event.CLOSE_LOCALLY,
+            (I.NOT_PERMITTED, I.NO_CODE, I.STOPPED),
+            "agency API",
+            "-",
+            (Outcome.NOT_PERMITTED, Outcome.NO_CODE, Outcome.STOPPED),
+            Writes.RECORD,
         ),
-    ]  # fmt: skip
+    ]
     for source in (I.ACCEPTED, I.PERMIT_REQUESTED):
         rows += [
-            Transition(q, source, Event.SEND_FAILED, (I.PERMIT_REQUESTED,), "inquiry worker", "line deadline", (),
-                       Writes.NOTHING),
-            Transition(q, source, Event.PERMIT, (I.PERMITTED,), "inquiry worker", "permit expiry + grace", (),
-                       Writes.NOTHING),
+            Transition(
+                q,
+                source,
+                Event.SEND_FAILED,
+                (I.PERMIT_REQUESTED,),
+                "inquiry worker",
+                "line deadline",
+                (),
+                Writes.NOTHING,
+            ),
+            Transition(
+                q, source, Event.PERMIT, (I.PERMITTED,), "inquiry worker", "permit expiry + grace", (), Writes.NOTHING
+            ),
             Transition(q, source, Event.NETWORK_REFUSED, _REFUSALS, "inquiry worker", "-", _REFUSED, Writes.RECORD),
-        ]  # fmt: skip
+        ]
     for source in (I.ACCEPTED, I.PERMIT_REQUESTED, I.PERMITTED, I.HELD):
         rows += [
-            Transition(q, source, Event.ANSWER, _ANSWERED, "network push", "-", _FINAL_ANSWERS + _OTHER_ANSWERS,
-                       Writes.RECORD),
+            Transition(
+                q, source, Event.ANSWER, _ANSWERED, "network push", "-", _FINAL_ANSWERS + _OTHER_ANSWERS, Writes.RECORD
+            ),
             Transition(q, source, Event.UNREADABLE, (I.FAILED,), "network push", "-", (Outcome.FAILED,), Writes.RECORD),
-            Transition(q, source, Event.REVIEW, (I.HELD,), "network push", "permit expiry + grace",
-                       (Outcome.UNDER_REVIEW,), Writes.NOTHING),
-            Transition(q, source, Event.DEADLINE, (I.EXPIRED,), "inquiry worker", "-", (Outcome.EXPIRED,),
-                       Writes.RECORD),
+            Transition(
+                q,
+                source,
+                Event.REVIEW,
+                (I.HELD,),
+                "network push",
+                "permit expiry + grace",
+                (Outcome.UNDER_REVIEW,),
+                Writes.NOTHING,
+            ),
+            Transition(
+                q, source, Event.DEADLINE, (I.EXPIRED,), "inquiry worker", "-", (Outcome.EXPIRED,), Writes.RECORD
+            ),
             Transition(q, source, Event.CANCEL, (I.CANCELLED,), "agency API", "-", (Outcome.CANCELLED,), Writes.RECORD),
-        ]  # fmt: skip
+        ]
     rows += [
         Transition(q, I.ANSWERED, Event.COLLECT, (I.COLLECTED,), "agency API", "keep period", (), Writes.NOTHING),
         Transition(q, I.COLLECTED, Event.COLLECT, (I.COLLECTED,), "agency API", "keep period", (), Writes.NOTHING),
         Transition(q, I.ANSWERED, Event.PURGE, (I.PURGED,), "purge", "-", (), Writes.NOTHING),
         Transition(q, I.COLLECTED, Event.PURGE, (I.PURGED,), "purge", "-", (), Writes.NOTHING),
     ]
-    final = (I.ANSWERED, I.COLLECTED, I.PURGED, I.REFUSED, I.NO_CODE, I.NOT_PERMITTED, I.STOPPED, I.EXPIRED,
-             I.CANCELLED, I.FAILED)  # fmt: skip
+    final = (
+        I.ANSWERED,
+        I.COLLECTED,
+        I.PURGED,
+        I.REFUSED,
+        I.NO_CODE,
+        I.NOT_PERMITTED,
+        I.STOPPED,
+        I.EXPIRED,
+        I.CANCELLED,
+        I.FAILED,
+    )
     rows += [
         Transition(q, source, event, (source,), "network push", "-", (), Writes.AMENDMENT)
         for source in final
@@ -118,20 +153,36 @@ def _provider() -> list[Transition]:
     answers = _FINAL_ANSWERS + _OTHER_ANSWERS
     return [
         Transition(p, None, Event.NOTICE, (P.ANSWERED,), "network push", "permit expiry", answers, Writes.RECORD),
-        Transition(p, None, Event.NOTICE_HELD, (P.HELD,), "network push", "permit expiry", (Outcome.UNDER_REVIEW,),
-                   Writes.NOTHING),
+        Transition(
+            p,
+            None,
+            Event.NOTICE_HELD,
+            (P.HELD,),
+            "network push",
+            "permit expiry",
+            (Outcome.UNDER_REVIEW,),
+            Writes.NOTHING,
+        ),
         Transition(p, None, Event.NOTICE_LAPSED, (P.LAPSED,), "network push", "-", (Outcome.EXPIRED,), Writes.RECORD),
         Transition(p, P.HELD, Event.INTERIM_SENT, (P.HELD,), "provision worker", "permit expiry", (), Writes.NOTHING),
         Transition(p, P.HELD, Event.SEND_FAILED, (P.HELD,), "provision worker", "permit expiry", (), Writes.NOTHING),
-        Transition(p, P.HELD, Event.DECIDE, (P.ANSWERED,), "officers", "permit expiry",
-                   answers, Writes.RECORD),
+        Transition(p, P.HELD, Event.DECIDE, (P.ANSWERED,), "officers", "permit expiry", answers, Writes.RECORD),
         Transition(p, P.HELD, Event.DEADLINE, (P.LAPSED,), "provision worker", "-", (Outcome.EXPIRED,), Writes.RECORD),
-        Transition(p, P.ANSWERED, Event.SEND_FAILED, (P.ANSWERED,), "provision worker", "until a receipt", (),
-                   Writes.NOTHING),
+        Transition(
+            p, P.ANSWERED, Event.SEND_FAILED, (P.ANSWERED,), "provision worker", "until a receipt", (), Writes.NOTHING
+        ),
         Transition(p, P.ANSWERED, Event.RECEIPT, (P.RECEIPTED,), "provision worker", "-", (), Writes.NOTHING),
-        Transition(p, P.ANSWERED, Event.RECEIPT_LAPSED, (P.LAPSED,), "provision worker", "-", (Outcome.EXPIRED,),
-                   Writes.AMENDMENT),
-    ]  # fmt: skip
+        Transition(
+            p,
+            P.ANSWERED,
+            Event.RECEIPT_LAPSED,
+            (P.LAPSED,),
+            "provision worker",
+            "-",
+            (Outcome.EXPIRED,),
+            Writes.AMENDMENT,
+        ),
+    ]
 
 
 TABLE: Final[tuple[Transition, ...]] = tuple(_inquirer() + _provider())

@@ -143,9 +143,9 @@ class Call:
         return value
 
     @asynccontextmanager
-    async def place(self, lines: int = 1) -> AsyncIterator[None]:
+    async def place(self, lines: int = 1, *, reading: bool = False) -> AsyncIterator[None]:
         """Hold a place among the requests at work. Raises ``Problem`` rate_limited, busy."""
-        async with self.services.admission.work(self.agency.number, self.priority, lines):
+        async with self.services.admission.work(self.agency.number, self.priority, lines, reading=reading):
             yield
 
     @contextmanager

@@ -8,7 +8,7 @@ Every method works for one agency for which the caller was already let in; every
 
 import datetime as dt
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -93,14 +93,15 @@ class LoadDesk(Protocol):
 
 
 class PartSource(Protocol):
-    """A part's lines while they come in; the digest is known once they all have."""
+    """A part that has come in whole; it is read only where its digest says that it is new."""
 
-    def lines(self) -> AsyncIterator[list[PartLine]]:
-        """Yield the lines in bunches, in their order. Raises Problem where the part cannot go on."""
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 (32 bytes) of the part's bytes."""
         ...
 
-    def digest(self) -> bytes:
-        """Return the SHA-256 of the part's bytes; only after the last bunch."""
+    def bunches(self) -> Iterator[list[PartLine]]:
+        """Yield the lines in bunches, in their order. Raises ``Problem`` where the part cannot be read on."""
         ...
 
 

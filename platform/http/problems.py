@@ -11,7 +11,7 @@ field names and positions, a line number).
 import inspect
 import re
 from types import ModuleType
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -21,6 +21,8 @@ from chukan.platform.http import params
 from chukan.platform.wire import agency, network
 from chukan.platform.wire.agency import ProblemBody
 from chukan.platform.wire.network import LINES_MAX
+
+S = TypeVar("S", bound=msgspec.Struct)
 
 CONTENT_TYPE: Final = "application/problem+json; charset=utf-8"
 RETRY_AFTER_S: Final = 1
@@ -117,7 +119,7 @@ def _form(said: str) -> str | None:
     return "str of another form, see /openapi.json" if _PATTERN.match(said) else None
 
 
-def decode(decoder: msgspec.json.Decoder[msgspec.Struct], raw: bytes) -> msgspec.Struct:
+def decode(decoder: msgspec.json.Decoder[S], raw: bytes) -> S:
     """Decode a JSON body by its type.
 
     Raises ``Problem``: malformed_json, too_deep, invalid_field, unknown_field, too_many_lines.

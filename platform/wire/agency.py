@@ -1,7 +1,7 @@
 """Messages between an agency's systems and an exchange, under ``/v1/agencies/{agency}``.
 
-Identifiers of persons travel in bodies only. Every list has 1…1,000 lines and is answered line by line. A linkage code is
-never in any of these messages (its status is). OpenAPI 3.1 is generated from these structs.
+Identifiers of persons travel in bodies only. Every list has 1…1,000 lines and is answered line by line. A linkage
+code is never in any of these messages (its status is). OpenAPI 3.1 is generated from these structs.
 """
 
 from __future__ import annotations
@@ -37,16 +37,16 @@ class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True)
     retry_after_s: int | None = None
 
 
-# ---------------------------------------------------------------- copies (副本)
+# ---------------------------------------------------------------- copies
 
 
-class Gap(Message):
+class Gap(Message, frozen=True):
     """Why an item has no value (未設定事由); missing is never zero."""
 
     gap: str
 
 
-class CopyLine(Message):
+class CopyLine(Message, frozen=True):
     """One copy: a person's values of one kind, from a date on (副本)."""
 
     addressee: Addressee
@@ -60,33 +60,33 @@ class CopyLine(Message):
     """自動応答不可: this copy never leaves without an officer's decision."""
 
 
-class Copies(Message):
+class Copies(Message, frozen=True):
     """``POST /copies``: register a difference (異動)."""
 
     lines: Annotated[list[CopyLine], msgspec.Meta(min_length=1, max_length=LINES_MAX)]
     source: str = "api"
 
 
-class CopyKey(Message):
+class CopyKey(Message, frozen=True):
     """Names copies of one person; ``None`` stands for all."""
 
     addressee: Addressee
     kind: Code16 | None = None
 
 
-class CopySearch(Message):
+class CopySearch(Message, frozen=True):
     """``POST /copies/search``."""
 
     keys: Annotated[list[CopyKey], msgspec.Meta(min_length=1, max_length=LINES_MAX)]
 
 
-class CopyDelete(Message):
+class CopyDelete(Message, frozen=True):
     """``POST /copies/delete``: only the agency deletes (REP-08)."""
 
     keys: Annotated[list[CopyKey], msgspec.Meta(min_length=1, max_length=LINES_MAX)]
 
 
-class CopyExport(Message):
+class CopyExport(Message, frozen=True):
     """``POST /copies/export`` for reconciliation with the original (原本照合); a page of at most 1,000 copies."""
 
     kind: Code16
@@ -95,7 +95,7 @@ class CopyExport(Message):
     limit: Annotated[int, msgspec.Meta(ge=1, le=LINES_MAX)] = LINES_MAX
 
 
-class StoredCopy(Message):
+class StoredCopy(Message, frozen=True):
     """A copy as it rests here, in the clear for its own agency only."""
 
     addressee: str
@@ -109,14 +109,14 @@ class StoredCopy(Message):
     source: str
 
 
-class CopyPage(Message):
+class CopyPage(Message, frozen=True):
     """A page of copies and the cursor of the next one."""
 
     copies: list[StoredCopy]
     next: str | None = None
 
 
-class LineResult(Message):
+class LineResult(Message, frozen=True):
     """What became of one line of a request."""
 
     line: int
@@ -124,13 +124,13 @@ class LineResult(Message):
     problem: ProblemBody | None = None
 
 
-class LineResults(Message):
+class LineResults(Message, frozen=True):
     """Result per line."""
 
     lines: list[LineResult]
 
 
-class HoldLine(Message):
+class HoldLine(Message, frozen=True):
     """Sets or lifts 自動応答不可 on a person, a kind, or both; ``addressee`` None means all persons of the kind."""
 
     addressee: Addressee | None = None
@@ -138,13 +138,13 @@ class HoldLine(Message):
     held: bool = True
 
 
-class Holds(Message):
+class Holds(Message, frozen=True):
     """``POST /holds``."""
 
     lines: Annotated[list[HoldLine], msgspec.Meta(min_length=1, max_length=LINES_MAX)]
 
 
-class LoadOpen(Message):
+class LoadOpen(Message, frozen=True):
     """``POST /loads``: begin a load session (副本登録)."""
 
     kind: Code16
@@ -156,7 +156,7 @@ class LoadOpen(Message):
     source: str = "file"
 
 
-class Load(Message):
+class Load(Message, frozen=True):
     """A load session as ``GET /loads/{id}`` shows it."""
 
     id: uuid.UUID
@@ -169,35 +169,35 @@ class Load(Message):
     staged: int
     refused: int
     parts: list[int]
-    problems: list[ProblemBody] = []
+    problems: tuple[ProblemBody, ...] = ()
     inserted: int = 0
     updated: int = 0
     unchanged: int = 0
     deleted: int = 0
 
 
-class LoadCommit(Message):
+class LoadCommit(Message, frozen=True):
     """``POST /loads/{id}/commit``: the digest is SHA-256 over the parts' SHA-256 digests in order, hexadecimal."""
 
     digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
 
 
-# ---------------------------------------------------------------- linkage codes (符号)
+# ---------------------------------------------------------------- linkage
 
 
-class CodeAsk(Message):
+class CodeAsk(Message, frozen=True):
     """``POST /codes``: acquire a linkage code for each addressee number (符号取得)."""
 
     lines: Annotated[list[CodeLine], msgspec.Meta(min_length=1, max_length=LINES_MAX)]
 
 
-class CodeLine(Message):
+class CodeLine(Message, frozen=True):
     """One addressee number."""
 
     addressee: Addressee
 
 
-class CodeStatus(Message):
+class CodeStatus(Message, frozen=True):
     """Status of one person's link; ``acquisition_number`` only while the acquisition is open."""
 
     line: int
@@ -206,16 +206,16 @@ class CodeStatus(Message):
     problem: ProblemBody | None = None
 
 
-class CodeStatuses(Message):
+class CodeStatuses(Message, frozen=True):
     """Result per line of ``POST /codes`` and ``POST /codes/search``."""
 
     lines: list[CodeStatus]
 
 
-# ---------------------------------------------------------------- queries (情報照会)
+# ---------------------------------------------------------------- queries
 
 
-class QueryLine(Message):
+class QueryLine(Message, frozen=True):
     """One person × one kind (INQ-01)."""
 
     addressee: Addressee
@@ -231,14 +231,14 @@ class QueryLine(Message):
     """不開示 (法23条2項): hides the record from the person, not the answer from the inquirer."""
 
 
-class Queries(Message):
+class Queries(Message, frozen=True):
     """``POST /queries``. With ``Prefer: wait=N`` and ``collect`` true the reply brings content that arrived in time."""
 
     lines: Annotated[list[QueryLine], msgspec.Meta(min_length=1, max_length=LINES_MAX)]
     collect: bool = False
 
 
-class AnsweredCopy(Message):
+class AnsweredCopy(Message, frozen=True):
     """Content of an answer: one copy's allowed items."""
 
     layout: int
@@ -247,14 +247,14 @@ class AnsweredCopy(Message):
     period: str = ""
 
 
-class AnswerContent(Message):
+class AnswerContent(Message, frozen=True):
     """What the provider sealed for the inquirer."""
 
     kind: str
     copies: list[AnsweredCopy]
 
 
-class QueryLineView(Message):
+class QueryLineView(Message, frozen=True):
     """A line as its own agency sees it. ``id`` is absent where the line was refused before acceptance."""
 
     line: int
@@ -268,24 +268,24 @@ class QueryLineView(Message):
     problem: ProblemBody | None = None
 
 
-class Batch(Message):
+class Batch(Message, frozen=True):
     """A list of lines accepted together."""
 
     batch: uuid.UUID
     lines: list[QueryLineView]
 
 
-class QueryPage(Message):
+class QueryPage(Message, frozen=True):
     """``GET /queries?state=``: lines of the agency by state."""
 
     lines: list[QueryLineView]
     next: str | None = None
 
 
-# ---------------------------------------------------------------- reviews (自動応答不可の審査)
+# ---------------------------------------------------------------- reviews
 
 
-class Review(Message):
+class Review(Message, frozen=True):
     """A provision that waits for an officer."""
 
     id: uuid.UUID
@@ -302,13 +302,13 @@ class Review(Message):
     """The agency's own number of the person, so that its officer can look; in bodies only."""
 
 
-class Reviews(Message):
+class Reviews(Message, frozen=True):
     """``GET /reviews``."""
 
     reviews: list[Review]
 
 
-class ReviewPrepare(Message):
+class ReviewPrepare(Message, frozen=True):
     """``POST /reviews/{id}/prepare`` by a first officer."""
 
     decision: Literal["provide", "refuse"]
@@ -316,16 +316,16 @@ class ReviewPrepare(Message):
     note: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
-class ReviewDecision(Message):
+class ReviewDecision(Message, frozen=True):
     """``POST /reviews/{id}/approve`` or ``/refuse`` by a second officer."""
 
     note: Annotated[str, msgspec.Meta(max_length=500)] = ""
 
 
-# ---------------------------------------------------------------- records (情報提供等記録)
+# ---------------------------------------------------------------- records
 
 
-class Record(Message):
+class Record(Message, frozen=True):
     """A provision record as its own agency sees it (番号法23条). It never holds provided content (REC-07)."""
 
     id: uuid.UUID
@@ -351,7 +351,7 @@ class Record(Message):
     """Place in the agency's log once sequenced."""
 
 
-class Records(Message):
+class Records(Message, frozen=True):
     """``GET /records``: a page in the order of the log."""
 
     records: list[Record]

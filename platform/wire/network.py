@@ -1,8 +1,8 @@
 """Messages between an exchange and the information-provision network (情報提供ネットワークシステム).
 
-Every call carries a list of 1…1,000 items and is answered item by item. An item's bytes are self-contained: they rest in
-an outbox and are re-sent unchanged; the envelope around them (list, digests, RFC 9421 signature) is made anew at each
-send. Basis of the fields: 番号法施行令 20, 26, 27, 29; 命令85号 40-46.
+Every call carries a list of 1…1,000 items and is answered item by item. An item's bytes are self-contained: they
+rest in an outbox and are re-sent unchanged; the envelope around them (list, digests, RFC 9421 signature) is made
+anew at each send. Basis of the fields: 番号法施行令 20, 26, 27, 29; 命令85号 40-46.
 
 No message carries an individual number or a resident code, except ``ResidentCode`` which only the registry network
 (住基ネット) sends to the network and which no exchange ever sees.
@@ -26,7 +26,7 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
     """Base of all messages: immutable, unknown fields are refused, defaults are left out."""
 
 
-class Condition(Message):
+class Condition(Message, frozen=True):
     """What slice of the copy is asked for (照会条件)."""
 
     period: Literal["0", "1", "2"] = "0"
@@ -39,7 +39,7 @@ class Condition(Message):
 # ---------------------------------------------------------------- permits
 
 
-class InquirerPermit(Message, tag_field="face", tag="inquirer"):
+class InquirerPermit(Message, frozen=True, tag_field="face", tag="inquirer"):
     """The inquirer's face of a permit (情報提供許可証): what may be received, until when."""
 
     permit: uuid.UUID
@@ -56,7 +56,7 @@ class InquirerPermit(Message, tag_field="face", tag="inquirer"):
     withheld: bool = False
 
 
-class ProviderPermit(Message, tag_field="face", tag="provider"):
+class ProviderPermit(Message, frozen=True, tag_field="face", tag="provider"):
     """The provider's face of a permit: the notice of 施行令26条1項 with the provider-side linkage code."""
 
     permit: uuid.UUID
@@ -82,8 +82,8 @@ class ProviderPermit(Message, tag_field="face", tag="provider"):
     withheld: bool = False
 
 
-class SignedPermit(Message):
-    """One entry of a permit list with the proof that the network signed the list.
+class SignedPermit(Message, frozen=True):
+    r"""One entry of a permit list with the proof that the network signed the list.
 
     The list is a Merkle tree (RFC 9162 hashing) of the entries' bytes; ``signature`` is Ed25519 over
     ``b"chukan-permit-list-v1\\n" + list_id.bytes + size (u32 big endian) + root``.
@@ -103,7 +103,7 @@ class SignedPermit(Message):
 # ---------------------------------------------------------------- exchange -> network
 
 
-class PermitRequest(Message):
+class PermitRequest(Message, frozen=True):
     """Asks for the provision of one kind about one person (提供の求め, 施行令20条1項, 命令85号40条2項)."""
 
     id: uuid.UUID
@@ -122,7 +122,7 @@ class PermitRequest(Message):
     withheld: bool = False
 
 
-class PermitReply(Message):
+class PermitReply(Message, frozen=True):
     """What the network decided about one permit request. Asking again with the same id gets the same reply."""
 
     id: uuid.UUID
@@ -135,11 +135,12 @@ class PermitReply(Message):
     permit: SignedPermit | None = None
 
 
-class SealedAnswer(Message):
+class SealedAnswer(Message, frozen=True):
     """Content that only the inquirer can open.
 
-    One fresh 32-byte key per (provider, inquirer, batch) is HPKE-sealed (RFC 9180, X25519/HKDF-SHA256/AES-256-GCM) to the
-    inquirer's answer key; each line is AES-256-GCM under it, nonce = counter (12 bytes big endian), AAD = permit id bytes.
+    One fresh 32-byte key per (provider, inquirer, batch) is HPKE-sealed (RFC 9180, X25519/HKDF-SHA256/AES-256-GCM)
+    to the inquirer's answer key; each line is AES-256-GCM under it, nonce = counter (12 bytes big endian), AAD =
+    permit id bytes.
     """
 
     key: str
@@ -149,11 +150,19 @@ class SealedAnswer(Message):
 
 
 AnswerOutcome = Literal[
-    "provided", "provided_with_gaps", "no_record", "no_code", "under_review", "refused", "stopped", "not_permitted", "failed"
+    "provided",
+    "provided_with_gaps",
+    "no_record",
+    "no_code",
+    "under_review",
+    "refused",
+    "stopped",
+    "not_permitted",
+    "failed",
 ]
 
 
-class Answer(Message):
+class Answer(Message, frozen=True):
     """A provider's answer to a permit (提供, 施行令29条); ``under_review`` is interim and has no content."""
 
     id: uuid.UUID
@@ -167,7 +176,7 @@ class Answer(Message):
     sealed: SealedAnswer | None = None
 
 
-class Receipt(Message):
+class Receipt(Message, frozen=True):
     """The network's receipt for one answer: its instant decides lapse (命令85号41条3項)."""
 
     id: uuid.UUID
@@ -176,21 +185,21 @@ class Receipt(Message):
     reason: str | None = None
 
 
-class AcquisitionRequest(Message):
+class AcquisitionRequest(Message, frozen=True):
     """Asks for an acquisition number (取得番号, 番号法21条の2)."""
 
     id: uuid.UUID
     agency: AgencyCode
 
 
-class AcquisitionReply(Message):
+class AcquisitionReply(Message, frozen=True):
     """The acquisition number for one request; the same id always gets the same number while it is open."""
 
     id: uuid.UUID
     number: str
 
 
-class AnswerKey(Message):
+class AnswerKey(Message, frozen=True):
     """Announces an agency's answer key (public half) to the network."""
 
     id: str
@@ -198,7 +207,7 @@ class AnswerKey(Message):
     public: bytes
 
 
-class KeyReply(Message):
+class KeyReply(Message, frozen=True):
     """Acknowledges an announced answer key."""
 
     id: str
@@ -209,14 +218,14 @@ class KeyReply(Message):
 # ---------------------------------------------------------------- network -> exchange
 
 
-class Notice(Message):
+class Notice(Message, frozen=True):
     """Tells a provider that it is asked, with the permit (施行令26条1項, 命令85号41条1項)."""
 
     id: uuid.UUID
     permit: SignedPermit
 
 
-class AnswerDelivery(Message):
+class AnswerDelivery(Message, frozen=True):
     """Brings an answer to the inquirer; the permit comes along because an answer may overtake its permit reply."""
 
     id: uuid.UUID
@@ -231,7 +240,7 @@ class AnswerDelivery(Message):
     sealed: SealedAnswer | None = None
 
 
-class AcquiredCode(Message):
+class AcquiredCode(Message, frozen=True):
     """Brings a linkage code, or that it was already acquired (施行令27条5・6項, 命令85号44条)."""
 
     id: uuid.UUID
@@ -241,7 +250,7 @@ class AcquiredCode(Message):
     code: bytes | None = None
 
 
-class Ack(Message):
+class Ack(Message, frozen=True):
     """Acknowledges one pushed item; ``again`` asks the network to push it once more later."""
 
     id: uuid.UUID
@@ -249,17 +258,17 @@ class Ack(Message):
     reason: str | None = None
 
 
-# ---------------------------------------------------------------- registry network -> network (never seen by an exchange)
+# ---------------------------------------------------------------- registry network -> network
 
 
-class ResidentCode(Message):
+class ResidentCode(Message, frozen=True):
     """From the registry network (機構) to the network: acquisition number and resident code (施行令27条3・4項)."""
 
     number: str
     resident_code: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{11}$")]
 
 
-class Envelope(Message):
+class Envelope(Message, frozen=True):
     """The body of every request and reply on this wire; items keep their exact bytes."""
 
     message: uuid.UUID

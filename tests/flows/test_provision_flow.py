@@ -4,13 +4,14 @@ import datetime as dt
 import uuid
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from chukan.platform.flows import provision as flow
 from chukan.platform.law import Decision, Law, Verdict
 from chukan.platform.wire.agency import Gap
 from chukan.platform.wire.network import Condition, ProviderPermit
 from chukan.tenants.states import LinkStatus, Outcome, ProvisionState
-from hypothesis import given
-from hypothesis import strategies as st
 
 NOW = dt.datetime(2026, 11, 23, 3, 0, tzinfo=dt.UTC)
 LAW = Law.load()
@@ -21,18 +22,34 @@ YES = Decision(Verdict.YES, "listed")
 
 def permit(items=("x",), expires_in_s=900.0):
     return ProviderPermit(
-        permit=uuid.UUID(int=1), code=b"c" * 32, inquirer="9901011002000001", provider="9901141003000001",
-        department="税務課", affair="JM01000000121000", procedure="JT01010000000214", kind=KIND, items=list(items),
-        condition=Condition(), asked_at=NOW, issued_at=NOW, expires_at=NOW + dt.timedelta(seconds=expires_in_s),
-        answer_key="k", answer_key_public=b"p" * 32, route="r",
-    )  # fmt: skip
+        permit=uuid.UUID(int=1),
+        code=b"c" * 32,
+        inquirer="9901011002000001",
+        provider="9901141003000001",
+        department="税務課",
+        affair="JM01000000121000",
+        procedure="JT01010000000214",
+        kind=KIND,
+        items=list(items),
+        condition=Condition(),
+        asked_at=NOW,
+        issued_at=NOW,
+        expires_at=NOW + dt.timedelta(seconds=expires_in_s),
+        answer_key="k",
+        answer_key_public=b"p" * 32,
+        route="r",
+    )
 
 
 def judge(*, decision=YES, stopped=False, link=LinkStatus.ACTIVE, held=False, copies=1, expires_in_s=900.0):
     return flow.judge(
-        permit(expires_in_s=expires_in_s), now=NOW, skew=SKEW, decision=decision, stopped=stopped,
+        permit(expires_in_s=expires_in_s),
+        now=NOW,
+        skew=SKEW,
+        decision=decision,
+        stopped=stopped,
         found=flow.Found(link=link, held=held, copies=copies),
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.requirement("PRV-04")

@@ -3,6 +3,7 @@
 import itertools
 
 import pytest
+
 from chukan.platform.flows.transitions import TABLE, Event, Writes, allowed, find
 from chukan.tenants.states import (
     OPEN_INQUIRY,

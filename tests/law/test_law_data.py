@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from chukan.platform.law import Law
+from chukan.platform.law import Law, Verdict
 from chukan.tenants import bodies
 
 TODAY = date(2026, 11, 23)
@@ -50,8 +50,8 @@ def test_codes_of_ours_are_marked_and_codes_seen_in_use_are_not(law: Law) -> Non
         for code, entry in table.items():
             assert len(code) == 16
             assert entry.illustrative == (code[2] == "X")
-    for entry in bodies.agencies():
-        assert entry.illustrative == entry.code.startswith("99")
+    for agency in bodies.agencies():
+        assert agency.illustrative == agency.code.startswith("99")
 
 
 def test_each_file_names_its_source_in_its_first_line(files: Path) -> None:
@@ -105,6 +105,32 @@ def _append(name: str, line: str) -> Callable[[Path], None]:
         path.write_text(path.read_text(encoding="utf-8") + line + "\n", encoding="utf-8")
 
     return change
+
+
+@pytest.mark.requirement("LAW-02")
+@pytest.mark.parametrize(
+    ("wording", "reason"),
+    [
+        ("都道府県教育委員会又は市町村教育委員会", "inquirer_class_unknown"),
+        ("市町村長", "provider_class_unknown"),
+    ],
+)
+def test_wording_that_nobody_resolved_is_unknown_never_no(files: Path, wording: str, reason: str) -> None:
+    path = files / "class_texts.csv"
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    path.write_text("".join(line for line in lines if not line.startswith(wording + ",")), encoding="utf-8")
+    for inquirer, provider in (("9902401307000001", "9901011002000001"), ("9902011002000001", "9902401307000001")):
+        decision = Law.load(files).decide(
+            inquirer=inquirer,
+            provider=provider,
+            affair="JMX0000000000003",
+            procedure="JTX0000000000004",
+            kind="TM00000000000002",
+            day=TODAY,
+        )
+        resolved_side_fails = wording != "市町村長" and provider.startswith("9902")
+        assert decision.verdict is (Verdict.NO if resolved_side_fails else Verdict.UNKNOWN)
+        assert decision.reason == ("provider_not_in_class" if resolved_side_fails else reason)
 
 
 CONTRADICTIONS = {

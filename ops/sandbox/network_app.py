@@ -1,0 +1,212 @@
+"""The simulated network on the wire: signed lists over mutual TLS, and the admin endpoint on plain loopback HTTP.
+
+Who calls is read from the client certificate (``urn:chukan:peer:<name>``) and must be the one who signed the envelope. A
+peer speaks for the agencies of its own route only; the registry network alone may hand over resident codes.
+
+Invariant: every reply, also a refusal, is signed and names its request; the admin application must be bound to a loopback
+address, because it asks for no credential.
+"""
+
+import ipaddress
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, TypeVar
+
+import msgspec
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+from chukan import log
+from chukan.errors import Problem
+from chukan.ops.sandbox.admin import PAGE_MAX, Agencies, Done, PiaFlags, Stops
+from chukan.ops.sandbox.faults import Call, Lost
+from chukan.ops.sandbox.network import Network
+from chukan.platform import tls
+from chukan.platform.envelope import Opened, Signed, message_id
+from chukan.platform.peer import ACQUISITIONS, ANSWER_KEYS, ANSWERS, PERMIT_REQUESTS
+
+RESIDENT_CODES: Final = "/registry/v1/resident-codes"
+BODY_MAX: Final = 16 * 1024 * 1024
+IN_FLIGHT_MAX: Final = 256
+_RETRY_AFTER_S: Final = 1
+
+_log = log.get("sandbox.network.http")
+Work = Callable[[str, Sequence[bytes]], Awaitable[list[bytes]]]
+T = TypeVar("T")
+
+
+class _Desk:
+    """What the handlers of the network's listener share."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._free = IN_FLIGHT_MAX
+
+    def serve(self, call: Call, work: Work) -> Handler:
+        """Return the handler of one call for peers that have a route."""
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            return await self._handle(request, call, work, registry=False)
+
+        return handler
+
+    def serve_registry(self, call: Call, work: Work) -> Handler:
+        """Return the handler of one call for the registry network alone."""
+
+        async def handler(request: web.Request) -> web.StreamResponse:
+            return await self._handle(request, call, work, registry=True)
+
+        return handler
+
+    async def _handle(self, request: web.Request, call: Call, work: Work, *, registry: bool) -> web.StreamResponse:
+        peer = self._caller(request)
+        route = self._network.config.peers[peer].route
+        if registry != (peer == self._network.config.registry) or (not registry and route is None):
+            raise Problem("unregistered_system")
+        if self._free <= 0:
+            raise Problem("busy", retry_after_s=_RETRY_AFTER_S)
+        self._free -= 1
+        try:
+            opened = await self._open(request, peer)
+            await self._network.faults.request(call)
+            items = await work(route or "", opened.items)
+            await self._network.faults.reply(call)
+        finally:
+            self._free += 1
+        return _response(self._network.signer.reply(items, opened.message))
+
+    def _caller(self, request: web.Request) -> str:
+        urn = tls.peer_urn(request)
+        if urn is None:
+            raise Problem("unauthenticated")
+        peer = urn.removeprefix(tls.PEER_URN)
+        if peer == urn or peer not in self._network.config.peers:
+            raise Problem("unregistered_system")
+        return peer
+
+    async def _open(self, request: web.Request, peer: str) -> Opened:
+        if request.query_string:
+            # A query would stand outside the signature.
+            raise Problem("malformed_request", expected="no query")
+        body = await request.read()
+        opened = self._network.opener.request(request.method, request.rel_url.raw_path, request.headers, body)
+        if opened.sender != peer:
+            raise Problem("signature_invalid")
+        return opened
+
+    def refuse(self, request: web.Request, problem: Problem) -> web.Response:
+        """Return the signed problem document for a request."""
+        return _response(self._network.signer.refusal(problem, message_id(request.headers)))
+
+
+def _response(signed: Signed) -> web.Response:
+    return web.Response(status=signed.status, body=signed.body, headers=signed.headers)
+
+
+def _boundary(refuse: Callable[[web.Request, Problem], web.Response]) -> Middleware:
+    @web.middleware
+    async def middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except Problem as problem:
+            return refuse(request, problem)
+        except Lost:
+            if request.transport is not None:
+                request.transport.abort()
+            raise
+        except web.HTTPRequestEntityTooLarge:
+            return refuse(request, Problem("too_large", limit=BODY_MAX))
+        except web.HTTPException as error:
+            codes = {404: "not_found", 405: "method_not_allowed"}
+            return refuse(request, Problem(codes.get(error.status, "malformed_request")))
+        except Exception as error:  # noqa: BLE001 - the boundary of a request: one bad call must not end the network
+            _log.error("a call failed", exc_info=error)
+            return refuse(request, Problem("internal"))
+
+    return middleware
+
+
+def network_application(network: Network) -> web.Application:
+    """Return the application of the network's listener; serve it with ``tls.server_context`` only."""
+    desk = _Desk(network)
+
+    async def resident_codes(_route: str, items: Sequence[bytes]) -> list[bytes]:
+        return await network.resident_codes(items)
+
+    app = web.Application(middlewares=[_boundary(desk.refuse)], client_max_size=BODY_MAX)
+    app.router.add_post(PERMIT_REQUESTS, desk.serve("permit-requests", network.permit_requests))
+    app.router.add_post(ANSWERS, desk.serve("answers", network.answers))
+    app.router.add_post(ACQUISITIONS, desk.serve("acquisitions", network.acquisitions))
+    app.router.add_post(ANSWER_KEYS, desk.serve("answer-keys", network.answer_keys))
+    app.router.add_post(RESIDENT_CODES, desk.serve_registry("resident-codes", resident_codes))
+    return app
+
+
+# ---------------------------------------------------------------- administration
+
+
+def admin_application(network: Network) -> web.Application:
+    """Return the admin application: the sandbox's steering wheel, for a loopback address without TLS."""
+
+    async def agencies(request: web.Request) -> web.Response:
+        return _json(Done(count=await network.put_agencies(await _body(request, Agencies))))
+
+    async def stops(request: web.Request) -> web.Response:
+        return _json(Done(count=await network.put_stops(await _body(request, Stops))))
+
+    async def pia(request: web.Request) -> web.Response:
+        return _json(Done(count=await network.put_pia(await _body(request, PiaFlags))))
+
+    async def records(request: web.Request) -> web.Response:
+        after = _number(request, "after", 0)
+        limit = min(_number(request, "limit", PAGE_MAX), PAGE_MAX)
+        return _json(await network.records(after, max(1, limit)))
+
+    async def state(_request: web.Request) -> web.Response:
+        return _json(await network.state())
+
+    app = web.Application(middlewares=[_boundary(plain_refusal)], client_max_size=BODY_MAX)
+    app.router.add_put("/admin/agencies", agencies)
+    app.router.add_put("/admin/stops", stops)
+    app.router.add_put("/admin/pia", pia)
+    app.router.add_get("/admin/records", records)
+    app.router.add_get("/admin/state", state)
+    return app
+
+
+def check_loopback(host: str) -> None:
+    """Raise ``Problem`` setting_forbidden unless the admin endpoint would be reachable from this machine only."""
+    try:
+        if ipaddress.ip_address(host).is_loopback:
+            return
+    except ValueError:
+        pass
+    raise Problem("setting_forbidden", pointer="/admin_host", expected="a loopback address")
+
+
+def plain_refusal(_request: web.Request, problem: Problem) -> web.Response:
+    """Return an unsigned problem document."""
+    response = _json(problem.as_dict(), status=problem.status)
+    response.content_type = "application/problem+json"
+    return response
+
+
+def _json(body: object, status: int = 200) -> web.Response:
+    return web.Response(body=msgspec.json.encode(body), content_type="application/json", status=status)
+
+
+async def _body(request: web.Request, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(await request.read(), type=kind)
+    except msgspec.ValidationError:
+        raise Problem("invalid_field") from None
+    except msgspec.DecodeError:
+        raise Problem("malformed_json") from None
+
+
+def _number(request: web.Request, name: str, default: int) -> int:
+    text = request.query.get(name)
+    if text is None:
+        return default
+    if not text.isascii() or not text.isdigit():
+        raise Problem("invalid_field", pointer=f"/{name}", expected="a number")
+    return int(text)

@@ -1,0 +1,18 @@
+"""The route table of the agency API: every call under ``/v1/agencies/{agency}``, as data.
+
+``api`` serves it and ``openapi`` documents it. A call that stands in no row here does not exist.
+"""
+
+from typing import Final
+
+from chukan.platform.http import codes, copies, loads, queries, records, reviews
+from chukan.platform.http.calls import Route
+
+ROUTES: Final[tuple[Route, ...]] = (
+    *loads.ROUTES,
+    *copies.ROUTES,
+    *codes.ROUTES,
+    *queries.ROUTES,
+    *reviews.ROUTES,
+    *records.ROUTES,
+)
