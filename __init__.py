@@ -2,7 +2,8 @@
 
 The repository root is this package. The rooms, in the order in which they may import one another:
 
-``ops``  →  ``platform``  →  ``tenants``  →  ``replication``  →  the ground (``errors``, ``settings``, ``clock``, ``chance``, ``log``)
+``ops``  →  ``platform``  →  ``tenants``  →  ``replication``  →  the ground (``errors``, ``settings``, ``clock``,
+``chance``, ``log``)
 
 ``vpn`` stands beside ``platform``. Nothing imports upwards; ARCHITECTURE.md is the map.
 """

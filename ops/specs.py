@@ -1,6 +1,6 @@
 """``chukan specs``: renders the specifications that are made from data, so that they cannot drift from the code.
 
-docs/specs/transitions.md is the table of ``platform.flows.transitions``, docs/specs/errors.md the registry of errors.toml.
+docs/specs/transitions.md is the table of ``platform.flows.transitions``, errors.md beside it the registry errors.toml.
 A test compares what stands in docs/ with what this module renders. It never invents text of its own about behaviour.
 """
 

@@ -11,10 +11,12 @@ whether the network acted: the same items, asked again, get the same replies.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import aiohttp
 import msgspec
+import yarl
 
 from chukan.errors import REGISTRY, Problem
 from chukan.platform.envelope import OK, Opened
@@ -72,7 +74,8 @@ class NetworkPeer:
     """The network as an exchange calls it. Bound to one event loop; ``close`` when done.
 
     ``tls`` is a client context; ``name`` is whom the replies must be signed by; at most ``in_flight_max`` calls are
-    under way, further ones wait within their own deadline.
+    under way, further ones wait within their own deadline. Raises ``Problem`` setting_invalid for a URL that is not
+    plainly ``https://host:port``.
     """
 
     def __init__(
@@ -85,7 +88,7 @@ class NetworkPeer:
         name: str = NETWORK,
         in_flight_max: int = 16,
     ) -> None:
-        self._url = settings.url.rstrip("/")
+        self._url = _origin(settings.url)
         self._timeout_s = settings.timeout_s
         self._signer = signer
         self._opener = opener
@@ -178,6 +181,15 @@ class NetworkPeer:
             retry_after_s=None if wait_s is None else max(1, min(wait_s, _RETRY_AFTER_MAX_S)),
             about_items=status < _SERVER_ERRORS and status != _RATE_LIMITED,
         )
+
+
+def _origin(text: str) -> str:
+    """Return the base URL; anything but https would carry linkage codes in the clear."""
+    with contextlib.suppress(ValueError):
+        url = yarl.URL(text)
+        if url.scheme == "https" and url.host and url == url.origin().with_path("/"):
+            return str(url.origin())
+    raise Problem("setting_invalid", pointer="/network/url", expected="https://host:port")
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

@@ -30,6 +30,8 @@ LINES_MAX: Final = 1_000
 SEARCH_MAX: Final = 10_000
 """Copies that one search may find."""
 
+_CURSOR: Final = struct.Struct(">32sIi")
+
 Registered = Literal["inserted", "updated", "unchanged"]
 
 
@@ -268,14 +270,15 @@ async def export(
     """
     _check_count(limit)
     rows = await partition.fetch(
-        f"SELECT * FROM {partition.table('copies')} WHERE kind = $1 AND id > $2 ORDER BY id LIMIT $3",
+        f"SELECT * FROM {partition.table('copies')} WHERE kind = $1"
+        " AND (person, kind, period, effective_from, layout) > ($2, $1, $3, $4, $5)"
+        " ORDER BY person, kind, period, effective_from, layout LIMIT $6",
         kind,
-        _cursor(after),
+        *_from_cursor(after),
         limit + 1,
     )
     page = [_stored(keys, row) for row in rows[:limit]]
-    more = base64.urlsafe_b64encode(rows[limit - 1]["id"].bytes).decode() if len(rows) > limit else None
-    return CopyPage(page, more)
+    return CopyPage(page, _to_cursor(rows[limit - 1]) if len(rows) > limit else None)
 
 
 async def set_holds(
@@ -293,19 +296,22 @@ async def set_holds(
             raise Problem("invalid_field", line=line, pointer="/lines")
         settled[None if addressee is None else person_digest(keys, addressee), kind] = held
     people, kinds = [person for person, _ in settled], [kind for _, kind in settled]
+    held = list(settled.values())
     table = partition.table("holds")
     await partition.execute(
-        f"DELETE FROM {table} h USING unnest($1::bytea[], $2::text[]) u(person, kind)"
-        " WHERE h.person IS NOT DISTINCT FROM u.person AND h.kind IS NOT DISTINCT FROM u.kind",
+        f"DELETE FROM {table} h USING unnest($1::bytea[], $2::text[], $3::bool[]) u(person, kind, held)"
+        " WHERE NOT u.held AND h.person IS NOT DISTINCT FROM u.person AND h.kind IS NOT DISTINCT FROM u.kind",
         people,
         kinds,
+        held,
     )
     await partition.execute(
-        f"INSERT INTO {table} (person, kind) SELECT u.person, u.kind"
-        " FROM unnest($1::bytea[], $2::text[], $3::bool[]) u(person, kind, held) WHERE u.held",
+        f"INSERT INTO {table} AS h (person, kind) SELECT u.person, u.kind"
+        " FROM unnest($1::bytea[], $2::text[], $3::bool[]) u(person, kind, held) WHERE u.held"
+        " ON CONFLICT (person, kind) DO UPDATE SET at = h.at",
         people,
         kinds,
-        list(settled.values()),
+        held,
     )
     # A provision that was decided on the holds of before is decided again.
     await partition.execute("SELECT chukan.bump_holds($1)", partition.agency)
@@ -370,12 +376,21 @@ def _stored(keys: AgencyKeys, row: Mapping[str, Any]) -> StoredCopy:
     )
 
 
-def _cursor(after: str | None) -> uuid.UUID:
+def _to_cursor(row: Mapping[str, Any]) -> str:
+    """Return an opaque cursor for the place of a row; it names the person by keyed digest only."""
+    place = _CURSOR.pack(row["person"], row["effective_from"].toordinal(), row["layout"]) + row["period"].encode()
+    return base64.urlsafe_b64encode(place).decode("ascii")
+
+
+def _from_cursor(after: str | None) -> tuple[bytes, str, dt.date, int]:
+    """Return person, period, date and layout after which to go on."""
     if after is None:
-        return uuid.UUID(int=0)
+        return b"", "", dt.date.min, 0
     try:
-        return uuid.UUID(bytes=base64.urlsafe_b64decode(after.encode("ascii")))
-    except (ValueError, binascii.Error):
+        place = base64.b64decode(after.encode("ascii"), altchars=b"-_", validate=True)
+        person, day, layout = _CURSOR.unpack_from(place)
+        return person, place[_CURSOR.size :].decode(), dt.date.fromordinal(day), layout
+    except (ValueError, OverflowError, binascii.Error, struct.error):
         raise Problem("invalid_field", pointer="/after", expected="a cursor of the previous page") from None
 
 

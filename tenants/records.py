@@ -31,8 +31,11 @@ PERSON_MAX: Final = 10_000
 """Records that one person may be shown at once."""
 
 _COMMITMENT_PREFIX: Final = b"\x02"
+_LEAF_BOUND: Final = 64
+"""A leaf's data is version ‖ commitment (32) ‖ label (32) ‖ …: the part by which a record is bound to its place."""
 
 Instant = Annotated[dt.datetime, msgspec.Meta(tz=True)]
+_Position = Annotated[int, msgspec.Meta(ge=-1, le=(1 << 63) - 1)]
 
 
 class RecordFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -163,3 +166,123 @@ def month_of(instant: dt.datetime) -> dt.date:
 
 def _decode(canonical: bytes) -> RecordFields:
     return msgspec.json.decode(canonical, type=RecordFields)
+
+
+async def list_records(
+    partition: Partition, keys: AgencyKeys, *, after: str | None = None, limit: int = PAGE_MAX
+) -> RecordPage:
+    """Return a page of the agency's records in the order of its log; those without a place yet come last.
+
+    Args:
+        partition: the agency's door.
+        keys: the agency's.
+        after: ``next`` of the page before.
+        limit: 1…1,000.
+
+    Raises:
+        Problem: invalid_field for a cursor that is none of ours, too_many_lines.
+        RecordError, SealError: a record is not what was committed to; nothing of the page is returned then.
+    """
+    if not 0 < limit <= PAGE_MAX:
+        raise Problem("too_many_lines", limit=PAGE_MAX)
+    start = _from_cursor(after)
+    rows = await partition.fetch(
+        f"SELECT r.*, l.seq, l.leaf_data FROM {partition.table('log')} l JOIN {partition.table('records')} r"
+        " ON r.id = l.record WHERE l.seq > $1 ORDER BY l.seq LIMIT $2",
+        start.position,
+        limit,
+    )
+    position = rows[-1]["seq"] if rows else start.position
+    if len(rows) < limit:
+        # Records wait for a place for a second or so; only ones younger than the log's last leaf, with a margin for
+        # transactions that were under way when it was written, can be without.
+        rows += await partition.fetch(
+            f"SELECT r.*, NULL::bigint AS seq, NULL::bytea AS leaf_data FROM {partition.table('records')} r"
+            f" WHERE r.at > coalesce((SELECT l.at FROM {partition.table('log')} l ORDER BY l.seq DESC LIMIT 1),"
+            " '-infinity') - interval '1 hour' AND (r.at, r.id) > ($1, $2)"
+            f" AND NOT EXISTS (SELECT FROM {partition.table('log')} l WHERE l.label = r.label AND l.record = r.id)"
+            " ORDER BY r.at, r.id LIMIT $3",
+            start.at,
+            start.id,
+            limit - len(rows),
+        )
+    page = [_stored(keys, row) for row in rows]
+    if len(rows) < limit:
+        return RecordPage(page, None)
+    last = rows[-1]
+    waiting = last["seq"] is None
+    return RecordPage(page, _to_cursor(_Cursor(position, last["at"], last["id"]) if waiting else _Cursor(position)))
+
+
+async def by_person(partition: Partition, keys: AgencyKeys, person: bytes, *, for_person: bool) -> list[StoredRecord]:
+    """Return all records about a person, in the order of the log.
+
+    Args:
+        partition: the agency's door.
+        keys: the agency's.
+        person: the addressee digest, 32 bytes.
+        for_person: whether the person is to see them (本人開示): then 不開示 records, and everything that amends them
+            or is amended by them, are left out (番号法23条2項). An officer's own view leaves out nothing.
+
+    Raises:
+        Problem: too_many_lines when there are more than 10,000.
+        RecordError, SealError: as for ``list_records``.
+    """
+    rows = await partition.fetch(
+        f"SELECT r.*, l.seq, l.leaf_data FROM {partition.table('records')} r LEFT JOIN {partition.table('log')} l"
+        " ON l.label = r.label AND l.record = r.id WHERE r.label = $1 ORDER BY l.seq NULLS LAST, r.at, r.id LIMIT $2",
+        keys.label(person),
+        PERSON_MAX + 1,
+    )
+    if len(rows) > PERSON_MAX:
+        raise Problem("too_many_lines", limit=PERSON_MAX)
+    records = [_stored(keys, row) for row in rows]
+    return _disclosable(records) if for_person else records
+
+
+def _disclosable(records: Sequence[StoredRecord]) -> list[StoredRecord]:
+    """Return the records without those of a line (a record and its amendments) of which any is 不開示."""
+    withheld = {each.fields.amends or each.fields.id for each in records if each.fields.withheld}
+    return [each for each in records if (each.fields.amends or each.fields.id) not in withheld]
+
+
+def _stored(keys: AgencyKeys, row: Mapping[str, Any]) -> StoredRecord:
+    """Open a row and hold it against its leaf in the log."""
+    position = row["seq"]
+    record = RecordRow(
+        id=row["id"],
+        label=row["label"],
+        month=row["month"],
+        sealed=row["sealed"],
+        commitment=row["commitment"],
+        amends=row["amends"],
+    )
+    if position is not None and row["leaf_data"][1 : 1 + _LEAF_BOUND] != record.commitment + record.label:
+        raise RecordError(position)
+    try:
+        return StoredRecord(open_record(keys, record), position)
+    except RecordError:
+        raise RecordError(position) from None
+
+
+class _Cursor(NamedTuple):
+    """Where a page ended: a place in the log, and among the records without one."""
+
+    position: int = -1
+    at: dt.datetime = dt.datetime.min.replace(tzinfo=dt.UTC)
+    id: uuid.UUID = uuid.UUID(int=0)
+
+
+def _to_cursor(cursor: _Cursor) -> str:
+    return base64.urlsafe_b64encode(msgspec.msgpack.encode(tuple(cursor))).decode("ascii")
+
+
+def _from_cursor(after: str | None) -> _Cursor:
+    if after is None:
+        return _Cursor()
+    try:
+        packed = base64.b64decode(after.encode("ascii"), altchars=b"-_", validate=True)
+        cursor = _Cursor(*msgspec.msgpack.decode(packed, type=tuple[_Position, Instant, uuid.UUID]))
+    except (ValueError, binascii.Error):
+        raise Problem("invalid_field", pointer="/after", expected="a cursor of the previous page") from None
+    return cursor

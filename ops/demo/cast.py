@@ -31,7 +31,10 @@ UNIONS: Final = {"9903130001000001": "131121", "9903400009000001": "401307"}
 """Late-stage elderly unions (後期高齢者医療広域連合) and a member municipality of each."""
 
 NATIONAL_PROVIDER: Final = "1419900000002200"
+PROVIDER_KNOWS: Final = "401307"
 NATIONAL_INQUIRER: Final = "9909000000000010"
+INQUIRER_KNOWS: Final = "011002"
+"""National counterparts, and the municipality of which each knows the people that began the year there."""
 
 SYSTEM_FUNCTIONS: Final[tuple[Function, ...]] = ("copies", "codes", "queries", "records", "holds")
 OFFICER_FUNCTIONS: Final[tuple[Function, ...]] = (

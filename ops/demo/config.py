@@ -4,36 +4,38 @@ Keys and passwords are made once and kept; settings are written anew at each sta
 in a fresh folder each time. Every file that holds a secret has mode 0600 from its first byte on.
 """
 
+import base64
 import json
 import os
-import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from chukan.chance import Chance
 from chukan.errors import Problem
 from chukan.ops.certificates import Issued
 
-Scalar = str | int | float | bool
-Tables = Mapping[str, Mapping[str, Scalar | Path]]
+Value = str | int | float | bool | Path | Sequence[str]
+Tables = Sequence[tuple[str, Mapping[str, Value]]]
+"""Tables in their order: the empty name stands for the top, ``[name]`` (in brackets) for an element of an array."""
 
 _PASSWORD_BYTES: Final = 24
 
 
 def to_toml(tables: Tables) -> str:
-    """Return TOML of tables of scalars; a table's name may have dots."""
+    """Return TOML of tables of plain values; a table's name may have dots."""
     blocks = [
-        "\n".join([f"[{name}]", *(f"{key} = {_value(value)}" for key, value in members.items())])
-        for name, members in tables.items()
+        "\n".join([*([f"[{name}]"] if name else []), *(f"{key} = {_value(value)}" for key, value in members.items())])
+        for name, members in tables
     ]
     return "\n\n".join(blocks) + "\n"
 
 
-def _value(value: Scalar | Path) -> str:
-    # A JSON string with its escapes is a TOML basic string too; numbers and truth values are written alike.
+def _value(value: Value) -> str:
+    # A JSON string with its escapes is a TOML basic string too; numbers, truth values and lists are written alike.
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
 
 
@@ -45,10 +47,10 @@ def write_settings(path: Path, tables: Tables) -> None:
     aside.rename(path)
 
 
-def keep_password(path: Path) -> str:
+def keep_password(path: Path, chance: Chance) -> str:
     """Return the password of a file, made at the first call."""
     if not path.exists():
-        _write_once(path, secrets.token_urlsafe(_PASSWORD_BYTES).encode("ascii"))
+        _write_once(path, base64.urlsafe_b64encode(chance.token(_PASSWORD_BYTES)))
     return path.read_text(encoding="ascii")
 
 
@@ -112,30 +114,34 @@ def exchange_tables(
 
     ``ports`` by agency, network and health; ``sockets`` (folder, number) and ``passwords`` (by broker and app) by cell.
     """
-    cells: dict[str, Mapping[str, Scalar | Path]] = {
-        f"cells.{cell}": {
-            "host": folder,
-            "port": number,
-            "broker_password_file": passwords[cell]["broker"],
-            "app_password_file": passwords[cell]["app"],
-        }
+    cells: list[tuple[str, Mapping[str, Value]]] = [
+        (
+            f"cells.{cell}",
+            {
+                "host": folder,
+                "port": number,
+                "broker_password_file": passwords[cell]["broker"],
+                "app_password_file": passwords[cell]["app"],
+            },
+        )
         for cell, (folder, number) in sockets.items()
+    ]
+    exchange: Mapping[str, Value] = {
+        "name": name,
+        "agency_port": ports["agency"],
+        "network_port": ports["network"],
+        "health_port": ports["health"],
+        "tls_certificate_file": certificate.certificate,
+        "tls_key_file": certificate.key,
+        "tls_ca_file": trusted,
+        "signing_key_file": signing.private_file,
+        "directory_key_file": directory.public_file,
     }
-    return {
+    return [
         # The clients of a demo stand on this machine; only a sandbox may leave their addresses unchecked.
-        "site": {"centre": centre, "sandbox": True, "address_check": False},
-        **cells,
-        "exchange": {
-            "name": name,
-            "agency_port": ports["agency"],
-            "network_port": ports["network"],
-            "health_port": ports["health"],
-            "tls_certificate_file": certificate.certificate,
-            "tls_key_file": certificate.key,
-            "tls_ca_file": trusted,
-            "signing_key_file": signing.private_file,
-            "directory_key_file": directory.public_file,
-        },
-        "network": {"url": network_url, "ca_file": trusted, "verify_key_file": network_verify},
-        "keystores": dict(keystores),
-    }
+        ("site", {"centre": centre, "sandbox": True, "address_check": False}),
+        *cells,
+        ("exchange", exchange),
+        ("network", {"url": network_url, "ca_file": trusted, "verify_key_file": network_verify}),
+        ("keystores", dict(keystores)),
+    ]

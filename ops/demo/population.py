@@ -73,13 +73,15 @@ class Population:
     @cached_property
     def residents(self) -> tuple[Resident, ...]:
         """All residents, those of one first home together."""
-        whole = sum(cast.HEADS.values())
         residents: list[Resident] = []
-        for body, share in cast.HEADS.items():
-            count = max(MOVED_ONE_IN, self.people * share // whole)
-            for person in generate(body, count, self.seed):
+        for body in cast.HEADS:
+            for person in generate(body, self.began_in(body), self.seed):
                 residents.append(self._settle(person, len(residents)))
         return tuple(residents)
+
+    def began_in(self, body: str) -> int:
+        """Return how many residents began the year in a municipality."""
+        return max(MOVED_ONE_IN, self.people * cast.HEADS[body] // sum(cast.HEADS.values()))
 
     def _settle(self, person: Person, number: int) -> Resident:
         if number % MOVED_ONE_IN:

@@ -100,7 +100,8 @@ def _strangers(population: Population) -> Iterator[Person]:
 
 def _account_holders(population: Population) -> Iterator[Person]:
     for resident in _coded(population):
-        yield _asked(resident, cast.head(resident.now.body_code), cast.NATIONAL_PROVIDER)
+        if (resident.before or resident.now).body_code == cast.PROVIDER_KNOWS:
+            yield _asked(resident, cast.head(resident.now.body_code), cast.NATIONAL_PROVIDER)
 
 
 def _pupils(population: Population) -> Iterator[Person]:

@@ -42,6 +42,7 @@ _STATUS_LINE = 7
 _BUILTIN_LOCALE_SINCE = 17
 
 # Its standard input is a pipe whose other end only the starting process holds: end of file means that it is gone.
+# Its name is the socket folder, which goes with the server.
 _KEEPER = """
 ulimit -c 0
 exec 3<&0 </dev/null
@@ -49,6 +50,7 @@ exec 3<&0 </dev/null
 ( read -r _ <&3; kill -INT "$server" 2>/dev/null ) 3<&3 & watch=$!
 wait "$server"; status=$?
 kill "$watch" 2>/dev/null
+rm -f "$0"/.s.PGSQL.*; rmdir "$0"
 exit "$status"
 """
 
@@ -164,7 +166,7 @@ class Server:
         _write_public(hba, "local all all scram-sha-256\n")
         server = [str(self.bin_dir / "postgres"), "-D", str(self.data_dir), "-c", f"config_file={config}"]
         with _Log(self.log_file) as log:
-            return self._spawn(["/bin/sh", "-c", _KEEPER, "keeper", *server], log, stdin=subprocess.PIPE)
+            return self._spawn(["/bin/sh", "-c", _KEEPER, self.socket_dir, *server], log, stdin=subprocess.PIPE)
 
     def _wait_until_ready(self, keeper: "subprocess.Popen[bytes]") -> None:
         deadline = time.monotonic() + _START_TIMEOUT_S

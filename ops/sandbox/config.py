@@ -1,12 +1,13 @@
 """Configuration of the sandbox's processes: one TOML file each, with paths relative to the file.
 
-No value is a secret: secrets are files that a value names. Unknown keys are refused. ``Problem`` setting_invalid names the
-key that is wrong, and never quotes a value.
+No value is a secret: secrets are files that a value names. Unknown keys are refused. ``Problem`` setting_invalid names
+the key that is wrong, and never quotes a value.
 """
 
 import re
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -158,9 +159,8 @@ def read_public_key(path: Path) -> Ed25519PublicKey:
     return key
 
 
-def _load(path: Path, loader: "Any") -> object:
+def _load(path: Path, loader: Callable[[bytes], object]) -> object:
     try:
-        loaded: object = loader(path.read_bytes())
+        return loader(path.read_bytes())
     except (OSError, ValueError, TypeError):
         raise Problem("settings_unreadable", expected="a readable key file (PEM)") from None
-    return loaded

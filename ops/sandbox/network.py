@@ -1,7 +1,8 @@
 """The simulated information-provision network as one object: store, core, couriers, and the calls of its protocol.
 
-It stands between the wire (``network_app``) and the jobs (``core``, ``answers``, ``acquisition``, ``register``): decodes a
-list, runs one job in the store, wakes the couriers after the commit. A reply is given only when its effect is durable.
+It stands between the wire (``network_app``) and the jobs (``core``, ``answers``, ``acquisition``, ``register``):
+decodes a list, runs one job in the store, wakes the couriers after the commit. A reply is given only when its effect
+is durable.
 
 Invariant: one item that cannot be read refuses its list with the item's line, before anything has happened.
 """
@@ -14,6 +15,7 @@ import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -54,7 +56,7 @@ from chukan.platform.wire.network import (
 
 SWEEP_S: Final = 0.5
 _STORE_FILE: Final = "network.sqlite"
-_SECRET_FILE: Final = "core.key"
+_CORE_KEY_FILE: Final = "core.key"
 
 _log = log.get("sandbox.network")
 T = TypeVar("T")
@@ -84,7 +86,7 @@ class Network:
         public = {name: read_public_key(peer.verify_key_file) for name, peer in config.peers.items()}
         self.signer = Signer(config.name, key, clock, chance)
         self.opener = Opener(public, clock)
-        secret = keep_secret(config.state_directory / _SECRET_FILE, chance)
+        secret = _core_secret(config.state_directory, chance)
         schema = resources.files("chukan.ops.sandbox").joinpath("network_schema.sql").read_text(encoding="utf-8")
         self.store = Store(config.state_directory / _STORE_FILE, schema)
         surroundings = Surroundings(
@@ -228,6 +230,14 @@ class Network:
                 continue
             if lapsed or gone:
                 _log.info("permits lapsed", count=lapsed)
+
+
+def _core_secret(directory: Path, chance: Chance) -> bytes:
+    """Return the core's secret. Raises ``Problem`` settings_unreadable where it is lost: other codes would follow."""
+    path = directory / _CORE_KEY_FILE
+    if (directory / _STORE_FILE).exists() and not path.exists():
+        raise Problem("settings_unreadable", expected="the core's key beside its store")
+    return keep_secret(path, chance)
 
 
 def _decode(decoder: msgspec.json.Decoder[T], items: Sequence[bytes]) -> list[T]:

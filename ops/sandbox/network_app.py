@@ -1,12 +1,13 @@
 """The simulated network on the wire: signed lists over mutual TLS, and the admin endpoint on plain loopback HTTP.
 
-Who calls is read from the client certificate (``urn:chukan:peer:<name>``) and must be the one who signed the envelope. A
-peer speaks for the agencies of its own route only; the registry network alone may hand over resident codes.
+Who calls is read from the client certificate (``urn:chukan:peer:<name>``) and must be the one who signed the envelope.
+A peer speaks for the agencies of its own route only; the registry network alone may hand over resident codes.
 
-Invariant: every reply, also a refusal, is signed and names its request; the admin application must be bound to a loopback
-address, because it asks for no credential.
+Invariant: every reply, also a refusal, is signed and names its request; the admin application must be bound to a
+loopback address, because it asks for no credential.
 """
 
+import asyncio
 import ipaddress
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
@@ -27,7 +28,9 @@ from chukan.platform.peer import ACQUISITIONS, ANSWER_KEYS, ANSWERS, PERMIT_REQU
 RESIDENT_CODES: Final = "/registry/v1/resident-codes"
 BODY_MAX: Final = 16 * 1024 * 1024
 IN_FLIGHT_MAX: Final = 256
+DEADLINE_S: Final = 30.0
 _RETRY_AFTER_S: Final = 1
+_DIGITS_MAX: Final = 18
 
 _log = log.get("sandbox.network.http")
 Work = Callable[[str, Sequence[bytes]], Awaitable[list[bytes]]]
@@ -66,10 +69,13 @@ class _Desk:
             raise Problem("busy", retry_after_s=_RETRY_AFTER_S)
         self._free -= 1
         try:
-            opened = await self._open(request, peer)
-            await self._network.faults.request(call)
-            items = await work(route or "", opened.items)
-            await self._network.faults.reply(call)
+            async with asyncio.timeout(DEADLINE_S):
+                opened = await self._open(request, peer)
+                await self._network.faults.request(call)
+                items = await work(route or "", opened.items)
+                await self._network.faults.reply(call)
+        except TimeoutError:
+            raise Problem("deadline_exceeded") from None
         finally:
             self._free += 1
         return _response(self._network.signer.reply(items, opened.message))
@@ -148,29 +154,34 @@ def admin_application(network: Network) -> web.Application:
     """Return the admin application: the sandbox's steering wheel, for a loopback address without TLS."""
 
     async def agencies(request: web.Request) -> web.Response:
-        return _json(Done(count=await network.put_agencies(await _body(request, Agencies))))
+        return json_reply(Done(count=await network.put_agencies(await read_body(request, Agencies))))
 
     async def stops(request: web.Request) -> web.Response:
-        return _json(Done(count=await network.put_stops(await _body(request, Stops))))
+        return json_reply(Done(count=await network.put_stops(await read_body(request, Stops))))
 
     async def pia(request: web.Request) -> web.Response:
-        return _json(Done(count=await network.put_pia(await _body(request, PiaFlags))))
+        return json_reply(Done(count=await network.put_pia(await read_body(request, PiaFlags))))
 
     async def records(request: web.Request) -> web.Response:
-        after = _number(request, "after", 0)
-        limit = min(_number(request, "limit", PAGE_MAX), PAGE_MAX)
-        return _json(await network.records(after, max(1, limit)))
+        after = number_of(request, "after", 0)
+        limit = min(number_of(request, "limit", PAGE_MAX), PAGE_MAX)
+        return json_reply(await network.records(after, max(1, limit)))
 
     async def state(_request: web.Request) -> web.Response:
-        return _json(await network.state())
+        return json_reply(await network.state())
 
-    app = web.Application(middlewares=[_boundary(plain_refusal)], client_max_size=BODY_MAX)
+    app = web.Application(middlewares=[admin_boundary()], client_max_size=BODY_MAX)
     app.router.add_put("/admin/agencies", agencies)
     app.router.add_put("/admin/stops", stops)
     app.router.add_put("/admin/pia", pia)
     app.router.add_get("/admin/records", records)
     app.router.add_get("/admin/state", state)
     return app
+
+
+def admin_boundary() -> Middleware:
+    """Return the middleware that turns everything that goes wrong into a problem document."""
+    return _boundary(_plain_refusal)
 
 
 def check_loopback(host: str) -> None:
@@ -183,30 +194,32 @@ def check_loopback(host: str) -> None:
     raise Problem("setting_forbidden", pointer="/admin_host", expected="a loopback address")
 
 
-def plain_refusal(_request: web.Request, problem: Problem) -> web.Response:
-    """Return an unsigned problem document."""
-    response = _json(problem.as_dict(), status=problem.status)
+def _plain_refusal(_request: web.Request, problem: Problem) -> web.Response:
+    response = json_reply(problem.as_dict(), status=problem.status)
     response.content_type = "application/problem+json"
     return response
 
 
-def _json(body: object, status: int = 200) -> web.Response:
+def json_reply(body: object, status: int = 200) -> web.Response:
+    """Return a JSON reply."""
     return web.Response(body=msgspec.json.encode(body), content_type="application/json", status=status)
 
 
-async def _body(request: web.Request, kind: type[T]) -> T:
+async def read_body(request: web.Request, kind: type[T]) -> T:
+    """Return a JSON body by its type. Raises ``Problem`` invalid_field, malformed_json."""
     try:
         return msgspec.json.decode(await request.read(), type=kind)
     except msgspec.ValidationError:
         raise Problem("invalid_field") from None
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         raise Problem("malformed_json") from None
 
 
-def _number(request: web.Request, name: str, default: int) -> int:
+def number_of(request: web.Request, name: str, default: int) -> int:
+    """Return a query parameter that is a number. Raises ``Problem`` invalid_field."""
     text = request.query.get(name)
     if text is None:
         return default
-    if not text.isascii() or not text.isdigit():
+    if not text.isascii() or not text.isdigit() or len(text) > _DIGITS_MAX:
         raise Problem("invalid_field", pointer=f"/{name}", expected="a number")
     return int(text)

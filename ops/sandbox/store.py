@@ -111,7 +111,10 @@ class _Writer(_Hand):
         try:
             connection.execute("BEGIN IMMEDIATE")
             for waiting in group:
-                _in_savepoint(connection, waiting)
+                connection.execute("SAVEPOINT job")
+                if not _attempt(connection, waiting):
+                    connection.execute("ROLLBACK TO job")
+                connection.execute("RELEASE job")
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             if connection.in_transaction:
@@ -123,20 +126,17 @@ class _Writer(_Hand):
 class _Reader(_Hand):
     def _work(self, connection: sqlite3.Connection, group: list[_Waiting]) -> None:
         for waiting in group:
-            try:
-                waiting.result = waiting.job(connection)
-            except Exception as error:  # noqa: BLE001 - the boundary of a job: its caller gets the error
-                waiting.error = error
+            _attempt(connection, waiting)
 
 
-def _in_savepoint(connection: sqlite3.Connection, waiting: _Waiting) -> None:
-    connection.execute("SAVEPOINT job")
+def _attempt(connection: sqlite3.Connection, waiting: _Waiting) -> bool:
+    """Run one job; its caller gets what it raises, and the others of the group go on."""
     try:
         waiting.result = waiting.job(connection)
-    except Exception as error:  # noqa: BLE001 - the boundary of a job: its caller gets the error, the group goes on
+    except Exception as error:  # noqa: BLE001 - the boundary of a job
         waiting.error = error
-        connection.execute("ROLLBACK TO job")
-    connection.execute("RELEASE job")
+        return False
+    return True
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -38,11 +38,13 @@ from chukan.tenants.directory import AgencyRow, Directory
 from chukan.tenants.keystore import KeyStores
 from chukan.tenants.partition import Partition, act_for
 from chukan.tenants.sequencer import Sequencer
-from chukan.tenants.sets import CellSets
+from chukan.tenants.sets import CellSets, listen
 from chukan.tenants.states import Side
 
 _log = log.get("exchange")
 STOP_S: Final = 10.0
+OPEN_S: Final = 60.0
+OPEN_AGAIN_S: Final = 0.5
 ANNOUNCE_S: Final = 5.0
 KEYS_PER_LIST: Final = 500
 
@@ -150,17 +152,31 @@ class Exchange:
     # ------------------------------------------------------------ life
 
     async def start(self) -> None:
-        """Begin to work; raises Problem when no cell or no common data can be had."""
-        await self.common.refresh()
-        _ = self.common.directory
+        """Begin to work, also when a cell is away; raises Problem ``common_data_stale`` when none had common data."""
+        await self.cells.open()
+        await self._first_common_data()
         self._spawn("common data", self.common.run())
         self._spawn("answer keys", self._announce())
         for cell, sets in self.sets.items():
             for side in Side:
                 self._spawn(f"worker {cell} {side.name}", self._workers[cell, side].run())
+            self._spawn(f"listen {cell}", listen(self.cells, cell, self._heard))
             sequencer = Sequencer(sets, self.owner, self.context.clock, self._ages(cell))
             self._spawn(f"sequencer {cell}", sequencer.run())
-            self._spawn(f"listen {cell}", self.cells.listen(cell, self._heard))
+
+    async def _first_common_data(self) -> None:
+        """Wait (bounded) for the first verified common data: a cell may still be starting."""
+        deadline = self.context.clock.monotonic() + OPEN_S
+        while True:
+            await self.common.refresh()
+            try:
+                _ = self.common.directory
+            except Problem:
+                if self.context.clock.monotonic() >= deadline:
+                    raise
+                await asyncio.sleep(OPEN_AGAIN_S)
+            else:
+                return
 
     async def stop(self) -> None:
         """Finish what is in flight (bounded), then give the leases back."""

@@ -26,7 +26,7 @@ from chukan.platform.flows import inquiry as flow
 from chukan.platform.permits import PermitVerifier
 from chukan.platform.wire.network import Ack, AcquiredCode, AnswerDelivery, InquirerPermit, Notice, ProviderPermit
 from chukan.tenants.directory import AgencyRow
-from chukan.tenants.rows import AnswerRow, CodePut, RequestHit
+from chukan.tenants.rows import AnswerRow, CodePut, RecordRow, RequestHit
 from chukan.tenants.states import Outcome, Side
 
 _log = log.get("exchange.inbox")
@@ -172,24 +172,33 @@ class Inbox:
     def _answer_row(
         self, item: AnswerDelivery, permit: InquirerPermit, agency: AgencyRow, hit: RequestHit
     ) -> AnswerRow:
-        assert hit.person is not None  # noqa: S101 - checked by the caller
-        context = self._context
+        context, person = self._context, hit.person
+        assert person is not None  # noqa: S101 - checked by the caller
         keys = context.keys(agency.number)
         now = context.clock.now()
         memo = open_request(keys, item.request, hit.request)
         readable = item.sealed is None or read_content(keys, item, permit.permit) is not None
         step = flow.on_delivery(OUTCOMES[item.outcome], item.reason, readable=readable)
-        facts = {
-            "person": hit.person,
-            "at": now,
-            "reference": str(permit.permit),
-            "withheld": item.withheld,
-            "provided_at": item.answered_at,
-        }
         record = amendment = None
         if step.final:
-            record = inquiry_record(keys, context.chance, agency, item.request, memo, step, **facts)
-            amendment = inquiry_record(keys, context.chance, agency, item.request, memo, step, **facts, amends=True)
+
+            def written(*, amends: bool) -> RecordRow:
+                return inquiry_record(
+                    keys,
+                    context.chance,
+                    agency,
+                    item.request,
+                    memo,
+                    step,
+                    person=person,
+                    at=now,
+                    reference=str(permit.permit),
+                    provided_at=item.answered_at,
+                    withheld=item.withheld,
+                    amends=amends,
+                )
+
+            record, amendment = written(amends=False), written(amends=True)
         answer = keys.seal("answer", item.request.bytes, msgspec.json.encode(item)) if step.final else None
         return AnswerRow(
             agency=agency.number,

@@ -15,7 +15,7 @@ from chukan import log
 from chukan.errors import Problem
 from chukan.platform.exchange.context import Context
 from chukan.tenants.rows import Grant
-from chukan.tenants.states import SHARDS, Side
+from chukan.tenants.states import Side
 
 _log = log.get("exchange.leases")
 RENEW_S: Final = 2.0
@@ -45,10 +45,12 @@ class Leases:
         self._grants = {}
 
     async def renew(self) -> None:
-        """Ask for all shards; the cell gives a fair share when several workers are alive."""
+        """Renew what is ours, up to the fair share of those who are alive; take what is free."""
         before = self._context.clock.monotonic()
+        sets = self._context.sets[self._cell]
         try:
-            granted = await self._context.sets[self._cell].lease(self._owner, self._side, SHARDS, TTL_S)
+            share = await sets.worker_share(self._owner, self._side, TTL_S)
+            granted = await sets.lease(self._owner, self._side, share, TTL_S)
         except Problem as problem:
             _log.warning("lease not renewed", cell=self._cell, code=problem.code)
             return

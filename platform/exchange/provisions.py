@@ -24,8 +24,9 @@ from chukan.platform.exchange.memos import NoticeMemo, seal_notice
 from chukan.platform.exchange.recording import provision_record
 from chukan.platform.flows import provision as flow
 from chukan.platform.sealed import seal_batch
-from chukan.platform.wire.network import Answer, ProviderPermit, SealedAnswer, SignedPermit
-from chukan.tenants.copies import open_body
+from chukan.platform.wire.agency import Gap
+from chukan.platform.wire.network import Answer, AnswerOutcome, ProviderPermit, SealedAnswer, SignedPermit
+from chukan.tenants.copies import open_hit
 from chukan.tenants.directory import AgencyRow
 from chukan.tenants.rows import LookupHit, LookupRow, ProvideRow
 from chukan.tenants.sealing import AgencyKeys
@@ -33,6 +34,18 @@ from chukan.tenants.states import Outcome, ProvisionState
 
 LOOKUP_TIMEOUT_S: Final = 15.0
 COMMON_DATA_AGE_MAX_S: Final = 10.0
+_WORDS: Final[dict[Outcome, AnswerOutcome]] = {
+    Outcome.PROVIDED: "provided",
+    Outcome.PROVIDED_WITH_GAPS: "provided_with_gaps",
+    Outcome.NO_RECORD: "no_record",
+    Outcome.NO_CODE: "no_code",
+    Outcome.UNDER_REVIEW: "under_review",
+    Outcome.REFUSED: "refused",
+    Outcome.STOPPED: "stopped",
+    Outcome.NOT_PERMITTED: "not_permitted",
+    Outcome.FAILED: "failed",
+}
+_ITEMS: Final = msgspec.json.Decoder(dict[str, str | Gap])
 
 
 @dataclass(slots=True)
@@ -120,7 +133,8 @@ class Provisions:
     def build(self, line: Asked) -> None:
         """Open the selected copies and put together what may leave; sets content and the final outcome."""
         assert line.hit is not None  # noqa: S101 - look_up came first
-        context, permit = self._context, line.permit
+        context, permit, person = self._context, line.permit, line.hit.person
+        assert person is not None  # noqa: S101 - a copy was found through its person
         keys = context.keys(line.agency.number)
         allowed = context.law.allowed_items(permit.procedure, permit.kind, today_jst(context.clock))
         clear = [
@@ -128,7 +142,7 @@ class Provisions:
                 layout=copy.layout,
                 effective_from=copy.effective_from,
                 period=copy.period,
-                items=open_body(keys, copy.id, copy.body).items,
+                items=_ITEMS.decode(open_hit(keys, person, permit.kind, copy).items),
             )
             for copy in line.hit.copies
         ]
@@ -223,7 +237,7 @@ def answer_bytes(
             permit=permit.permit,
             route=permit.route,
             provider=permit.provider,
-            outcome=outcome.word,
+            outcome=_WORDS[outcome],
             answered_at=now,
             withheld=permit.withheld or withheld,
             reason=reason,

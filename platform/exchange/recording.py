@@ -50,7 +50,7 @@ def inquiry_record(
         outcome=step.outcome.word,
         asked_at=memo.asked_at,
         closed_at=at,
-        provided_at=provided_at,
+        provided_at=provided_at if step.outcome in _PROVIDED else None,
         withheld=memo.line.withheld or withheld,
         reference=reference,
         reason=step.reason,

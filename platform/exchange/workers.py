@@ -37,6 +37,8 @@ FLIGHTS: Final = 2
 SET_MAX: Final = 256
 SWEEP_S: Final = 1.0
 TROUBLE_S: Final = 0.5
+PURGE_S: Final = 60.0
+PURGE_MAX: Final = 1000
 SETTLED_KEEP: Final = dt.timedelta(days=1)
 
 
@@ -68,6 +70,22 @@ class Worker(ABC):
             group.create_task(self.leases.run(), name=f"leases {self._cell} {self.side.name}")
             for flight in range(FLIGHTS):
                 group.create_task(self._fly(flight), name=f"worker {self._cell} {self.side.name} {flight}")
+            group.create_task(self._tidy_up(), name=f"purge {self._cell} {self.side.name}")
+
+    async def _tidy_up(self) -> None:
+        """Delete what has been kept long enough, a bounded batch at a time."""
+        while True:
+            try:
+                while await self._purge(self.leases.grants()) >= PURGE_MAX:
+                    continue
+            except Problem as problem:
+                _log.warning("purge put off", cell=self._cell, stage=self.side.name, code=problem.code)
+            await asyncio.sleep(PURGE_S)
+
+    async def _purge(self, grants: list[Grant]) -> int:
+        """Purge at most ``PURGE_MAX`` lines of the leased shards; how many were purged."""
+        _ = grants
+        return 0
 
     async def _fly(self, flight: int) -> None:
         wake = self._wakes[flight]
@@ -141,6 +159,13 @@ class InquiryWorker(Worker):
                 self._context.meter.outcome(Side.INQUIRER, step.outcome.word)
                 self._changed(self._cell, step.agency)
         return len(rows)
+
+    async def _purge(self, grants: list[Grant]) -> int:
+        """Results are deleted after the keep period (INQ-09); their records stay."""
+        if not grants:
+            return 0
+        kept = dt.timedelta(days=self._context.settings.exchange.result_keep_days)
+        return await self._sets.purge_results(grants, self._context.clock.now() - kept, PURGE_MAX)
 
     def _expire(self, row: InquiryWork, now: dt.datetime) -> InquirySettle:
         return self._final(row, flow.on_deadline(row.state), now, None)

@@ -46,7 +46,7 @@ class ClearCopy:
     items: Mapping[str, str | Gap]
 
 
-def judge(
+def judge(  # noqa: PLR0911 - one return for each reason not to provide
     permit: ProviderPermit, *, now: dt.datetime, skew: dt.timedelta, decision: Decision, stopped: bool, found: Found
 ) -> Judgement:
     """Decide about one notice. The order matters: time, law, stop, link, copies, hold."""

@@ -28,7 +28,7 @@ COMMIT_DEADLINE_S: Final = 1800.0
 
 _RIGHT: Final = Right(("copies",))
 _ORDER: Final = Right(("order",))
-_PART: Final = re.compile(r"[1-9][0-9]{0,5}")
+_PART: Final = re.compile(r"0|[1-9][0-9]{0,5}")
 _SHA256: Final = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]*):")
 
 
@@ -63,28 +63,27 @@ async def put_part(call: Call) -> Reply:
 
 
 async def commit(call: Call) -> Reply:
-    """Put the session into force; 202 where an officer has to confirm it first."""
+    """Put the session into force, unless an officer has to look at it first."""
     body = call.body_as(LoadCommit)
     async with call.place(), asyncio.timeout(COMMIT_DEADLINE_S):
-        load = await call.services.desks.loads.commit(call.agency, call.id("load"), body, call.need_key())
-    return Reply(load, 202 if load.state == "held" else 200)
+        return Reply(await call.services.desks.loads.commit(call.agency, call.id("load"), body))
 
 
 async def release(call: Call) -> Reply:
-    """Put a held session into force, on an officer's word."""
+    """Put a held session into force, on an officer's word; the digest says which content was looked at."""
+    body = call.body_as(LoadCommit)
     async with call.place(), asyncio.timeout(COMMIT_DEADLINE_S):
-        loads = call.services.desks.loads
-        return Reply(await loads.release(call.agency, call.client, call.id("load"), call.need_key()))
+        return Reply(await call.services.desks.loads.release(call.agency, call.client, call.id("load"), body))
 
 
 async def abort(call: Call) -> Reply:
     """Drop what was staged."""
-    return Reply(await call.services.desks.loads.abort(call.agency, call.id("load"), call.need_key()))
+    return Reply(await call.services.desks.loads.abort(call.agency, call.id("load")))
 
 
 def _part_number(request: web.Request) -> int:
     text = request.match_info["part"]
-    if not _PART.fullmatch(text) or int(text) > PARTS_MAX:
+    if not _PART.fullmatch(text) or int(text) >= PARTS_MAX:
         raise Problem("not_found", limit=PARTS_MAX)
     return int(text)
 
@@ -102,6 +101,8 @@ def _announced_digest(request: web.Request) -> bytes | None:
 
 
 _STATE: Final = ("not_found", "load_not_open")
+_COMPLETE: Final = ("load_count_mismatch", "load_digest_mismatch", "bad_line")
+_COMMIT: Final = LoadCommit(digest="0" * 64)
 
 ROUTES: Final = (
     Route(
@@ -158,11 +159,10 @@ ROUTES: Final = (
         Priority.REGISTRATION,
         body=LoadCommit,
         reply=Load,
-        statuses=(200, 202),
         key=True,
         work=Work.OWN,
-        problems=(*_STATE, "load_count_mismatch", "load_digest_mismatch"),
-        examples=(Example("The digest of all parts.", LoadCommit(digest="0" * 64)),),
+        problems=(*_STATE, "load_held_for_officer", *_COMPLETE),
+        examples=(Example("The digest of all parts.", _COMMIT),),
     ),
     Route(
         "POST",
@@ -172,10 +172,12 @@ ROUTES: Final = (
         _ORDER,
         release,
         Priority.REGISTRATION,
+        body=LoadCommit,
         reply=Load,
         key=True,
         work=Work.OWN,
-        problems=(*_STATE, "officer_required"),
+        problems=(*_STATE, "officer_required", *_COMPLETE),
+        examples=(Example("The digest of the held session.", _COMMIT),),
     ),
     Route(
         "POST",

@@ -16,6 +16,7 @@ from chukan.platform.http.auth import Right
 from chukan.platform.http.calls import Route
 from chukan.platform.wire.agency import ProblemBody
 from chukan.tenants.directory import OFFICER_FUNCTIONS
+from chukan.tenants.loads import PARTS_MAX
 
 VERSION: Final = "1.0.0"
 _REF: Final = "#/components/schemas/{name}"
@@ -163,7 +164,7 @@ def _stream_content() -> dict[str, Any]:
 def _path_parameters(route: Route) -> list[dict[str, Any]]:
     forms: dict[str, dict[str, Any]] = {
         "agency": {"type": "string", "pattern": "^[0-9]{16}$", "description": "機関番号"},
-        "part": {"type": "integer", "minimum": 1},
+        "part": {"type": "integer", "minimum": 0, "exclusiveMaximum": PARTS_MAX},
     }
     return [
         {

@@ -55,3 +55,5 @@ class RecordSearch(Message, frozen=True, kw_only=True):
     """``POST /records/search``: the records of one person, named by the agency's own number."""
 
     addressee: Addressee
+    for_person: bool = False
+    """本人開示: leave out what is withheld from the person (不開示, 番号法23条2項)."""

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from chukan.errors import Problem
 from chukan.platform.exchange.services import CodeService, InquiryService, ReviewService
+from chukan.platform.http.params import RecordSearch
 from chukan.platform.wire import agency as wire
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory
 
@@ -79,15 +80,15 @@ class LoadDesk(Protocol):
         """Stage one part; a part that came before with the same bytes changes nothing. Raises Problem part_conflict."""
         ...
 
-    async def commit(self, agency: AgencyRow, load: uuid.UUID, body: wire.LoadCommit, key: RequestKey) -> wire.Load:
-        """Put the session into force, or hold it for an officer."""
+    async def commit(self, agency: AgencyRow, load: uuid.UUID, body: wire.LoadCommit) -> wire.Load:
+        """Put the session into force. Raises Problem load_held_for_officer where an officer has to look first."""
         ...
 
-    async def release(self, agency: AgencyRow, officer: ClientRow, load: uuid.UUID, key: RequestKey) -> wire.Load:
+    async def release(self, agency: AgencyRow, officer: ClientRow, load: uuid.UUID, body: wire.LoadCommit) -> wire.Load:
         """Put a held session into force, on an officer's word."""
         ...
 
-    async def abort(self, agency: AgencyRow, load: uuid.UUID, key: RequestKey) -> wire.Load:
+    async def abort(self, agency: AgencyRow, load: uuid.UUID) -> wire.Load:
         """Drop what was staged."""
         ...
 
@@ -112,7 +113,7 @@ class RecordDesk(Protocol):
         """Return a page in the order of the log."""
         ...
 
-    async def search(self, agency: AgencyRow, addressee: str) -> wire.Records:
+    async def search(self, agency: AgencyRow, body: RecordSearch) -> wire.Records:
         """Return the records of one person."""
         ...
 

@@ -22,7 +22,7 @@ async def search(call: Call) -> Reply:
     """Return the records of one person, for disclosure to that person (REC-03)."""
     body = call.body_as(RecordSearch)
     forbidden.refuse([("addressee", body.addressee)])
-    return Reply(await call.services.desks.records.search(call.agency, body.addressee))
+    return Reply(await call.services.desks.records.search(call.agency, body))
 
 
 ROUTES: Final = (

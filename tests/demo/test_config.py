@@ -1,3 +1,5 @@
+"""What the demo writes for its processes: settings, signing keys, passwords."""
+
 import stat
 import tomllib
 from pathlib import Path
@@ -6,6 +8,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 
 from chukan import settings
+from chukan.chance import SystemChance
+from chukan.clock import SystemClock
 from chukan.ops.certificates import Issued
 from chukan.ops.demo.config import SigningKey, exchange_tables, keep_password, to_toml, write_settings
 
@@ -16,15 +20,24 @@ def _mode(path: Path) -> int:
 
 @pytest.mark.parametrize("text", ['a "quoted" name', "back\\slash", "改行\nとタブ\t", "𠮷", "/plain/path"])
 def test_any_text_survives_the_settings_file(text: str) -> None:
-    tables = {"a.b": {"text": text, "path": Path("/x"), "number": 3, "share": 0.5, "yes": True}}
+    tables = [
+        ("", {"top": text}),
+        ("a.b", {"text": text, "path": Path("/x"), "number": 3, "share": 0.5, "yes": True}),
+        ("[c]", {"list": [text, "x"]}),
+        ("c.inner", {"n": 1}),
+        ("[c]", {"list": []}),
+    ]
     assert tomllib.loads(to_toml(tables)) == {
-        "a": {"b": {"text": text, "path": "/x", "number": 3, "share": 0.5, "yes": True}}
+        "top": text,
+        "a": {"b": {"text": text, "path": "/x", "number": 3, "share": 0.5, "yes": True}},
+        "c": [{"list": [text, "x"], "inner": {"n": 1}}, {"list": []}],
     }
 
 
 def test_a_password_is_made_once_and_read_by_nobody_else(tmp_path: Path) -> None:
-    first = keep_password(tmp_path / "broker")
-    assert keep_password(tmp_path / "broker") == first != keep_password(tmp_path / "app")
+    chance = SystemChance(SystemClock())
+    first = keep_password(tmp_path / "broker", chance)
+    assert keep_password(tmp_path / "broker", chance) == first != keep_password(tmp_path / "app", chance)
     assert len(first) >= 32
     assert _mode(tmp_path / "broker") == 0o600
 

@@ -1,3 +1,5 @@
+"""The demo's folders, ports, and that it runs once."""
+
 import fcntl
 import socket
 import stat

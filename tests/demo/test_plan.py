@@ -1,3 +1,5 @@
+"""Who plays in the demo, who lives there, and what is asked."""
+
 import collections
 import datetime as dt
 import json

@@ -1,3 +1,5 @@
+"""The demo's processes: ended in order, watched, and gone with the demo."""
+
 import asyncio
 import os
 import signal

@@ -59,8 +59,8 @@ VALUES = st.recursive(
 def test_any_items_bytes_survive_unchanged(
     ends: Ends,
     values: list[dict[str, object]],
-    ascii_only: bool,
-    indent: int | None,  # noqa: FBT001
+    ascii_only: bool,  # noqa: FBT001
+    indent: int | None,
 ) -> None:
     text = [json.dumps(value, ensure_ascii=ascii_only, indent=indent) for value in values]
     items = [item.encode("utf-8", "replace") for item in text]

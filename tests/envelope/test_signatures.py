@@ -243,7 +243,7 @@ def resigned(ends: Ends, change: Callable[[dict[str, object]], None]) -> Signed:
 
     class Forger(Signer):
         def _wrap(self, items: object) -> tuple[bytes, uuid.UUID, object]:
-            return json.dumps(envelope).encode(), genuine.message, ends.clock.now()
+            return json.dumps(envelope, separators=(",", ":")).encode(), genuine.message, ends.clock.now()
 
     return Forger("network", ends.network_key, ends.clock, SeededChance(1, ends.clock)).request("POST", PATH, ITEMS)
 

@@ -42,7 +42,9 @@ def test_an_instant_before_the_epoch_has_no_id() -> None:
         make_uuid7(datetime(1969, 12, 31, tzinfo=UTC), b"\0" * 10)
 
 
-@pytest.mark.parametrize("other", [uuid.UUID(int=0), uuid.UUID("f47ac10b-58cc-4372-8567-0e02b2c3d479"), uuid.uuid5(uuid.NAMESPACE_DNS, "x")])
+@pytest.mark.parametrize(
+    "other", [uuid.UUID(int=0), uuid.UUID("f47ac10b-58cc-4372-8567-0e02b2c3d479"), uuid.uuid5(uuid.NAMESPACE_DNS, "x")]
+)
 def test_only_a_uuid7_has_a_time(other: uuid.UUID) -> None:
     with pytest.raises(ValueError, match="UUIDv7"):
         uuid7_time(other)

@@ -85,10 +85,8 @@ def test_settings_are_explained(
 
 
 def test_every_command_of_the_table_is_there() -> None:
-    absent = [
-        name for name, target in cli.COMMANDS.items() if importlib.util.find_spec(target.partition(":")[0]) is None
-    ]
-    assert absent == []
+    modules = {name: target.partition(":")[0] for name, target in cli.COMMANDS.items()}
+    assert [name for name, module in modules.items() if importlib.util.find_spec(module) is None] == []
 
 
 def test_the_packages_that_tests_need_are_listed_with_a_sign_of_each(

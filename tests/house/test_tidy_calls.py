@@ -48,8 +48,8 @@ BANS = [
     Ban("time.time_ns", "Clock.now()"),
     Ban("time.sleep", "an event with a deadline"),
     Ban("os.urandom", "Chance.token()", ("chance.py", "tests/")),
-    Ban("uuid.uuid1", "Chance.uuid7()"),
-    Ban("uuid.uuid4", "Chance.uuid7()"),
+    Ban("uuid.uuid1", "Chance.uuid7()", ("tests/",)),
+    Ban("uuid.uuid4", "Chance.uuid7()", ("tests/",)),
     Ban("print", "a rich console, in ops only", ("ops/",)),
     Ban("os.system", "subprocess with a list"),
     Ban("os.popen", "subprocess with a list"),
@@ -57,6 +57,10 @@ BANS = [
     Ban("exec", "a table"),
 ]
 SLEEPLESS = Ban("asyncio.sleep", "an event, a condition or a clock that the test moves")
+# A statement or a call; a name in a GRANT or a list of functions notifies nobody.
+NOTIFYING = re.compile(r"\bpg_notify\s*\(\s*(?!text\b)|(?<!pg_)\bNOTIFY\s+[\w\"%]", re.IGNORECASE)
+# Where statements are sent by the simple protocol on purpose: the door's own BEGIN, SET and COMMIT, and migrations.
+SIMPLE_ALLOWED = {"tenants/partition.py", "tenants/migrations.py"}
 MODULES = [
     Ban("random", "Chance", ("chance.py", "ops/sandbox/")),
     Ban("secrets", "Chance"),
@@ -91,11 +95,19 @@ def dotted(node: ast.expr, known: dict[str, str]) -> str:
     return ""
 
 
+def is_zero(arguments: list[ast.expr]) -> bool:
+    return len(arguments) == 1 and isinstance(arguments[0], ast.Constant) and arguments[0].value == 0
+
+
 def banned_calls(source: Source, bans: Iterable[Ban]) -> Iterator[str]:
     """Yield a complaint for every use of a banned name: called, or handed on to be called."""
     known = names(source.tree)
     active = {ban.name: ban for ban in bans if not source.name.startswith(ban.allowed or ("\0",))}
+    # sleep(0) is no wait: it lets the others run once.
+    yielding = {id(node.func) for node in ast.walk(source.tree) if isinstance(node, ast.Call) and is_zero(node.args)}
     for node in ast.walk(source.tree):
+        if id(node) in yielding:
+            continue
         if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
             ban = active.get(dotted(node, known))
             if ban is not None:
@@ -144,8 +156,22 @@ def bad_log_calls(source: Source) -> Iterator[str]:
 def notifying_sql(name: str, text: str) -> Iterator[str]:
     """NOTIFY in a writing transaction serialises the whole server through its synchronous wait (DESIGN §5)."""
     for number, line in enumerate(text.splitlines(), start=1):
-        if re.search(r"\bpg_notify\b|\bNOTIFY\b", line.partition("--")[0], re.IGNORECASE):
+        if NOTIFYING.search(line.partition("--")[0]):
             yield f"{name}:{number}: NOTIFY is banned in SQL files, send it alone after the commit"
+
+
+def simple_statements(source: Source) -> Iterator[str]:
+    """Yield every statement sent to the driver without arguments: asyncpg sends it by the simple protocol.
+
+    That protocol takes several statements at once, and a second one could change the role (DESIGN §10).
+    """
+    if source.name in SIMPLE_ALLOWED:
+        return
+    for node in ast.walk(source.tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "execute":
+            receiver = dotted(node.func.value, {}).rpartition(".")[2].lstrip("_")
+            if receiver in {"connection", "conn"} and len(node.args) == 1 and not node.keywords:
+                yield f"{source.name}:{node.lineno}: execute without arguments is banned, use fetchval or fetch"
 
 
 def test_no_banned_call(sources: list[Source]) -> None:
@@ -174,6 +200,11 @@ def test_no_notify_inside_sql(files: list[Path]) -> None:
     clean(line for path in sql for line in notifying_sql(path.name, path.read_text("utf-8")))
 
 
+def test_no_simple_statement_behind_the_doors(rooms: list[Source]) -> None:
+    behind = [source for source in rooms if source.room in {"tenants", "platform"}]
+    clean(line for source in behind for line in simple_statements(source))
+
+
 @pytest.mark.parametrize(
     ("text", "banned"),
     [
@@ -194,6 +225,7 @@ def test_the_rules_know_where_a_call_is_allowed(plant: Callable) -> None:
     assert not list(banned_calls(plant("ops/x.py", "print(1)"), BANS))
     assert not list(banned_calls(plant("clock.py", "from datetime import datetime\ndatetime.now()"), BANS))
     assert list(banned_calls(plant("tests/x/test_y.py", "import asyncio\nasyncio.sleep(1)"), [SLEEPLESS]))
+    assert not list(banned_calls(plant("tests/x/test_y.py", "import asyncio\nasyncio.sleep(0)"), [SLEEPLESS]))
     assert list(banned_modules(plant("ops/x.py", "import random")))
     assert not list(banned_modules(plant("ops/sandbox/x.py", "from random import Random")))
 
@@ -205,4 +237,9 @@ def test_the_other_rules_find_what_they_look_for(plant: Callable) -> None:
     assert list(bad_log_calls(plant("x.py", "self._log.info('query', addressee=1)")))
     assert not list(bad_log_calls(plant("x.py", "LOG.warning('query late', agency=1, exc_info=e)")))
     assert list(notifying_sql("x.sql", "PERFORM pg_notify('a', 'b');"))
-    assert not list(notifying_sql("x.sql", "SELECT 1; -- NOTIFY is sent elsewhere"))
+    assert list(notifying_sql("x.sql", "NOTIFY wake;"))
+    assert not list(notifying_sql("x.sql", "SELECT 1; -- NOTIFY wake is sent elsewhere"))
+    assert not list(notifying_sql("x.sql", "GRANT EXECUTE ON FUNCTION pg_catalog.pg_notify(text, text) TO x;"))
+    assert list(simple_statements(plant("tenants/x.py", "await self._connection.execute(sql)")))
+    assert not list(simple_statements(plant("tenants/x.py", "await connection.execute(sql, 1)")))
+    assert not list(simple_statements(plant("tenants/partition.py", "await connection.execute('COMMIT')")))

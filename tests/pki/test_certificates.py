@@ -1,3 +1,5 @@
+"""Certificates: what they say, who trusts them, and that nothing is overwritten."""
+
 import datetime as dt
 import os
 import ssl

@@ -1,3 +1,5 @@
+"""The command ``chukan pki``."""
+
 import json
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The driver calls when woken, again while batches are full, stands by for another, and never hides that it is stuck."""
+"""The driver calls when woken, again while batches are full, stands by for another, and cannot hide being stuck."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,24 @@ from chukan.tenants import sequencer
 from chukan.tenants.sequencer import BATCH, Sequencer
 
 DEADLINE_S = 5.0
+
+
+class Ages:
+    """Keeps the ages that were reported; ``reaches`` waits for the first that is old enough."""
+
+    def __init__(self) -> None:
+        self.all: list[float] = []
+        self.changed = asyncio.Event()
+
+    def __call__(self, age_s: float) -> None:
+        self.all.append(age_s)
+        self.changed.set()
+
+    async def reaches(self, age_s: float, count: int = 1) -> None:
+        async with asyncio.timeout(DEADLINE_S):
+            while len(self.all) < count or self.all[-1] < age_s:
+                self.changed.clear()
+                await self.changed.wait()
 
 
 class Cell:
@@ -116,7 +134,7 @@ async def test_a_failure_is_survived_and_logged_by_its_type_only(
 
 async def test_a_stuck_sequencer_shows_by_its_age(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequencer, "MEASURE_S", 0.01)
-    ages: list[float] = []
+    ages = Ages()
     cell = Cell()
     cell.age = 30.0
     stuck = asyncio.Event()
@@ -127,36 +145,28 @@ async def test_a_stuck_sequencer_shows_by_its_age(monkeypatch: pytest.MonkeyPatc
         return 0
 
     cell.sequence = hang  # type: ignore[method-assign]
-    driver = Sequencer(cell, "east-1", SystemClock(), ages.append)
-    task = asyncio.create_task(driver.run())
+    task = asyncio.create_task(Sequencer(cell, "east-1", SystemClock(), ages).run())
     async with asyncio.timeout(DEADLINE_S):
         await stuck.wait()
-        while len(ages) < 3:
-            await asyncio.sleep(0)
+    await ages.reaches(30.0, count=3)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert min(ages) >= 30.0
 
 
 async def test_an_age_that_cannot_be_measured_grows_by_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sequencer, "MEASURE_S", 0.01)
-    ages: list[float] = []
+    ages = Ages()
     cell = Cell()
     cell.age = 7.0
-    async with running(cell, ages.append) as driver:
-        async with asyncio.timeout(DEADLINE_S):
-            while not ages:
-                await asyncio.sleep(0)
 
-        async def fail() -> float:
-            raise Problem("no_primary")
+    async def fail() -> float:
+        raise Problem("no_primary")
 
+    async with running(cell, ages):
+        await ages.reaches(7.0)
         cell.sequencer_age = fail  # type: ignore[method-assign]
-        async with asyncio.timeout(DEADLINE_S):
-            while driver.age_s() < 7.05:
-                await asyncio.sleep(0)
-        assert ages == sorted(ages)
+        await ages.reaches(7.05)
 
 
 async def test_stopping_ends_a_pause_at_once(slow: None) -> None:

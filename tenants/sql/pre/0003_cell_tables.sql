@@ -78,6 +78,14 @@ CREATE TABLE chukan.leases (
 ) WITH (fillfactor = 30);
 INSERT INTO chukan.leases (side, shard) SELECT side, shard FROM generate_series(1, 2) side, generate_series(0, 63) shard;
 
+-- Who is alive, so that the workers of a side share its shards fairly.
+CREATE TABLE chukan.workers (
+  side  smallint NOT NULL,
+  owner text NOT NULL,
+  until timestamptz NOT NULL,
+  PRIMARY KEY (side, owner)
+) WITH (fillfactor = 50);
+
 -- Common data: numbered, signed snapshots; cell.snapshot names the one in force.
 CREATE TABLE chukan.snapshot (
   number    bigint PRIMARY KEY CHECK (number > 0),
@@ -103,7 +111,7 @@ DO $$
 DECLARE
   _table name;
 BEGIN
-  FOREACH _table IN ARRAY ARRAY['agencies', 'inquiry_work', 'provision_work', 'to_sequence', 'log_heads', 'leases',
+  FOREACH _table IN ARRAY ARRAY['agencies', 'inquiry_work', 'provision_work', 'to_sequence', 'log_heads', 'leases', 'workers',
                                 'snapshot', 'cell', 'canary'] LOOP
     EXECUTE format('ALTER TABLE chukan.%I OWNER TO chukan_fn', _table);
   END LOOP;

@@ -42,13 +42,13 @@ CREATE TABLE chukan_plain.loads (
 );
 
 CREATE TABLE chukan_plain.load_parts (
-  load   uuid NOT NULL,
-  n      integer NOT NULL CHECK (n >= 0),
-  digest bytea NOT NULL,
-  rows   bigint NOT NULL,
+  load     uuid NOT NULL,
+  n        integer NOT NULL CHECK (n >= 0),
+  digest   bytea NOT NULL,
+  rows     bigint NOT NULL,
   refused  bigint NOT NULL DEFAULT 0,
   refusals text NOT NULL DEFAULT '[]',  -- JSON: line numbers and error codes of refused lines, never a value
-  at     timestamptz NOT NULL DEFAULT now(),
+  at       timestamptz NOT NULL DEFAULT now(),
   PRIMARY KEY (load, n)
 );
 
@@ -63,10 +63,9 @@ CREATE TABLE chukan_plain.stage (
   period         text NOT NULL DEFAULT '',
   effective_from date NOT NULL,
   layout         integer NOT NULL,
-  body           bytea,
-  content        bytea,
-  review         boolean NOT NULL DEFAULT false,
-  deleted        boolean NOT NULL DEFAULT false
+  body           bytea NOT NULL,
+  content        bytea NOT NULL,
+  review         boolean NOT NULL DEFAULT false
 );
 CREATE INDEX stage_by_part ON chukan_plain.stage (load, n, line);
 

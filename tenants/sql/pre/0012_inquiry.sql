@@ -33,7 +33,7 @@ DECLARE
   _go boolean[];
 BEGIN
   IF EXISTS (SELECT FROM unnest(_state, _r_id) u(state, record)
-             WHERE u.state NOT BETWEEN 20 AND 69 OR (u.state >= 50) <> (u.record IS NOT NULL)) THEN
+             WHERE u.state NOT BETWEEN 10 AND 69 OR (u.state >= 50) <> (u.record IS NOT NULL)) THEN
     PERFORM chukan.defect('a line has a record exactly when it is final');
   END IF;
   SELECT array_agg(coalesce(u.turn = 1 AND u.was < 50 AND (u.state >= 50 OR u.state >= u.was AND u.state < 40

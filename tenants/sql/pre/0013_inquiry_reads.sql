@@ -45,6 +45,25 @@ BEGIN
   END LOOP;
 END $$;
 
+-- The facts of the named lines, to build their records from; lines that are not there are left out.
+CREATE FUNCTION chukan.read_requests(_agency integer[], _id uuid[])
+RETURNS TABLE (n bigint, state smallint, person bytea, request bytea, deadline timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+#variable_conflict use_column
+DECLARE
+  _found record;
+BEGIN
+  FOR _found IN SELECT u.agency, array_agg(u.n) AS n, array_agg(u.id) AS ids
+                FROM unnest(_agency, _id) WITH ORDINALITY u(agency, id, n)
+                JOIN chukan.agencies a ON a.agency = u.agency GROUP BY u.agency ORDER BY u.agency LOOP
+    RETURN QUERY EXECUTE format(
+      'SELECT u.n, w.state, q.person, q.request, w.deadline FROM unnest($1, $2) u(n, id)
+       JOIN chukan.inquiry_work w ON w.agency = %2$s AND w.id = u.id
+       JOIN %1$I.queries q ON q.agency = %2$s AND q.id = u.id',
+      chukan.schema_of(_found.agency), _found.agency) USING _found.n, _found.ids;
+  END LOOP;
+END $$;
+
 -- States of one agency's lines: of the named ones, of a batch, of a state, or all; pages go by id.
 CREATE FUNCTION chukan.inquiry_views(
   _agency integer, _batch uuid, _ids uuid[], _state smallint, _after uuid, _limit integer
@@ -109,11 +128,14 @@ DECLARE
   _was smallint[];
   _found record;
 BEGIN
-  SELECT array_agg(l.agency), array_agg(l.id), array_agg(l.state) INTO _agency, _id, _was
-  FROM (SELECT w.agency, w.id, w.state FROM chukan.inquiry_work w
-        WHERE w.shard = ANY (_shards) AND w.state >= 50 AND w.updated_at < _before
-        ORDER BY w.agency, w.id LIMIT _limit FOR UPDATE SKIP LOCKED) l;
+  SELECT array_agg(w.agency), array_agg(w.id) INTO _agency, _id
+  FROM (SELECT d.agency, d.id FROM chukan.inquiry_work d
+        WHERE d.shard = ANY (_shards) AND d.state >= 50 AND d.updated_at < _before LIMIT _limit) w;
   PERFORM chukan.check_leases(1::smallint, _shards, _epochs, coalesce(_agency, '{}'));
+  SELECT array_agg(l.agency), array_agg(l.id), array_agg(l.state) INTO _agency, _id, _was
+  FROM (SELECT w.agency, w.id, w.state FROM unnest(_agency, _id) u(agency, id)
+        JOIN chukan.inquiry_work w ON w.agency = u.agency AND w.id = u.id
+        WHERE w.state >= 50 AND w.updated_at < _before ORDER BY w.agency, w.id FOR UPDATE OF w SKIP LOCKED) l;
   IF _id IS NULL THEN
     RETURN 0;
   END IF;
@@ -133,6 +155,7 @@ END $$;
 
 CALL chukan.entrust('due_inquiries', 'chukan_fn', '');
 CALL chukan.entrust('take_inquiries', 'chukan_fn', 'chukan_broker');
+CALL chukan.entrust('read_requests', 'chukan_fn', 'chukan_broker');
 CALL chukan.entrust('inquiry_views', 'chukan_fn', 'chukan_broker');
 CALL chukan.entrust('collect', 'chukan_fn', 'chukan_broker');
 CALL chukan.entrust('purge_results', 'chukan_fn', 'chukan_broker');

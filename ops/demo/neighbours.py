@@ -1,0 +1,134 @@
+"""Configuration of the demo's simulated neighbours: the network, and two national counterparts.
+
+They are other parties: what they are told here is what they would know of a platform, its exchanges' names, addresses
+and verification keys. They share no database, key store or setting with it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from chukan.ops.certificates import Issued
+from chukan.ops.demo import cast
+from chukan.ops.demo.config import SigningKey, Tables, Value
+from chukan.ops.demo.place import HOST
+from chukan.ops.sandbox.person_values import ACCOUNT
+
+NETWORK: Final = "network"
+REGISTRY: Final = "registry"
+PLATFORM_ROUTE: Final = "platform"
+COUNTERPARTS: Final[Mapping[str, str]] = {
+    "account-registry": cast.NATIONAL_PROVIDER,
+    "student-services": cast.NATIONAL_INQUIRER,
+}
+"""Peer names of the national counterparts, each with its agency."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbourhood:
+    """What the configurations of all neighbours are made of; keys and certificates are by peer name."""
+
+    state: Path
+    trusted: Path
+    ports: Mapping[str, int]
+    signing: Mapping[str, SigningKey]
+    certificates: Mapping[str, Issued]
+    exchanges: Mapping[str, int]
+    """Network port of each exchange, by its peer name."""
+    people: Mapping[str, int]
+    """How many residents began the year in a municipality, by body code."""
+    seed: int
+
+    def tls(self, peer: str) -> Mapping[str, Value]:
+        """Return the TLS table of a peer."""
+        issued = self.certificates[peer]
+        return {"certificate_file": issued.certificate, "key_file": issued.key, "ca_file": self.trusted}
+
+    @property
+    def network_url(self) -> str:
+        """Where the network listens."""
+        return f"https://{HOST}:{self.ports['network']}"
+
+
+def network_tables(around: Neighbourhood) -> Tables:
+    """Return the network's configuration (``chukan.ops.sandbox.config.NetworkConfig``)."""
+    routes: list[tuple[str, Mapping[str, Value]]] = [
+        (
+            f"routes.{PLATFORM_ROUTE}",
+            {"endpoints": [f"https://{HOST}:{port}" for port in around.exchanges.values()]},
+        ),
+        *((f"routes.{name}", {"endpoints": [f"https://{HOST}:{around.ports[name]}"]}) for name in COUNTERPARTS),
+    ]
+    peers: list[tuple[str, Mapping[str, Value]]] = [
+        (f"peers.{REGISTRY}", {"verify_key_file": around.signing[REGISTRY].public_file}),
+        *((f"peers.{name}", _peer(around, name, PLATFORM_ROUTE)) for name in around.exchanges),
+        *((f"peers.{name}", _peer(around, name, name)) for name in COUNTERPARTS),
+    ]
+    route_of = {agency.code: PLATFORM_ROUTE for agency in cast.agencies()}
+    route_of.update({agency: name for name, agency in COUNTERPARTS.items()})
+    return [
+        (
+            "",
+            {
+                "name": NETWORK,
+                "state_directory": around.state / "network",
+                "port": around.ports["network"],
+                "admin_port": around.ports["network-admin"],
+                "signing_key_file": around.signing[NETWORK].private_file,
+                "registry": REGISTRY,
+            },
+        ),
+        ("tls", around.tls(NETWORK)),
+        *peers,
+        *routes,
+        *((f"agencies.{code}", {"name": cast.entry(code).name, "route": route}) for code, route in route_of.items()),
+    ]
+
+
+def _peer(around: Neighbourhood, name: str, route: str) -> Mapping[str, Value]:
+    return {"verify_key_file": around.signing[name].public_file, "route": route}
+
+
+def registry_table(around: Neighbourhood) -> Mapping[str, Value]:
+    """Return the registry network's own settings, without its TLS table."""
+    return {
+        "name": REGISTRY,
+        "network_url": around.network_url,
+        "network_name": NETWORK,
+        "network_verify_key_file": around.signing[NETWORK].public_file,
+        "signing_key_file": around.signing[REGISTRY].private_file,
+    }
+
+
+def counterparts_tables(around: Neighbourhood) -> Tables:
+    """Return the national counterparts' configuration (``chukan.ops.sandbox.config.CounterpartsConfig``)."""
+    knows = {cast.NATIONAL_PROVIDER: cast.PROVIDER_KNOWS, cast.NATIONAL_INQUIRER: cast.INQUIRER_KNOWS}
+    provides = {cast.NATIONAL_PROVIDER: [ACCOUNT], cast.NATIONAL_INQUIRER: []}
+    tables: list[tuple[str, Mapping[str, Value]]] = [
+        (
+            "",
+            {
+                "state_directory": around.state / "counterparts",
+                "admin_port": around.ports["counterparts-admin"],
+                "network_url": around.network_url,
+                "network_name": NETWORK,
+                "network_verify_key_file": around.signing[NETWORK].public_file,
+                "seed": around.seed,
+            },
+        ),
+        ("registry", registry_table(around)),
+        ("registry.tls", around.tls(REGISTRY)),
+    ]
+    for name, agency in COUNTERPARTS.items():
+        counterpart: Mapping[str, Value] = {
+            "name": name,
+            "agency": agency,
+            "port": around.ports[name],
+            "signing_key_file": around.signing[name].private_file,
+            "people_body": knows[agency],
+            "people_count": around.people[knows[agency]],
+            "provides": provides[agency],
+        }
+        tables += [("[counterparts]", counterpart), ("counterparts.tls", around.tls(name))]
+    return tables

@@ -1,0 +1,61 @@
+"""The desk for provision records (情報提供等記録, 番号法23条): the agency's own view, checked against its log."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chukan.platform.http.desks.lines import Door, Keys
+from chukan.platform.wire.agency import Record, Records
+from chukan.tenants import records
+from chukan.tenants.copies import person_digest
+
+if TYPE_CHECKING:
+    from chukan.platform.http.params import RecordSearch
+    from chukan.tenants.directory import AgencyRow
+
+
+class PartitionRecords:
+    """Implements ``ports.RecordDesk``."""
+
+    def __init__(self, door: Door, keys: Keys) -> None:
+        self._door = door
+        self._keys = keys
+
+    async def page(self, agency: AgencyRow, after: str | None, limit: int) -> Records:
+        """Return a page in the order of the log."""
+        async with self._door(agency) as partition:
+            page = await records.list_records(partition, self._keys(agency.number), after=after, limit=limit)
+        return Records(records=[_view(stored) for stored in page.records], next=page.next)
+
+    async def search(self, agency: AgencyRow, body: RecordSearch) -> Records:
+        """Return all records of one person."""
+        keys = self._keys(agency.number)
+        async with self._door(agency) as partition:
+            person = person_digest(keys, body.addressee)
+            found = await records.by_person(partition, keys, person, for_person=body.for_person)
+        return Records(records=[_view(stored) for stored in found])
+
+
+def _view(stored: records.StoredRecord) -> Record:
+    fields = stored.fields
+    return Record(
+        id=fields.id,
+        side=fields.side,
+        inquirer=fields.inquirer,
+        provider=fields.provider,
+        department=fields.department,
+        affair=fields.affair,
+        procedure=fields.procedure,
+        kind=fields.kind,
+        items=fields.items,
+        outcome=fields.outcome,
+        asked_at=fields.asked_at,
+        closed_at=fields.closed_at,
+        withheld=fields.withheld,
+        provided_at=fields.provided_at,
+        reference=fields.reference,
+        reason=fields.reason,
+        pia_refusal=fields.pia_refusal,
+        amends=fields.amends,
+        position=stored.position,
+    )

@@ -1,0 +1,171 @@
+"""A listener: one application on one address, within bounds, and its orderly end.
+
+aiohttp's own server is used, with what it leaves open closed: requests that are no HTTP get a problem document (its own
+answer would quote them), compressed bodies are not unpacked, headers are short and few, a TLS handshake and an idle or
+dawdling connection have a deadline, and the number of connections has a cap. Connections are kept alive: a new one
+costs twenty times what a request costs.
+
+The end has three steps: stop listening; let clients go by themselves (every answer closes its connection while the
+drain is on); then finish what is at work, within the deadline.
+"""
+
+import asyncio
+import logging
+import ssl
+from contextlib import suppress
+from typing import Any, Final
+
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+
+from chukan import log
+from chukan.errors import Problem
+from chukan.platform.http import problems
+
+BACKLOG: Final = 1024
+CONNECTIONS_MAX: Final = 10_000
+HANDSHAKE_TIMEOUT_S: Final = 10.0
+KEEPALIVE_S: Final = 75.0
+"""How long a connection may be without a complete request head; it also bounds a head that comes in byte by byte."""
+LINGER_S: Final = 5.0
+"""How long the rest of a refused body is read and thrown away, so that the client sees the refusal."""
+LINE_BYTES_MAX: Final = 4096
+FIELD_BYTES_MAX: Final = 8192
+FIELDS_MAX: Final = 64
+GRACE_PART: Final = 0.25
+"""Part of the drain's deadline in which clients may leave by themselves."""
+
+_log = log.get("http.listener")
+# aiohttp's access log would hold paths and headers; this server writes its own lines.
+_SILENT: Final = logging.getLogger("chukan.http.access")
+_SILENT.disabled = True
+
+
+class _Connections:
+    """Counts connections, so that their end can be awaited."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.none = asyncio.Event()
+        self.none.set()
+
+    def add(self) -> None:
+        self.count += 1
+        self.none.clear()
+
+    def remove(self) -> None:
+        self.count -= 1
+        if not self.count:
+            self.none.set()
+
+
+class _Handler(RequestHandler):
+    """aiohttp's protocol of one connection, counted, with our answer to what is no HTTP."""
+
+    def __init__(self, manager: web.Server, connections: _Connections) -> None:
+        super().__init__(
+            manager,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=KEEPALIVE_S,
+            tcp_keepalive=True,
+            access_log=_SILENT,
+            max_line_size=LINE_BYTES_MAX,
+            max_field_size=FIELD_BYTES_MAX,
+            max_headers=FIELDS_MAX,
+            lingering_time=LINGER_S,
+            auto_decompress=False,
+        )
+        self._connections = connections
+        self._counted = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._counted = True
+        self._connections.add()
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._counted:
+            self._counted = False
+            self._connections.remove()
+        super().connection_lost(exc)
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002 - the text quotes the request
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        code = "malformed_request" if status < web.HTTPInternalServerError.status_code else "internal"
+        _log.warning("connection refused", code=code, exc_info=exc)
+        answer = problems.response(Problem(code))
+        answer.force_close()
+        return answer
+
+    def log_exception(self, *_args: Any, **given: Any) -> None:  # noqa: ANN401 (aiohttp's signature)
+        _log.error("connection failed", exc_info=given.get("exc_info"))
+
+
+class _TooMany(asyncio.Protocol):
+    """Closes a connection beyond the cap before a byte of it is read."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.WriteTransport):
+            transport.abort()
+
+
+class Listener:
+    """Serves one application on one address from ``start`` to ``close``."""
+
+    def __init__(
+        self,
+        app: web.Application,
+        host: str,
+        port: int,
+        context: ssl.SSLContext | None = None,
+        *,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        """``port`` 0 lets the system choose; ``context`` None means plain HTTP, for the health listener only."""
+        self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
+        self._address = (host, port)
+        self._context = context
+        self._connections_max = connections_max
+        self._connections = _Connections()
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> int:
+        """Listen, and return the port."""
+        await self._runner.setup()
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(
+            self._connection,
+            host=self._address[0],
+            port=self._address[1],
+            ssl=self._context,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=None if self._context is None else HANDSHAKE_TIMEOUT_S,
+        )
+        return int(self._server.sockets[0].getsockname()[1])
+
+    def _connection(self) -> asyncio.Protocol:
+        manager = self._runner.server
+        if manager is None or self._connections.count >= self._connections_max:
+            return _TooMany()
+        return _Handler(manager, self._connections)
+
+    def stop_listening(self) -> None:
+        """Take no new connection; those that stand go on."""
+        if self._server is not None:
+            self._server.close()
+
+    async def close(self, deadline_s: float) -> None:
+        """Let clients leave, finish what is at work, close what is left; after about ``deadline_s`` it is over."""
+        self.stop_listening()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(deadline_s * GRACE_PART):
+                await self._connections.none.wait()
+        self._runner._shutdown_timeout = deadline_s * (1 - GRACE_PART)  # noqa: SLF001 (known only now)
+        await self._runner.cleanup()

@@ -1,0 +1,36 @@
+"""Door 2: the set functions of one cell — ``CellSets(pool)``, one method a function, one commit a call.
+
+A set is a list of rows of one side in one cell, of any mix of agencies. The broker's login has no right on any table; it
+may execute these functions and nothing else. A retry of any call is safe: what was done before is found by a statement
+that writes, so "already done" is as durable as the first time.
+
+``listen`` brings the hints of other processes that there is work.
+"""
+
+from collections.abc import Callable
+from typing import Final
+
+from chukan.replication.primary import Cells
+from chukan.tenants.sets.codes import CodeSets
+from chukan.tenants.sets.common import CHANNELS, Backlog, CopyAge, SnapshotRow
+from chukan.tenants.sets.inquiry import InquirySets
+from chukan.tenants.sets.provision import ProvisionSets
+from chukan.tenants.sets.shared import SharedSets
+from chukan.tenants.states import Side
+
+__all__ = ["CHANNELS", "Backlog", "CellSets", "CopyAge", "SnapshotRow", "listen"]
+
+_SIDES: Final = {channel: side for side, channel in CHANNELS.items()}
+
+
+class CellSets(InquirySets, ProvisionSets, CodeSets, SharedSets):
+    """All set functions of one cell, called by the broker's login.
+
+    Every method raises ``Problem``: stale_lease, agency_moved (stale generation, or closed); no_primary, unavailable,
+    busy (worth another try: the commit may or may not have happened); internal (a defect, logged by its SQLSTATE).
+    """
+
+
+async def listen(cells: Cells, cell: str, heard: Callable[[str, Side], None]) -> None:
+    """Call ``heard(cell, side)`` whenever there may be work, until cancelled; see ``Cells.hear``."""
+    await cells.hear(cell, list(_SIDES), lambda channel: heard(cell, _SIDES[channel]))

@@ -1,0 +1,114 @@
+"""What all set functions share on this side: rows to columns, one statement with a deadline, results in order.
+
+Invariant: one call is one statement and one commit. Past its deadline the connection is dropped, never cancelled: a
+cancel would end the wait for the other centre and make an unsafe commit visible.
+"""
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from operator import attrgetter
+from typing import Any, Final, NamedTuple, TypeVar
+
+import asyncpg
+
+from chukan.errors import Problem
+from chukan.replication.primary import Pool, bounded, translate
+from chukan.tenants.rows import Grant, RecordRow
+from chukan.tenants.states import Side
+
+T = TypeVar("T")
+Record = asyncpg.Record
+
+CHANNELS: Final = {Side.INQUIRER: "chukan_inquirer", Side.PROVIDER: "chukan_provider"}
+"""The channel on which each side's hints go."""
+
+CALL_TIMEOUT_S: Final = 30.0
+"""Commits wait 2-12 s while a dying standby is dropped."""
+
+_RECORD_COLUMNS: Final = ("id", "label", "month", "sealed", "commitment", "amends")
+
+
+class SnapshotRow(NamedTuple):
+    """The signed snapshot of common data that is in force in the cell."""
+
+    number: int
+    body: bytes
+    signature: bytes
+    key: str
+    at: dt.datetime
+
+
+class Backlog(NamedTuple):
+    """How many open lines a side has in a state, and since when the oldest of them is due."""
+
+    side: Side
+    state: int
+    count: int
+    oldest_due: dt.datetime
+
+
+class CopyAge(NamedTuple):
+    """When an agency's copies of a kind last changed or were loaded."""
+
+    agency: int
+    kind: str
+    at: dt.datetime
+
+
+class SetCaller:
+    """Calls set functions on the pool of the broker's login."""
+
+    def __init__(self, pool: Pool, *, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        self._pool = pool
+        self._timeout_s = timeout_s
+
+    async def _call(self, function: str, *columns: object) -> list[Record]:
+        """Run one function as one statement and return its rows; errors become problems."""
+        places = ",".join(f"${n}" for n in range(1, len(columns) + 1))
+        return await self._fetch(f"SELECT * FROM chukan.{function}({places})", *columns)
+
+    async def _fetch(self, sql: str, *values: object) -> list[Record]:
+        try:
+            async with self._pool.acquire(timeout=self._timeout_s) as connection:
+                return await bounded(connection, connection.fetch(sql, *values), self._timeout_s)
+        except TimeoutError:
+            raise Problem("busy", retry_after_s=1) from None
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            raise translate(error) from None
+
+    async def _words(self, function: str, *columns: object) -> list[str]:
+        """Run a function that gives one word a row."""
+        return [row[0] for row in await self._call(function, *columns)]
+
+
+def columns(rows: Sequence[object], *names: str) -> list[list[Any]]:
+    """Return the named attributes of the rows as one list a column."""
+    return [[get(row) for row in rows] for get in map(attrgetter, names)]
+
+
+def record_columns(records: Iterable[RecordRow | None]) -> list[list[Any]]:
+    """Return the six columns of records; None stands in each where a row has none."""
+    given = list(records)
+    return [[None if row is None else get(row) for row in given] for get in map(attrgetter, _RECORD_COLUMNS)]
+
+
+def grant_columns(grants: Sequence[Grant], side: Side) -> list[list[int]]:
+    """Return shards and epochs; ``ValueError`` for a grant of the other side."""
+    if any(grant.side is not side for grant in grants):
+        raise ValueError("a grant of the other side")
+    return [[grant.shard for grant in grants], [grant.epoch for grant in grants]]
+
+
+def in_order(rows: Iterable[Record], count: int) -> list[Record | None]:
+    """Return rows that bear their position (``n`` from 1) in that order; None where there is none."""
+    found: list[Record | None] = [None] * count
+    for row in rows:
+        found[row["n"] - 1] = row
+    return found
+
+
+def same_length(results: list[T], rows: Sequence[object]) -> list[T]:
+    """Return the results once it is sure that there is one for each row (a check in pairs with the SQL)."""
+    if len(results) != len(rows):
+        raise AssertionError("a set function lost a row")
+    return results

@@ -1,0 +1,69 @@
+"""Set functions of both sides and of the cell: leases, the sequencer, the snapshot, the canary, figures and hints."""
+
+import datetime as dt
+
+from chukan.tenants.rows import Grant
+from chukan.tenants.sets.common import CHANNELS, Backlog, CopyAge, SetCaller, SnapshotRow
+from chukan.tenants.states import Side
+
+
+class SharedSets(SetCaller):
+    """Set functions that belong to no flow."""
+
+    async def worker_share(self, owner: str, side: Side, ttl_s: float) -> int:
+        """Say that a worker is alive for ``ttl_s`` more; return its fair share of the shards, 1…64."""
+        return int((await self._words("worker_share", owner, side, dt.timedelta(seconds=ttl_s)))[0])
+
+    async def lease(self, owner: str, side: Side, want: int, ttl_s: float) -> list[Grant]:
+        """Renew, give back and take leases until ``want`` shards are held; return all that are held now.
+
+        ``owner`` is a name that no other process, also no earlier one, ever had: the epoch rises when the owner changes.
+        """
+        rows = await self._call("lease", owner, side, want, dt.timedelta(seconds=ttl_s))
+        return [Grant(side, row["shard"], row["epoch"]) for row in rows]
+
+    async def release(self, owner: str) -> None:
+        """Give all leases back at once."""
+        await self._call("release", owner)
+
+    async def raise_epochs(self) -> None:
+        """Make every grant void; done before work resumes on a new (system identifier, timeline)."""
+        await self._call("raise_epochs")
+
+    async def sequence(self, owner: str, limit: int) -> int:
+        """Give up to ``limit`` waiting records their place in their agency's log; -1 when another sequencer is at it."""
+        return int((await self._words("sequence", owner, limit))[0])
+
+    async def sequencer_age(self) -> float:
+        """Return how many seconds the oldest record has waited for its place, 0 when none waits."""
+        return float((await self._words("sequencer_age"))[0])
+
+    async def snapshot(self) -> SnapshotRow | None:
+        """Return the snapshot of common data in force in this cell."""
+        rows = await self._call("current_snapshot")
+        return SnapshotRow(**rows[0]) if rows else None
+
+    async def canary(self) -> None:
+        """Commit something: this fails or waits exactly when every write does."""
+        await self._call("canary_sing")
+
+    async def backlog(self) -> list[Backlog]:
+        """Count open lines by side and state (at most 100,000 a side), with the oldest due instant."""
+        rows = await self._call("backlog")
+        return [Backlog(Side(row["side"]), row["state"], row["count"], row["oldest_due"]) for row in rows]
+
+    async def copy_ages(self, after: int = 0, agencies: int = 50) -> list[CopyAge]:
+        """Return when copies of each kind last changed, for the next ``agencies`` agencies after a number."""
+        return [CopyAge(row["agency"], row["kind"], row["at"]) for row in await self._call("copy_ages", after, agencies)]
+
+    async def forget(self, after: int, *, agencies: int = 50, keep_days: int = 8, limit: int = 10_000) -> int:
+        """Delete keys and sent bytes whose time is over at the next agencies; return where to go on, 0 at the end.
+
+        ``keep_days`` is at least 7 (DESIGN §5).
+        """
+        keep = dt.timedelta(days=keep_days)
+        return int((await self._words("forget", after, agencies, keep, limit))[0])
+
+    async def notify(self, side: Side) -> None:
+        """Send a hint that a side has work: alone, after the commit that made it, never in one that writes."""
+        await self._fetch("SELECT pg_notify($1, '')", CHANNELS[side])

@@ -1,0 +1,66 @@
+"""Every call × another agency's path: refused, and nothing is called (TEN-01)."""
+
+import re
+from typing import Any
+
+import msgspec
+import pytest
+
+from chukan.platform.http.calls import Route
+from chukan.platform.http.routes import ROUTES
+
+CITY, SCHOOLS, TOWN = "1310100000000001", "1310100000000002", "2710000000000003"
+_NAME = re.compile(r"{\w+}")
+
+
+def _path(route: Route) -> str:
+    return _NAME.sub("0199d8d4-0000-7000-8000-000000000001", route.path.replace("{part}", "1"))
+
+
+def _body(route: Route) -> bytes | None:
+    return msgspec.json.encode(route.examples[0].value) if route.body is not None else None
+
+
+@pytest.mark.requirement("TEN-01", "CON-02")
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+@pytest.mark.parametrize(
+    ("name", "agency"),
+    [("town", CITY), ("tax", TOWN), ("counter", SCHOOLS), ("suzuki", TOWN), ("tanaka", SCHOOLS), ("eager", SCHOOLS)],
+)
+async def test_no_call_reaches_another_agency(
+    served: Any, headers: Any, route: Route, name: str, agency: str
+) -> None:
+    kind = {"Content-Type": "application/json" if route.body else (route.streams or ("text/plain",))[0]}
+    async with (
+        served.client(name) as client,
+        client.request(
+            route.method, served.url(_path(route), agency), data=_body(route), headers=headers | kind
+        ) as answer,
+    ):
+        assert (answer.status, (await answer.json())["code"]) == (403, "wrong_agency")
+    assert served.exchange.calls == []
+
+
+@pytest.mark.requirement("CON-02")
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+async def test_every_call_acts_for_the_agency_of_its_path(served: Any, headers: Any, route: Route) -> None:
+    name = {"reviews": {"prepareReview": "suzuki", "listReviews": "suzuki"}.get(route.name, "tanaka")}.get(
+        route.path.split("/")[1], "tanaka" if route.name == "releaseLoad" else "tax"
+    )
+    kind = {"Content-Type": "application/json" if route.body else (route.streams or ("text/plain",))[0]}
+    async with (
+        served.client(name) as client,
+        client.request(route.method, served.url(_path(route)), data=_body(route), headers=headers | kind) as answer,
+    ):
+        document = await answer.json()
+    # An id that nobody has is not found by the service, which was asked for this agency.
+    assert answer.status in {200, 201, 202} or document["code"] == "not_found"
+    if served.exchange.calls:
+        assert {call[1] for call in served.exchange.calls} == {CITY}
+    else:
+        assert document["code"] == "not_found"
+
+
+def test_no_path_holds_anything_but_ids_of_our_own() -> None:
+    names = {name for route in ROUTES for name in re.findall(r"{(\w+)}", route.template)}
+    assert names == {"agency", "load", "part", "query", "review"}
