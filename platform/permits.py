@@ -21,6 +21,7 @@ import msgspec
 from cryptography.exceptions import InvalidSignature
 
 from chukan.errors import Problem
+from chukan.platform.sealed import is_answer_key
 from chukan.platform.wire.network import LINES_MAX, InquirerPermit, ProviderPermit, SignedPermit
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 DOMAIN: Final = b"chukan-permit-list-v1\n"
 _HASH_BYTES: Final = 32
 _REMEMBERED_MAX: Final = 4096
-_PUBLIC_KEY_BYTES: Final = 32
 
 Permit = InquirerPermit | ProviderPermit
 _decoder: Final[msgspec.json.Decoder[Permit]] = msgspec.json.Decoder(Permit)
@@ -97,9 +97,8 @@ class PermitVerifier:
             raise Problem("permit_forged") from None
         if permit.issued_at >= permit.expires_at:
             raise Problem("permit_forged")
-        if isinstance(permit, ProviderPermit) and (
-            not permit.code or len(permit.answer_key_public) != _PUBLIC_KEY_BYTES
-        ):
+        if isinstance(permit, ProviderPermit) and not (permit.code and is_answer_key(permit.answer_key_public)):
+            # Nothing could be sealed to such a key, and the whole batch that it is in would fail.
             raise Problem("permit_forged")
         return permit
 

@@ -33,11 +33,37 @@ _NONCE_BYTES: Final = 12
 _ENCAPSULATION_BYTES: Final = 32 + _KEY_BYTES + 16
 
 
+# The u-coordinates of small order (RFC 7748 §6.1, §7): with them the shared secret would be known to everybody.
+_SMALL_ORDER: Final = frozenset(
+    bytes.fromhex(point)
+    for point in (
+        "00" * 32,
+        "01" + "00" * 31,
+        "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+        "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+        "ec" + "ff" * 30 + "7f",
+        "ed" + "ff" * 30 + "7f",
+        "ee" + "ff" * 30 + "7f",
+    )
+)
+
+
 class UnreadableAnswerError(Exception):
     """An answer that this key does not open, or that was sealed for another permit; the text holds no value."""
 
     def __init__(self) -> None:
         super().__init__("the answer cannot be opened")
+
+
+def is_answer_key(public: bytes) -> bool:
+    """Tell whether an announced answer key can be sealed to: 32 bytes, not of small order.
+
+    Whoever takes a key in asks this, so that one bad key can never fail a whole batch at the provider.
+    """
+    if len(public) != _KEY_BYTES:
+        return False
+    # X25519 ignores the highest bit.
+    return public[:-1] + bytes([public[-1] & 0x7F]) not in _SMALL_ORDER
 
 
 def seal_batch(

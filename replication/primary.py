@@ -1,8 +1,8 @@
 """Where the primary of each cell (セル) is, and connections to it that are safe to serve with.
 
-Every connection is checked when it is made: commits must wait for what the cell promises (``synchronous_commit``), plans
-must not be generic, and no door in pg_catalog may stand open; else it is refused and nothing is served. Array types are
-learnt at the same time, for an agency's role may not ask for them later (it has no ``set_config``).
+Every connection is checked when it is made: commits must wait for what the cell promises (``synchronous_commit``),
+plans must not be generic, and no door in pg_catalog may stand open; else it is refused and nothing is served. Array
+types are learnt at the same time, for an agency's role may not ask for them later (it has no ``set_config``).
 
 Invariant: a statement whose end was not awaited is never cancelled on the server. A cancel would end the wait for the
 other centre, and the commit would be visible without being safe; so the connection is dropped (``bounded``) and whoever
@@ -17,7 +17,7 @@ import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
 import asyncpg
 import asyncpg.pool
@@ -84,7 +84,7 @@ class Cells:
         self._cells = dict(cells)
         self._pools = {name: _pools(cell) for name, cell in self._cells.items()}
 
-    async def __aenter__(self) -> "Cells":
+    async def __aenter__(self) -> Self:
         await self.open()
         return self
 
@@ -193,7 +193,14 @@ async def bounded(connection: Connection | Proxy, work: Awaitable[T], timeout_s:
 
 
 def translate(error: Exception) -> Problem:
-    """Return the problem that stands for a driver's or server's error; its own text may quote values and is dropped."""
+    """Return the problem that stands for a driver's or server's error; its own text may quote values and is dropped.
+
+    Raises ``CancelledError`` in a task that is being cancelled: dropping its connection made the driver's error, and a
+    problem in its place would let the task go on.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
     if isinstance(error, Problem):
         return error
     sqlstate = getattr(error, "sqlstate", None)
@@ -217,7 +224,8 @@ async def _hear(connection: Connection, channels: Sequence[str], heard: Callable
         heard(channel)
     while not ended.is_set():
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(ended.wait(), _PROBE_S)
+            async with asyncio.timeout(_PROBE_S):
+                await ended.wait()
             return
         # A connection that a firewall forgot says nothing for ever; a question finds out.
         await bounded(connection, connection.fetchval("SELECT 1"), CONNECT_TIMEOUT_S)

@@ -1,12 +1,12 @@
 """Births and departures of agencies: an agency's role, schema and tables come and go while the cell works.
 
 A birth is one transaction of a function with a lock timeout of 200 ms: it attaches tables made before, gives way to
-whoever holds a lock, and is tried again here (DESIGN §10). A departure detaches the leaves concurrently, one by one, and
-drops them only when no parent knows them any more, so that nobody else waits for it.
+whoever holds a lock, and is tried again here (DESIGN §10). A departure detaches the leaves concurrently, one by one,
+and drops them only when no parent knows them any more, so that nobody else waits for it.
 
 Invariant: ``birth``, ``close`` and ``put_snapshot`` need no more than the steward's login, which can read nothing.
-``depart`` destroys; it takes an administrator's connection and must only be called on an order signed by two officers of
-that agency (invariant 14).
+``depart`` destroys; it takes an administrator's connection and must only be called on an order signed by two officers
+of that agency (invariant 14).
 """
 
 import asyncio
@@ -43,9 +43,7 @@ async def birth(connection: Connection, agency: int, generation: int = 1, tables
     """
     schema_name(agency)
     return bool(
-        await _patiently(
-            lambda: connection.fetchval("SELECT chukan.birth($1, $2, $3)", agency, generation, tablespace)
-        )
+        await _patiently(lambda: connection.fetchval("SELECT chukan.birth($1, $2, $3)", agency, generation, tablespace))
     )
 
 
@@ -78,13 +76,13 @@ async def put_snapshot(connection: Connection, number: int, body: bytes, signatu
 async def depart(admin: Connection, agency: int) -> None:
     """Remove a closed agency for ever: leaves detached concurrently, schema and role dropped, work rows deleted.
 
-    May be called again after an interruption. ``Problem`` order_required while the agency is not closed; busy when
+    May be called again after an interruption. ``Problem`` agency_open while the agency is not closed; busy when
     locks were not to be had.
     """
     schema = schema_name(agency)
     state = await admin.fetchval("SELECT state FROM chukan.agencies WHERE agency = $1", agency)
     if state == "open":
-        raise Problem("order_required")
+        raise Problem("agency_open")
     await admin.execute("SET lock_timeout = '200ms'")
     try:
         for parent, pending in await _leaves(admin, schema):

@@ -14,13 +14,13 @@ import binascii
 import datetime as dt
 import struct
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
 from chukan.errors import Problem
-from chukan.tenants.partition import Partition
+from chukan.tenants.partition import Partition, Record
 from chukan.tenants.rows import CopyHit
 from chukan.tenants.sealing import AgencyKeys, SealError
 
@@ -296,14 +296,14 @@ async def set_holds(
             raise Problem("invalid_field", line=line, pointer="/lines")
         settled[None if addressee is None else person_digest(keys, addressee), kind] = held
     people, kinds = [person for person, _ in settled], [kind for _, kind in settled]
-    held = list(settled.values())
+    flags = list(settled.values())
     table = partition.table("holds")
     await partition.execute(
         f"DELETE FROM {table} h USING unnest($1::bytea[], $2::text[], $3::bool[]) u(person, kind, held)"
         " WHERE NOT u.held AND h.person IS NOT DISTINCT FROM u.person AND h.kind IS NOT DISTINCT FROM u.kind",
         people,
         kinds,
-        held,
+        flags,
     )
     await partition.execute(
         f"INSERT INTO {table} AS h (person, kind) SELECT u.person, u.kind"
@@ -311,7 +311,7 @@ async def set_holds(
         " ON CONFLICT (person, kind) DO UPDATE SET at = h.at",
         people,
         kinds,
-        held,
+        flags,
     )
     # A provision that was decided on the holds of before is decided again.
     await partition.execute("SELECT chukan.bump_holds($1)", partition.agency)
@@ -360,7 +360,7 @@ def _registered(fresh: bool | None) -> Registered:  # noqa: FBT001 - three-value
     return "inserted" if fresh else "updated"
 
 
-def _stored(keys: AgencyKeys, row: Mapping[str, Any]) -> StoredCopy:
+def _stored(keys: AgencyKeys, row: Record) -> StoredCopy:
     hit = CopyHit(row["id"], row["layout"], row["effective_from"], row["period"], row["body"], row["review"])
     body = open_hit(keys, row["person"], row["kind"], hit)
     return StoredCopy(
@@ -376,7 +376,7 @@ def _stored(keys: AgencyKeys, row: Mapping[str, Any]) -> StoredCopy:
     )
 
 
-def _to_cursor(row: Mapping[str, Any]) -> str:
+def _to_cursor(row: Record) -> str:
     """Return an opaque cursor for the place of a row; it names the person by keyed digest only."""
     place = _CURSOR.pack(row["person"], row["effective_from"].toordinal(), row["layout"]) + row["period"].encode()
     return base64.urlsafe_b64encode(place).decode("ascii")

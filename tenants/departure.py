@@ -11,16 +11,20 @@ never happens again under it. Destroying what is destroyed already does nothing.
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import asyncpg
+from asyncpg.connect_utils import SessionAttribute
 
 from chukan import log
 from chukan.chance import Chance
 from chukan.errors import Problem
-from chukan.replication.primary import Cells, bounded, translate
+from chukan.replication.primary import CONNECT_TIMEOUT_S, Cells, bounded, translate
+from chukan.settings import Cell
 from chukan.tenants import births, order_book
 from chukan.tenants.changes import Changes
 from chukan.tenants.directory import AgencyRow
@@ -119,6 +123,34 @@ async def destroy_agency(
     published = await publisher.publish(Changes().forget_agency(agency.code))
     _log.warning("order carried out", agency=agency.number, stage="destroy", request_id=approved.order.id)
     return published
+
+
+@asynccontextmanager
+async def administrator(cell: Cell, user: str, password_file: Path) -> AsyncIterator[asyncpg.Connection[Any]]:
+    """Lend an administrator's (superuser's) connection to a cell, which only a destruction needs.
+
+    ``Problem`` settings_unreadable for the password's file, no_primary.
+    """
+    try:
+        password = password_file.read_text(encoding="ascii").strip()  # noqa: ASYNC240 - a line on a local disk
+    except (OSError, UnicodeDecodeError):
+        raise Problem("settings_unreadable", expected="a readable password file of the administrator") from None
+    try:
+        admin: asyncpg.Connection[Any] = await asyncpg.connect(
+            host=cell.host,
+            port=cell.port,
+            user=user,
+            password=password,
+            database=cell.database,
+            timeout=CONNECT_TIMEOUT_S,
+            target_session_attrs=SessionAttribute.read_write,
+        )
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        raise translate(error) from None
+    try:
+        yield admin
+    finally:
+        admin.terminate()
 
 
 async def close_in_cell(cells: Cells, agency: AgencyRow) -> bool:

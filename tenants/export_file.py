@@ -168,14 +168,16 @@ class ExportWriter:
         manifest = Manifest(order=header.order, agency=header.agency, made_at=header.made_at, tables=sums)
         self._add(msgspec.json.encode({"manifest": manifest}) + b"\n")
         self._chunk(bytes(self._pending), last=True)
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        # A link, unlike a rename, refuses to take the place of a file that came there meanwhile.
         try:
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            # A link, unlike a rename, refuses to take the place of a file that came there meanwhile.
             os.link(self._aside, self._path)
+            _sync_folder(self._path.parent)
         except FileExistsError:
             raise Problem("file_exists", expected=str(self._path)) from None
-        _sync_folder(self._path.parent)
+        except OSError:
+            raise Problem("file_unwritable", expected=str(self._path)) from None
         return manifest, Written(self._size, self._digest.hexdigest())
 
     def withdraw(self) -> None:
@@ -195,7 +197,10 @@ class ExportWriter:
     def _write(self, content: bytes) -> None:
         if self._file is None:
             raise ValueError("the export is not open")
-        self._file.write(content)
+        try:
+            self._file.write(content)
+        except OSError:
+            raise Problem("file_unwritable", expected=str(self._path)) from None
         self._digest.update(content)
         self._size += len(content)
 

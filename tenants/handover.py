@@ -4,7 +4,7 @@ Rows are read in pages through door 1, each page a transaction of its own, by ke
 comes exactly once. A row that does not open under the agency's keys is named by its id and marked, so that one altered
 row neither hides the others nor passes for a good one.
 
-Invariant: everything here acts for one agency. Opened rows go to the caller and nowhere else; counts tell no content.
+Invariant: everything here acts for one agency. Opened rows go to the caller and nowhere else.
 """
 
 from __future__ import annotations
@@ -140,14 +140,6 @@ async def read_rows(door: Door, keys: AgencyKeys, table: str) -> AsyncIterator[H
         if len(rows) < PAGE_ROWS:
             return
         after = tuple(rows[-1][name] for name in reader.key)
-
-
-async def count_rows(partition: Partition) -> dict[str, int]:
-    """Return how many rows the agency has in each table that is handed over, and how many queries and provisions."""
-    tables = (*HANDED, "queries", "provisions")
-    counts = ", ".join(f"(SELECT count(*) FROM {partition.table(name)}) AS {name}" for name in tables)
-    row = await partition.fetchrow(f"SELECT {counts}")
-    return {} if row is None else dict(row)
 
 
 def _handed(table: str, reader: _Reader, keys: AgencyKeys, row: Mapping[str, Any]) -> HandedRow:

@@ -13,17 +13,16 @@ import asyncio
 import datetime as dt
 import hashlib
 import uuid
-from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
+from typing import Final, Literal
 
-import asyncpg
 import msgspec
 
 from chukan.errors import REGISTRY, Problem
 from chukan.tenants.copies import Copy, CopyPlace, fence, seal_copy
 from chukan.tenants.load_forms import Load, LoadSpec, Refused, RefusedLine
 from chukan.tenants.load_merge import delete_absent, drops_too_many, merge
-from chukan.tenants.partition import Partition
+from chukan.tenants.partition import Partition, Record
 from chukan.tenants.sealing import AgencyKeys
 
 __all__ = [
@@ -267,7 +266,7 @@ def _place(place: CopyPlace) -> tuple[object, ...]:
     return (place.person, place.kind, place.period, place.effective_from, place.layout)
 
 
-def _spec(row: Mapping[str, Any]) -> LoadSpec:
+def _spec(row: Record) -> LoadSpec:
     return LoadSpec(
         kind=row["kind"],
         layout=row["layout"],
@@ -279,7 +278,7 @@ def _spec(row: Mapping[str, Any]) -> LoadSpec:
     )
 
 
-async def _locked(partition: Partition, load: uuid.UUID, lock: Literal["FOR SHARE", "FOR UPDATE"]) -> Mapping[str, Any]:
+async def _locked(partition: Partition, load: uuid.UUID, lock: Literal["FOR SHARE", "FOR UPDATE"]) -> Record:
     """Return the load's row: parts share it, commit and abort have it alone."""
     row = await partition.fetchrow(f"SELECT * FROM {partition.table('loads')} WHERE id = $1 {lock}", load)
     if row is None:
@@ -289,10 +288,7 @@ async def _locked(partition: Partition, load: uuid.UUID, lock: Literal["FOR SHAR
 
 async def _one_commit_at_a_time(partition: Partition) -> None:
     # This mode excludes only itself (and a vacuum, which gives way): parts and new loads go on meanwhile.
-    try:
-        await partition.execute(f"LOCK TABLE {partition.table('loads')} IN SHARE UPDATE EXCLUSIVE MODE")
-    except asyncpg.LockNotAvailableError:
-        raise Problem("busy", retry_after_s=_RETRY_S) from None
+    await partition.execute(f"LOCK TABLE {partition.table('loads')} IN SHARE UPDATE EXCLUSIVE MODE")
 
 
 async def _note_part(partition: Partition, load: uuid.UUID, n: int, count: int, refused: Sequence[Refused]) -> None:

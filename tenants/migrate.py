@@ -4,8 +4,8 @@ The files of ``sql/pre`` run before new code starts and only add; those of ``sql
 has ended. Each file is one transaction together with its line in the ledger. A released file never changes: the ledger
 holds every file's digest, and a database that was made by another text is refused before anything is run.
 
-Invariant: one runner at a time (advisory lock), in the order of the numbers, each file once. A file of ``post`` runs only
-after every file of ``pre`` up to its number. No password travels: the server is given SCRAM verifiers.
+Invariant: one runner at a time (advisory lock), in the order of the numbers, each file once. ``post`` runs only after
+all of ``pre``. No password travels: the server is given SCRAM verifiers.
 """
 
 import base64
@@ -30,6 +30,7 @@ Phase = Literal["pre", "post"]
 LOGINS: Final = ("chukan_broker", "chukan_app", "chukan_steward")
 """The login roles of a cell; ``prepare_cell`` gives them their passwords."""
 
+_PHASES: Final[tuple[Phase, ...]] = ("pre", "post")
 _LOCK: Final = 0x6368756B616E
 _LOCK_TIMEOUT: Final = "60s"
 _NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
@@ -75,14 +76,14 @@ def read_migrations(root: Traversable | None = None) -> list[Migration]:
     """
     root = root or resources.files("chukan.tenants.sql")
     found: list[Migration] = []
-    for phase in ("pre", "post"):
+    for phase in _PHASES:
         files = sorted(file.name for file in (root / phase).iterdir() if file.name.endswith(".sql"))
         for name in files:
             match = _NAME.fullmatch(name)
             if match is None:
                 raise ValueError(f"a migration is named 0000_words.sql, not {name}")
             data = (root / phase / name).read_bytes()
-            found.append(Migration(phase, int(match[1]), name, data.decode(), hashlib.sha256(data).digest()))  # type: ignore[arg-type]
+            found.append(Migration(phase, int(match[1]), name, data.decode(), hashlib.sha256(data).digest()))
     keys = [(each.phase, each.number) for each in found]
     if len(set(keys)) != len(keys):
         raise ValueError("two migrations of a phase have the same number")
@@ -171,12 +172,12 @@ async def _alone(admin: Connection) -> AsyncIterator[None]:
         await admin.execute("SELECT pg_advisory_unlock($1)", _LOCK)
 
 
-async def _ledger(admin: Connection) -> dict[tuple[str, int], tuple[str, bytes]]:
+async def _ledger(admin: Connection) -> dict[tuple[Phase, int], tuple[str, bytes]]:
     rows = await admin.fetch("SELECT phase, number, name, sha256 FROM chukan.migrations")
     return {(row["phase"], row["number"]): (row["name"], row["sha256"]) for row in rows}
 
 
-def _check(wanted: Sequence[Migration], done: Mapping[tuple[str, int], tuple[str, bytes]], phase: Phase) -> None:
+def _check(wanted: Sequence[Migration], done: Mapping[tuple[Phase, int], tuple[str, bytes]], phase: Phase) -> None:
     """Refuse a ledger that this release cannot go on from, before anything is run."""
     known = {(each.phase, each.number): each for each in wanted}
     for key, (name, sha256) in done.items():

@@ -1,12 +1,12 @@
 """Door 1: acting for exactly one agency (機関) — ``async with act_for(pool, agency) as partition:``.
 
-One transaction under the agency's own role, which has rights in the agency's own schema only; forced row security is the
-second belt. Tables are named by ``partition.table("copies")``, always with their schema.
+One transaction under the agency's own role, which has rights in the agency's own schema only; forced row security is
+the second belt. Tables are named by ``partition.table("copies")``, always with their schema.
 
-Invariant: only single statements in the extended protocol go through here, and only SELECT, INSERT, UPDATE, DELETE (WITH
-before them) and LOCK: a second statement could leave the role, a SET or RESET would. The role ends with the transaction, because
-it is set LOCAL; a connection whose end is unknown is dropped, never cancelled. What moves a flow is never written here
-(``tenants.sets`` does that). This module must never take a table's or schema's name from outside.
+Invariant: only single statements in the extended protocol go through here, and only SELECT, INSERT, UPDATE, DELETE
+(WITH before them) and LOCK: a second statement could leave the role, a SET or RESET would. The role ends with the
+transaction, because it is set LOCAL; a connection whose end is unknown is dropped, never cancelled. What moves a flow is
+never written here (``tenants.sets`` does that). This module must never take a table's name from outside.
 """
 
 import contextlib
@@ -90,7 +90,9 @@ class Partition:
         connection = self._checked(sql)
         await self._run(connection.executemany(sql, rows))
 
-    async def copy_in(self, table: str, rows: Iterable[Sequence[object]] | AsyncIterable[Sequence[object]], columns: Sequence[str]) -> int:
+    async def copy_in(
+        self, table: str, rows: Iterable[Sequence[object]] | AsyncIterable[Sequence[object]], columns: Sequence[str]
+    ) -> int:
         """COPY rows into the agency's stage and return how many there were."""
         if table not in _COPIED:
             raise KeyError("nothing is copied into this table")

@@ -13,15 +13,15 @@ import binascii
 import datetime as dt
 import hashlib
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Final, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 
 from chukan.chance import Chance
 from chukan.clock import to_jst
 from chukan.errors import Problem
-from chukan.tenants.partition import Partition
+from chukan.tenants.partition import Partition, Record
 from chukan.tenants.rows import RecordRow
 from chukan.tenants.sealing import AgencyKeys
 
@@ -246,7 +246,7 @@ def _disclosable(records: Sequence[StoredRecord]) -> list[StoredRecord]:
     return [each for each in records if (each.fields.amends or each.fields.id) not in withheld]
 
 
-def _stored(keys: AgencyKeys, row: Mapping[str, Any]) -> StoredRecord:
+def _stored(keys: AgencyKeys, row: Record) -> StoredRecord:
     """Open a row and hold it against its leaf in the log."""
     position = row["seq"]
     record = RecordRow(

@@ -98,7 +98,8 @@ class Sequencer:
         # Only an idle driver is woken by new records; one that stands by or failed waits its time, or for the stop.
         event = self._woken if seconds == SWEEP_S else self._stopping
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(event.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await event.wait()
 
     async def _measure(self) -> None:
         while not self._stopping.is_set():
@@ -109,4 +110,5 @@ class Sequencer:
                 _log.warning("the age of the sequencer cannot be measured", owner=self._owner, exc_info=error)
             self._on_age(self.age_s())
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), MEASURE_S)
+                async with asyncio.timeout(MEASURE_S):
+                    await self._stopping.wait()

@@ -100,7 +100,8 @@ class Supervisor:
 
 async def _said_yes(ready: Ready) -> bool:
     try:
-        return await asyncio.wait_for(ready(), _TRY_TIMEOUT_S)
+        async with asyncio.timeout(_TRY_TIMEOUT_S):
+            return await ready()
     except TimeoutError:
         return False
 

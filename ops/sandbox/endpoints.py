@@ -137,6 +137,7 @@ def backoff_s(tries: int, chance: Chance, *, first_s: float = 0.2, last_s: float
 async def pause(seconds: float, woken: asyncio.Event) -> None:
     """Wait until woken, at most ``seconds``."""
     try:
-        await asyncio.wait_for(woken.wait(), seconds)
+        async with asyncio.timeout(seconds):
+            await woken.wait()
     except TimeoutError:
         return

@@ -55,7 +55,8 @@ class PolledCommonData:
 
     async def _read(self, cell: str) -> None:
         try:
-            row = await asyncio.wait_for(self._sets[cell].snapshot(), READ_TIMEOUT_S)
+            async with asyncio.timeout(READ_TIMEOUT_S):
+                row = await self._sets[cell].snapshot()
         except (Problem, TimeoutError) as problem:
             _log.warning("common data not read", cell=cell, code=getattr(problem, "code", "deadline_exceeded"))
             return

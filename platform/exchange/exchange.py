@@ -185,10 +185,13 @@ class Exchange:
         for task in self._tasks:
             task.cancel()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_S)
+            _, left = await asyncio.wait(self._tasks, timeout=STOP_S)
+            for task in left:
+                _log.error("a loop did not end", stage=task.get_name())
         for sets in self.sets.values():
             try:
-                await asyncio.wait_for(sets.release(self.owner), STOP_S)
+                async with asyncio.timeout(STOP_S):
+                    await sets.release(self.owner)
             except (Problem, TimeoutError):
                 _log.warning("leases not released", owner=self.owner)
 

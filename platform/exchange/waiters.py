@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final, TypeVar
 
 from chukan.clock import Clock
@@ -48,10 +49,9 @@ class Waiters:
                 left = deadline - self._clock.monotonic()
                 if done or left <= 0:
                     return result
-                try:
-                    await asyncio.wait_for(event.wait(), min(left, LOOK_AGAIN_S))
-                except TimeoutError:
-                    continue
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(left, LOOK_AGAIN_S)):
+                        await event.wait()
         finally:
             waiting = self._events[cell, agency]
             waiting.discard(event)

@@ -14,6 +14,7 @@ import datetime as dt
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -94,10 +95,9 @@ class Worker(ABC):
             taken = await self._once([grant for grant in self.leases.grants() if grant.shard % FLIGHTS == flight])
             if taken >= SET_MAX:
                 continue
-            try:
-                await asyncio.wait_for(wake.wait(), SWEEP_S)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_S):
+                    await wake.wait()
 
     async def _once(self, grants: list[Grant]) -> int:
         if not grants:

@@ -1,8 +1,8 @@
 """Door 2: the set functions of one cell — ``CellSets(pool)``, one method a function, one commit a call.
 
-A set is a list of rows of one side in one cell, of any mix of agencies. The broker's login has no right on any table; it
-may execute these functions and nothing else. A retry of any call is safe: what was done before is found by a statement
-that writes, so "already done" is as durable as the first time.
+A set is a list of rows of one side in one cell, of any mix of agencies. The broker's login has no right on any table;
+it may execute these functions and nothing else. A retry of any call is safe: what was done before is found by a
+statement that writes, so "already done" is as durable as the first time.
 
 ``listen`` brings the hints of other processes that there is work.
 """

@@ -15,9 +15,7 @@ class CodeSets(SetCaller):
         """Open acquisitions, or find what is there: a person never has two (SYM-02)."""
         if not rows:
             return []
-        found = await self._call(
-            "open_codes", *columns(rows, "agency", "generation", "person", "addressee", "request")
-        )
+        found = await self._call("open_codes", *columns(rows, "agency", "generation", "person", "addressee", "request"))
         return [_present(row) for row in in_order(found, len(rows))]
 
     async def set_numbers(self, rows: Sequence[CodeNumber]) -> list[CodeRow]:
@@ -32,8 +30,8 @@ class CodeSets(SetCaller):
     async def put_codes(self, rows: Sequence[CodePut]) -> list[str]:
         """Store codes that arrived, and delete their acquisition numbers in the same commit.
 
-        Returns ``applied``; ``repeat`` (the message was taken before); ``unknown`` (no open acquisition has this number:
-        nothing is stored); ``duplicate`` (the code stands under another addressee number: the link waits for an officer).
+        Returns ``applied``; ``repeat`` (the message was taken before); ``unknown`` (no open acquisition has this
+        number: nothing is stored); ``duplicate`` (the code stands under another addressee number: an officer must look).
         """
         if not rows:
             return []

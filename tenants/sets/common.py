@@ -6,8 +6,9 @@ cancel would end the wait for the other centre and make an unsafe commit visible
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
@@ -28,7 +29,8 @@ CALL_TIMEOUT_S: Final = 30.0
 _RECORD_COLUMNS: Final = ("id", "label", "month", "sealed", "commitment", "amends")
 
 
-class SnapshotRow(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SnapshotRow:
     """The signed snapshot of common data that is in force in the cell."""
 
     number: int
@@ -38,7 +40,8 @@ class SnapshotRow(NamedTuple):
     at: dt.datetime
 
 
-class Backlog(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Backlog:
     """How many open lines a side has in a state, and since when the oldest of them is due."""
 
     side: Side
@@ -47,7 +50,8 @@ class Backlog(NamedTuple):
     oldest_due: dt.datetime
 
 
-class CopyAge(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class CopyAge:
     """When an agency's copies of a kind last changed or were loaded."""
 
     agency: int

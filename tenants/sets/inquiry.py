@@ -1,12 +1,12 @@
 """The inquirer's set functions (照会): from a POSTed list to a collected answer, and its purge.
 
-Every line moves forward only, has exactly one final outcome, and its record is inserted in that commit; what comes later
-is told as ``late``. Sealed bytes go through here unopened.
+Every line moves forward only, has exactly one final outcome, and its record is inserted in that commit; what comes
+later is told as ``late``. Sealed bytes go through here unopened.
 """
 
 import datetime as dt
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from chukan.tenants.rows import (
@@ -21,7 +21,7 @@ from chukan.tenants.rows import (
     InquiryWork,
     RequestHit,
 )
-from chukan.tenants.sets.common import SetCaller, columns, grant_columns, in_order, record_columns, same_length
+from chukan.tenants.sets.common import Record, SetCaller, columns, grant_columns, in_order, record_columns, same_length
 from chukan.tenants.states import InquiryState, Outcome, Side
 
 _STEP_COLUMNS = ("agency", "id", "state", "outcome", "reason", "due", "deadline", "permit", "drop_outbox")
@@ -56,7 +56,7 @@ class InquirySets(SetCaller):
         after: uuid.UUID | None = None,
         limit: int = 1000,
     ) -> list[InquiryView]:
-        """Return states of one agency's lines: the named ones, a batch's in its order, or a page by id after ``after``."""
+        """Return states of one agency's lines: those named, a batch's in its order, or a page by id from ``after`` on."""
         ids = None if ids is None else list(ids)
         rows = await self._call("inquiry_views", agency, batch, ids, state, after, limit)
         return [InquiryView(**_line(row), **_progress(row)) for row in rows]
@@ -112,8 +112,8 @@ class InquirySets(SetCaller):
     async def deliver_answers(self, rows: Sequence[AnswerRow]) -> list[str]:
         """Store answers that the network pushed.
 
-        Returns ``applied``; ``repeat`` (the message was taken before, or says nothing new); ``late`` (the line is final:
-        the amendment is stored, the content dropped); ``unknown`` (no such line: nothing is stored).
+        Returns ``applied``; ``repeat`` (the message was taken before, or says nothing new); ``late`` (the line is
+        final: the amendment is stored, the content dropped); ``unknown`` (no such line: nothing is stored).
         """
         if not rows:
             return []
@@ -142,11 +142,11 @@ class InquirySets(SetCaller):
         return int((await self._words("purge_results", *grant_columns(grants, Side.INQUIRER), before, limit))[0])
 
 
-def _line(row: Mapping[str, Any]) -> dict[str, Any]:
+def _line(row: Record) -> dict[str, Any]:
     return {"id": row["id"], "batch": row["batch"], "ordinal": row["ordinal"]}
 
 
-def _progress(row: Mapping[str, Any]) -> dict[str, Any]:
+def _progress(row: Record) -> dict[str, Any]:
     return {
         "state": InquiryState(row["state"]),
         "outcome": Outcome(row["outcome"]),

@@ -1,4 +1,7 @@
-"""The provider's set functions (提供): what the own data say, one commit from notice to answer, and the steps after it."""
+"""The provider's set functions (提供): what the agencies' own data say, and from a notice to the answer's receipt.
+
+From notice to sealed answer is one commit; a line is decided again when what it was decided on has changed meanwhile.
+"""
 
 import itertools
 import uuid
@@ -43,7 +46,7 @@ class ProvisionSets(SetCaller):
         """Store provisions with answer, record, inbox key and used permit in one commit.
 
         Returns ``stored``; ``repeat`` (the message was taken before); ``replayed`` (another message used the permit:
-        nothing is stored); ``again`` (holds, link or common data are not those that it was decided on: nothing is stored).
+        nothing is stored); ``again`` (holds, link or common data have changed since it was decided: nothing is stored).
         """
         if not rows:
             return []

@@ -17,7 +17,7 @@ class SharedSets(SetCaller):
     async def lease(self, owner: str, side: Side, want: int, ttl_s: float) -> list[Grant]:
         """Renew, give back and take leases until ``want`` shards are held; return all that are held now.
 
-        ``owner`` is a name that no other process, also no earlier one, ever had: the epoch rises when the owner changes.
+        ``owner`` is a name that no other process ever had: the epoch rises only when the owner changes.
         """
         rows = await self._call("lease", owner, side, want, dt.timedelta(seconds=ttl_s))
         return [Grant(side, row["shard"], row["epoch"]) for row in rows]
@@ -31,7 +31,7 @@ class SharedSets(SetCaller):
         await self._call("raise_epochs")
 
     async def sequence(self, owner: str, limit: int) -> int:
-        """Give up to ``limit`` waiting records their place in their agency's log; -1 when another sequencer is at it."""
+        """Give up to ``limit`` waiting records their place in their agency's log; -1 when another one is at it."""
         return int((await self._words("sequence", owner, limit))[0])
 
     async def sequencer_age(self) -> float:
@@ -54,7 +54,8 @@ class SharedSets(SetCaller):
 
     async def copy_ages(self, after: int = 0, agencies: int = 50) -> list[CopyAge]:
         """Return when copies of each kind last changed, for the next ``agencies`` agencies after a number."""
-        return [CopyAge(row["agency"], row["kind"], row["at"]) for row in await self._call("copy_ages", after, agencies)]
+        rows = await self._call("copy_ages", after, agencies)
+        return [CopyAge(row["agency"], row["kind"], row["at"]) for row in rows]
 
     async def forget(self, after: int, *, agencies: int = 50, keep_days: int = 8, limit: int = 10_000) -> int:
         """Delete keys and sent bytes whose time is over at the next agencies; return where to go on, 0 at the end.

@@ -9,7 +9,7 @@ import datetime as dt
 import json
 import socket
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -355,6 +355,15 @@ class World:
 
     async def answered(self, code: str, batch: Batch, *, via: str = "east") -> Batch:
         return await self.sites[via].exchange.inquiries.wait(self.agency(code), batch.batch, WAIT_S)
+
+    async def state_of(self, code: str, batch: Batch) -> str:
+        (line,) = (await self.east.inquiries.view(self.agency(code), batch.batch)).lines
+        return line.state
+
+    async def until(self, look: Callable[[], Awaitable[str]], wanted: str) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while await look() != wanted:
+                await pause(0.02, asyncio.Event())
 
     async def records(self, code: str) -> list[records.StoredRecord]:
         agency = self.agency(code)

@@ -51,6 +51,7 @@ BANS = [
     Ban("uuid.uuid1", "Chance.uuid7()", ("tests/",)),
     Ban("uuid.uuid4", "Chance.uuid7()", ("tests/",)),
     Ban("print", "a rich console, in ops only", ("ops/",)),
+    Ban("asyncio.wait_for", "asyncio.timeout: wait_for of Python 3.11 may swallow a cancellation"),
     Ban("os.system", "subprocess with a list"),
     Ban("os.popen", "subprocess with a list"),
     Ban("eval", "a table"),

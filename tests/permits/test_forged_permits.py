@@ -203,6 +203,7 @@ NONSENSE = {
     "an unknown field": msgspec.json.encode(provider_permit(1))[:-1] + b',"note":""}',
     "a naive instant": msgspec.json.encode(provider_permit(1)).replace(b"03:00:00Z", b"03:00:00"),
     "a short public key": msgspec.json.encode(change(provider_permit(1), answer_key_public=bytes(31))),
+    "a public key of small order": msgspec.json.encode(change(provider_permit(1), answer_key_public=bytes(32))),
     "no code": msgspec.json.encode(change(provider_permit(1), code=b"")),
     "deep": b'{"face":' + b"[" * 20_000,
     "deep inside": msgspec.json.encode(provider_permit(1))[:-1] + b',"x":' + b"[" * 20_000 + b"]" * 20_000 + b"}",

@@ -129,7 +129,7 @@ def signed_permit(expires_at: dt.datetime) -> permits.SignedPermit:
     permit = ProviderPermit(
         permit=uuid.UUID(int=7), code=b"c", inquirer="1" * 16, provider="2" * 16, department="d", affair="A" * 16,
         procedure="P" * 16, kind="K" * 16, items=[], condition=Condition(), asked_at=NOON, issued_at=NOON,
-        expires_at=expires_at, answer_key="a", answer_key_public=bytes(32), route="r",
+        expires_at=expires_at, answer_key="a", answer_key_public=bytes(range(32)), route="r",
     )  # fmt: skip
     return sign_list([msgspec.json.encode(permit)], list_id=LIST, key_id="k", key=KEY)[0]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from chukan.chance import SystemChance
 from chukan.clock import SystemClock
-from chukan.platform.sealed import UnreadableAnswerError, open_answer, open_batch, seal_batch
+from chukan.platform.sealed import UnreadableAnswerError, is_answer_key, open_answer, open_batch, seal_batch
 from chukan.platform.wire.network import SealedAnswer
 
 pytestmark = pytest.mark.requirement("TXR-02")
@@ -165,3 +165,33 @@ def test_a_batch_has_one_to_a_thousand_lines(count: int) -> None:
 def test_a_useless_public_key_is_refused(public: bytes) -> None:
     with pytest.raises(ValueError, match="key"):
         seal_batch(public, "answer-1", LINES, CHANCE)
+
+
+SMALL_ORDER = [
+    "00" * 32,
+    "01" + "00" * 31,
+    "e0eb7a7c3b41b8ae1656e3faf19fc46ada098deb9c32b1fd866205165f49b800",
+    "5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157",
+    "ec" + "ff" * 30 + "7f",
+    "ed" + "ff" * 30 + "7f",
+    "ee" + "ff" * 30 + "7f",
+]
+
+
+@pytest.mark.parametrize("point", SMALL_ORDER)
+def test_a_point_of_small_order_is_no_answer_key(point: str) -> None:
+    for highest in (0, 0x80):
+        public = bytes.fromhex(point)[:-1] + bytes([bytes.fromhex(point)[-1] | highest])
+        assert not is_answer_key(public)
+        # The list is right: the library finds the same when it computes with the point.
+        with pytest.raises(ValueError, match="shared key"):
+            PRIVATE.exchange(X25519PublicKey.from_public_bytes(public))
+
+
+@given(st.binary(max_size=40))
+def test_a_key_that_is_accepted_can_be_sealed_to(public: bytes) -> None:
+    if is_answer_key(public):
+        assert len(seal_batch(public, "answer-1", LINES, CHANCE)) == 5
+    else:
+        with pytest.raises(ValueError, match="key"):
+            seal_batch(public, "answer-1", LINES, CHANCE)

@@ -141,9 +141,7 @@ class Keys:
         into = self._folder / f"tls-{peer}"
         if not into.exists():
             self.authority.issue_peer(peer, into)
-        return Tls(
-            certificate_file=into / "certificate.pem", key_file=into / "key.pem", ca_file=self.authority.trusted
-        )
+        return Tls(certificate_file=into / "certificate.pem", key_file=into / "key.pem", ca_file=self.authority.trusted)
 
     def signing(self, peer: str) -> Path:
         path = self._folder / f"{peer}.signing.pem"
@@ -213,7 +211,9 @@ class World:
                 "registry": PeerConfig(verify_key_file=self.keys.verify("registry")),
             },
             routes={
-                "platform": RouteConfig(endpoints=[f"https://127.0.0.1:{self.ports[name]}" for name in ("east", "west")]),
+                "platform": RouteConfig(
+                    endpoints=[f"https://127.0.0.1:{self.ports[name]}" for name in ("east", "west")]
+                ),
                 "nation": RouteConfig(endpoints=[f"https://127.0.0.1:{self.ports['nation']}"]),
             },
             agencies={

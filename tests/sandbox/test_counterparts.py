@@ -186,7 +186,10 @@ async def test_a_permit_that_is_forged_or_for_another_agency_is_refused(scene: S
     foreign = _notice(scene, provider=NATION)
     acks = await scene.gives.notices([forged, foreign])
 
-    assert [(ack.status, ack.reason) for ack in acks] == [("refused", "permit_forged"), ("refused", "permit_not_for_us")]
+    assert [(ack.status, ack.reason) for ack in acks] == [
+        ("refused", "permit_forged"),
+        ("refused", "permit_not_for_us"),
+    ]
     assert (await scene.gives.counts())["given"] == 0
 
 
@@ -201,9 +204,7 @@ def _notice(scene: Scene, **changes: Any) -> Notice:
     )  # fmt: skip
     face = msgspec.structs.replace(face, **changes)
     key = scene.world.network.signer._key
-    (signed,) = sign_list(
-        [msgspec.json.encode(face)], list_id=scene.world.chance.uuid7(), key_id="network", key=key
-    )
+    (signed,) = sign_list([msgspec.json.encode(face)], list_id=scene.world.chance.uuid7(), key_id="network", key=key)
     return Notice(id=scene.world.chance.uuid7(), permit=signed)
 
 

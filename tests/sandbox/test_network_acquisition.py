@@ -1,4 +1,4 @@
-"""Acquisition of linkage codes (符号取得): who sees what, one open number, no second code, and no number left behind."""
+"""Acquisition of linkage codes (符号取得): who sees what, one open number, no second code, no number left behind."""
 
 import msgspec
 import pytest

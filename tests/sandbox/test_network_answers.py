@@ -51,7 +51,9 @@ async def test_an_answer_at_the_last_instant_counts_and_one_just_after_lapses(pa
     assert (first.outcome, second.outcome) == ("provided", "expired")
     assert second.closed_at == too_late.expires_at
     await pair.east.inbox.until(lambda: bool(pair.east.inbox.answers_))
-    assert [pair.east.verifier.verify_inquirer(one.permit).permit for one in pair.east.inbox.answers_] == [in_time.permit]
+    assert [pair.east.verifier.verify_inquirer(one.permit).permit for one in pair.east.inbox.answers_] == [
+        in_time.permit
+    ]
 
 
 @pytest.mark.requirement("PRV-03")
@@ -143,9 +145,7 @@ async def test_an_answer_that_does_not_fit_its_permit_reaches_nobody(
 async def test_an_answer_over_another_route_is_refused(pair: Pair) -> None:
     permit = await pair.notice()
     (foreign,) = await pair.send(pair.world.answer(permit), by=pair.east)
-    (unknown,) = await pair.send(
-        msgspec.structs.replace(pair.world.answer(permit), permit=pair.world.chance.uuid7())
-    )
+    (unknown,) = await pair.send(msgspec.structs.replace(pair.world.answer(permit), permit=pair.world.chance.uuid7()))
 
     assert (foreign.status, foreign.reason) == ("refused", "not_your_permit")
     assert (unknown.status, unknown.reason) == ("refused", "unknown_permit")

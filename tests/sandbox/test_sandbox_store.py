@@ -30,9 +30,7 @@ async def store(tmp_path: Path):
 
 
 async def test_a_job_that_fails_takes_no_other_with_it(store: Store) -> None:
-    results = await asyncio.gather(
-        *(store.write(_put(number)) for number in (1, 2, 2, 3)), return_exceptions=True
-    )
+    results = await asyncio.gather(*(store.write(_put(number)) for number in (1, 2, 2, 3)), return_exceptions=True)
 
     assert [type(result) for result in results] == [int, int, sqlite3.IntegrityError, int]
     assert await store.read(_all) == [1, 2, 3]
@@ -119,7 +117,9 @@ async def test_jobs_that_wait_at_the_close_are_done(tmp_path: Path) -> None:
 
 async def test_commits_are_on_disk_before_they_are_told(store: Store) -> None:
     modes = await store.write(
-        lambda connection: [connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+        lambda connection: [
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("journal_mode", "synchronous")
+        ]
     )
 
     assert modes == ["wal", 2]

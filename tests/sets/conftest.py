@@ -31,7 +31,7 @@ class Maker:
     """Makes rows with ids of their own; every field can be given."""
 
     def __init__(self) -> None:
-        self.now = dt.datetime(2026, 11, 23, 9, tzinfo=dt.UTC)
+        self.now = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
         """Long past for the server, so that what is due now is due."""
         self.far = dt.datetime(2099, 1, 1, tzinfo=dt.UTC)
 
@@ -125,7 +125,13 @@ class Maker:
         return ProvideRow(**{**given, **fields})
 
     def receipt(self, row: ProvideRow, state: ProvisionState, outcome: Outcome, **fields: Any) -> ProvisionSettle:
-        given: dict[str, Any] = {"agency": row.agency, "id": row.id, "state": state, "outcome": outcome, "due": self.far}
+        given: dict[str, Any] = {
+            "agency": row.agency,
+            "id": row.id,
+            "state": state,
+            "outcome": outcome,
+            "due": self.far,
+        }
         return ProvisionSettle(**{**given, **fields})
 
 

@@ -13,7 +13,8 @@ import msgspec
 from chukan.clock import Clock, today_jst
 from chukan.errors import Problem
 from chukan.platform.http import problems
-from chukan.platform.http.desks.lines import Door, Keys, at_line, checked_copy
+from chukan.platform.http.desks.door import Door, Keys
+from chukan.platform.http.desks.lines import at_line, checked_copy
 from chukan.platform.wire.agency import CopyPage, Gap, LineResult, LineResults, StoredCopy
 from chukan.tenants import copies, idempotency
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping
 
 import msgspec
 
@@ -13,14 +12,6 @@ from chukan.platform.http import forbidden
 from chukan.platform.law import Law, validate_copy
 from chukan.platform.wire.agency import Gap
 from chukan.tenants.copies import Copy
-from chukan.tenants.directory import AgencyRow
-from chukan.tenants.partition import Partition
-from chukan.tenants.sealing import AgencyKeys
-
-Door = Callable[[AgencyRow], AbstractAsyncContextManager[Partition]]
-"""Opens an agency's own partition for one transaction."""
-Keys = Callable[[int], AgencyKeys]
-"""The keys of an agency by its number. Raises Problem keys_unconfirmed."""
 
 _ITEMS = msgspec.json.Encoder(order="sorted")
 

@@ -7,14 +7,17 @@ are idempotent by themselves.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from typing import TYPE_CHECKING
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Final
 
 from chukan.clock import Clock, today_jst
 from chukan.errors import Problem
 from chukan.platform.http import problems
-from chukan.platform.http.desks.lines import Door, Keys, checked_copy
+from chukan.platform.http.desks.door import Door, Keys
+from chukan.platform.http.desks.lines import checked_copy
 from chukan.platform.wire.agency import Load
 from chukan.tenants import idempotency, loads
 
@@ -26,18 +29,54 @@ if TYPE_CHECKING:
     from chukan.platform.wire.agency import LoadCommit, LoadOpen
     from chukan.tenants.copies import Copy
     from chukan.tenants.directory import AgencyRow, ClientRow
+    from chukan.tenants.partition import Partition
+
+
+BULK_MAX: Final = 2
+"""Parts and commits at work at once in one cell: the other connections of door 1 are for the counters (TEN-04)."""
+BULK_WAIT_S: Final = 10.0
+STAGE_TIMEOUT_S: Final = 120.0
+COMMIT_TIMEOUT_S: Final = 1_740.0
+"""Deadlines of single statements: staging one part, and merging up to five million rows."""
 
 
 class PartitionLoads:
-    """Implements ``ports.LoadDesk``."""
+    """Implements ``ports.LoadDesk``; ``bulk_max`` parts and commits work at once in one cell."""
 
-    def __init__(self, door: Door, keys: Keys, law: Law, clock: Clock, chance: Chance, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        door: Door,
+        keys: Keys,
+        law: Law,
+        clock: Clock,
+        chance: Chance,
+        metrics: Metrics,
+        *,
+        bulk_max: int = BULK_MAX,
+    ) -> None:
+        self._bulk_max = bulk_max
+        self._bulk: dict[str, asyncio.Semaphore] = {}
         self._door = door
         self._keys = keys
         self._law = law
         self._clock = clock
         self._chance = chance
         self._metrics = metrics
+
+    @asynccontextmanager
+    async def _bulky(self, agency: AgencyRow, timeout_s: float) -> AsyncIterator[Partition]:
+        """Open the partition for bulk work, in turn. Raises ``Problem`` busy when the turn does not come soon."""
+        turn = self._bulk.setdefault(agency.cell, asyncio.Semaphore(self._bulk_max))
+        try:
+            async with asyncio.timeout(BULK_WAIT_S):
+                await turn.acquire()
+        except TimeoutError:
+            raise Problem("busy", retry_after_s=5) from None
+        try:
+            async with self._door(agency, timeout_s=timeout_s) as partition:
+                yield partition
+        finally:
+            turn.release()
 
     async def open(self, agency: AgencyRow, body: LoadOpen, key: RequestKey) -> Load:
         """Begin a session for a kind, a layout and a period that exist."""
@@ -67,7 +106,7 @@ class PartitionLoads:
         """Check a part line by line and stage what may be stored."""
         refused: list[loads.Refused] = []
         keys = self._keys(agency.number)
-        async with self._door(agency) as partition:
+        async with self._bulky(agency, STAGE_TIMEOUT_S) as partition:
             spec = (await loads.get(partition, load)).spec
             # The refusals grow while the lines are staged, and are noted after the last one.
             staged = await loads.put_part(
@@ -117,7 +156,7 @@ class PartitionLoads:
         return await self._commit(agency, load, body, released=True)
 
     async def _commit(self, agency: AgencyRow, load: uuid.UUID, body: LoadCommit, *, released: bool) -> Load:
-        async with self._door(agency) as partition:
+        async with self._bulky(agency, COMMIT_TIMEOUT_S) as partition:
             merged = await loads.commit(
                 partition,
                 load,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chukan.platform.http.desks.lines import Door, Keys
+from chukan.platform.http.desks.door import Door, Keys
 from chukan.platform.wire.agency import Record, Records
 from chukan.tenants import records
 from chukan.tenants.copies import person_digest

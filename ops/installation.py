@@ -1,0 +1,268 @@
+"""An installation as its operator works on it: the cells by the steward's login, the key stores, the common data.
+
+Here are the acts of an operator as functions, for the command line, the demo and tests alike: agencies come, are closed
+and leave; systems and officers are registered; kill switches are set. Several changes are collected in ``Changes`` and
+published as one snapshot by ``publish``; the other functions are that for one thing.
+
+Invariant: an operator's act needs the steward's login and, to change the common data, its signing key; export and
+destruction need an order of the agency besides, which no operator can make.
+"""
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import msgspec
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from chukan.chance import Chance, SystemChance
+from chukan.clock import Clock, SystemClock
+from chukan.errors import Problem
+from chukan.ops.certificates import read_certificates
+from chukan.platform.law import Law
+from chukan.replication.primary import Cells
+from chukan.settings import Settings, load
+from chukan.tenants import departure, directory, orders
+from chukan.tenants.arrival import make_ready
+from chukan.tenants.bodies import AgencyEntry
+from chukan.tenants.changes import Changes, require_agency
+from chukan.tenants.departure import administrator
+from chukan.tenants.directory import AgencyRow, ClientRow, Directory, Snapshot
+from chukan.tenants.export_file import Manifest, Written
+from chukan.tenants.keystore import KeyStores
+from chukan.tenants.orders import Approved, SignedOrder
+from chukan.tenants.publishing import Common, Published, Publisher, read_common
+
+T = TypeVar("T")
+
+
+class Installation:
+    """What an operator's machine can reach; made by ``open_installation``."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        cells: Cells,
+        keystores: KeyStores,
+        law: Law,
+        public: Ed25519PublicKey,
+        key: Ed25519PrivateKey | None,
+        clock: Clock,
+        chance: Chance,
+    ) -> None:
+        self.settings = settings
+        self.cells = cells
+        self.keystores = keystores
+        self.law = law
+        self.clock = clock
+        self.chance = chance
+        self._public = public
+        self._key = key
+
+    @property
+    def publisher(self) -> Publisher:
+        """Publishes the common data; ``Problem`` setting_missing without the key that signs it."""
+        if self._key is None:
+            raise Problem("setting_missing", pointer="/directory_key", expected="--directory-key FILE")
+        return Publisher(self.cells, self._key, self.clock, self.law.number)
+
+    async def common(self) -> Common:
+        """Return the common data as it stands in the cells. Raises ``Problem``."""
+        return await read_common(self.cells, self._public)
+
+    async def snapshot(self) -> Snapshot:
+        """Return the common data in force, or an empty one; ``Problem`` as ``common``."""
+        return (await self.common()).snapshot or directory.first(self.clock.now(), self.law.number)
+
+
+@asynccontextmanager
+async def open_installation(
+    settings: Settings,
+    *,
+    directory_key: Path | None = None,
+    clock: Clock | None = None,
+    chance: Chance | None = None,
+) -> AsyncIterator[Installation]:
+    """Open an installation by its settings; connects to nothing yet.
+
+    Args:
+        settings: those of any of its exchanges; ``steward_password_file`` of the cells is needed for most acts.
+        directory_key: private key (PEM, Ed25519) that signs the common data, needed for whatever changes it.
+        clock: the machine's own unless given.
+        chance: the system's randomness unless given.
+
+    Raises:
+        Problem: certificate_unreadable; setting_invalid when the key is not the one that exchanges verify with, or the
+            key stores are not of two centres.
+    """
+    clock = clock or SystemClock()
+    chance = chance or SystemChance(clock)
+    public = _read_public(settings.exchange.directory_key_file)
+    key = None if directory_key is None else read_directory_key(directory_key)
+    if key is not None and directory.key_id(key.public_key()) != directory.key_id(public):
+        raise Problem("setting_invalid", pointer="/exchange/directory_key_file", expected="the half of --directory-key")
+    try:
+        keystores = KeyStores(settings.keystores, chance=chance)
+    except ValueError:
+        raise Problem("setting_invalid", pointer="/keystores", expected="a folder for each of two centres") from None
+    async with Cells(settings.cells) as cells:
+        yield Installation(
+            settings,
+            cells=cells,
+            keystores=keystores,
+            law=Law.load(settings.data.law_directory),
+            public=public,
+            key=key,
+            clock=clock,
+            chance=chance,
+        )
+
+
+def read_directory_key(path: Path) -> Ed25519PrivateKey:
+    """Return the key that signs the common data; ``Problem`` certificate_unreadable, naming the file."""
+    try:
+        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError):
+        raise Problem("certificate_unreadable", expected=str(path)) from None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise Problem("certificate_unreadable", expected=str(path))
+    return key
+
+
+def _read_public(path: Path) -> Ed25519PublicKey:
+    try:
+        key = serialization.load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError):
+        raise Problem("certificate_unreadable", expected=str(path)) from None
+    if not isinstance(key, Ed25519PublicKey):
+        raise Problem("certificate_unreadable", expected=str(path))
+    return key
+
+
+def run(config: Path | None, work: Callable[[Installation], Awaitable[T]], *, directory_key: Path | None = None) -> T:
+    """Do one thing with an installation, for a command; ``config`` None takes the file that CHUKAN_SETTINGS names."""
+    named = os.environ.get("CHUKAN_SETTINGS")
+    settings = load(config or (Path(named) if named else None), os.environ)
+
+    async def act() -> T:
+        async with open_installation(settings, directory_key=directory_key) as installation:
+            return await work(installation)
+
+    return asyncio.run(act())
+
+
+# ---------------------------------------------------------------- acts
+
+
+async def publish(installation: Installation, changes: Changes, *, past_missing: bool = False) -> Published:
+    """Make true what the changes say, as one snapshot in every cell; new agencies get keys and tables before.
+
+    Safe to repeat after any failure. ``Problem`` as ``Publisher.publish`` and ``arrival.make_ready`` say.
+    """
+
+    async def ready(agencies: Sequence[AgencyRow]) -> None:
+        await make_ready(agencies, cells=installation.cells, keystores=installation.keystores)
+
+    return await installation.publisher.publish(changes, ready=ready, past_missing=past_missing)
+
+
+async def add_agencies(installation: Installation, entries: Sequence[AgencyEntry]) -> list[AgencyRow]:
+    """Add agencies of the shipped data, each in its home centre's cell; those that are there already stay."""
+    changes = Changes()
+    for entry in entries:
+        changes.add_agency(code=entry.code, body=entry.body, name=entry.name, cell=entry.home_centre or "")
+    published = await publish(installation, changes)
+    return [require_agency(published.snapshot, entry.code) for entry in entries]
+
+
+async def add_agency(installation: Installation, entry: AgencyEntry, *, cell: str | None = None) -> AgencyRow:
+    """Add an agency, in its home centre's cell unless told otherwise."""
+    placed = entry if cell is None else msgspec.structs.replace(entry, home_centre=cell)
+    return (await add_agencies(installation, [placed]))[0]
+
+
+async def register_client(installation: Installation, *clients: ClientRow) -> Published:
+    """Register systems and officers; a certificate is bound to its registration by its id."""
+    changes = Changes()
+    for client in clients:
+        changes.register(client)
+    return await publish(installation, changes)
+
+
+async def remove_client(installation: Installation, client_id: str) -> Published:
+    """Remove a registration; its certificate opens nothing from then on. ``Problem`` unregistered_system."""
+    Directory(await installation.snapshot()).client(client_id)
+    return await publish(installation, Changes().remove(client_id))
+
+
+async def close_agency(installation: Installation, code: str) -> AgencyRow:
+    """Close an agency: it accepts nothing and provides nothing from now on; its data and keys stay.
+
+    ``Problem`` unknown_agency, and as publishing and the cell do.
+    """
+    published = await publish(installation, Changes().close_agency(code))
+    row = require_agency(published.snapshot, code)
+    # Exchanges know by the snapshot; the cell itself refuses what an exchange sends that has not heard.
+    await departure.close_in_cell(installation.cells, row)
+    return row
+
+
+async def export_agency(
+    installation: Installation, code: str, document: SignedOrder | None, path: Path
+) -> tuple[Manifest, Written]:
+    """Hand an agency its data in a file that only the recipient of its order can open.
+
+    ``Problem`` unknown_agency, order_required, order_invalid, and as ``departure.export_agency`` says.
+    """
+    agency, approved = await _demand(installation, code, document, "export")
+    return await departure.export_agency(
+        approved,
+        agency,
+        cells=installation.cells,
+        keys=installation.keystores.load(agency.number),
+        path=path,
+        chance=installation.chance,
+        at=installation.clock.now().replace(microsecond=0),
+    )
+
+
+async def destroy_agency(
+    installation: Installation, code: str, document: SignedOrder | None, *, admin_user: str, admin_password_file: Path
+) -> Published:
+    """Destroy a closed agency: keys in every centre, tables, role, rights.
+
+    ``Problem`` unknown_agency, order_required, order_invalid, and as ``departure.destroy_agency`` says.
+    """
+    agency, approved = await _demand(installation, code, document, "destroy")
+    publisher = installation.publisher
+    async with administrator(installation.settings.cells[agency.cell], admin_user, admin_password_file) as admin:
+        return await departure.destroy_agency(
+            approved,
+            agency,
+            cells=installation.cells,
+            keystores=installation.keystores,
+            publisher=publisher,
+            admin=admin,
+        )
+
+
+async def _demand(
+    installation: Installation, code: str, document: SignedOrder | None, action: orders.Action
+) -> tuple[AgencyRow, Approved]:
+    snapshot = await installation.snapshot()
+    agency = require_agency(snapshot, code)
+    trusted = read_certificates(installation.settings.exchange.tls_ca_file)
+    approved = orders.demand(
+        document,
+        action=action,
+        agency=agency,
+        directory=Directory(snapshot),
+        trusted=trusted,
+        at=installation.clock.now(),
+    )
+    return agency, approved

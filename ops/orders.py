@@ -1,0 +1,195 @@
+"""``chukan agency order``: how an agency makes an order (指示書), and ``unpack``, how it opens what it was handed.
+
+The agency does this on machines of its own. One officer prepares the order, two sign it with the keys of their client
+certificates, and the document goes to the operator, who can do with it exactly what it says and write none himself. The
+recipient's private key never leaves the agency.
+"""
+
+import datetime as dt
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
+from cyclopts import App, Parameter
+
+from chukan.chance import SystemChance
+from chukan.clock import SystemClock
+from chukan.errors import Problem
+from chukan.ops import installation as acts
+from chukan.ops.certificates import Issued, read_certificates, read_identity
+from chukan.ops.installation import Installation
+from chukan.ops.output import Json, create_file, replace_file, say, table
+from chukan.tenants import orders
+from chukan.tenants.changes import require_agency
+from chukan.tenants.credentials import UntrustedError, name_of, read_chain
+from chukan.tenants.directory import Directory
+from chukan.tenants.export_file import Manifest, TableSum, read_export
+from chukan.tenants.orders import LIFE_MAX, SignedOrder
+
+app = App(name="order", help="Prepare, sign and check an agency's order to export or destroy.")
+
+_DAYS = 3
+
+
+@app.command
+def prepare(
+    *,
+    agency: str,
+    action: Literal["export", "destroy"],
+    reason: str,
+    out: Path,
+    recipient: Path | None = None,
+    days: Annotated[int, Parameter()] = _DAYS,
+) -> None:
+    """Write an order that nobody has signed yet.
+
+    Args:
+        agency: Code of the agency, 16 digits.
+        action: What the operator shall do.
+        reason: Why, for the archive; nobody's number may stand in it.
+        out: File to make.
+        recipient: Public key (PEM, X25519) that an export is sealed to; see ``recipient``.
+        days: How long the order holds, 1 to 7.
+    """
+    if not 1 <= days <= LIFE_MAX.days:
+        raise Problem("order_invalid", limit=LIFE_MAX.days, expected="--days from 1 to the limit")
+    clock = SystemClock()
+    document = orders.prepare(
+        order=SystemChance(clock).uuid7(),
+        action=action,
+        agency=agency,
+        reason=reason,
+        at=clock.now(),
+        life=dt.timedelta(days=days),
+        recipient=None if recipient is None else _read_recipient(recipient),
+    )
+    create_file(out, orders.encode(document))
+    say({}, f"{out}: {action} {agency}, until {document.order.expires_at:%Y-%m-%d %H:%M} UTC", as_json=False)
+
+
+@app.command
+def sign(file: Path, *, certificate: Path, key: Path) -> None:
+    """Sign an order as an officer; two different officers must.
+
+    Args:
+        file: The order; the signature is added to it.
+        certificate: The officer's certificate (PEM, with the chain).
+        key: The certificate's private key (PEM).
+    """
+    document = read_order(file)
+    identity = read_identity(Issued(certificate, key))
+    replace_file(file, orders.encode(orders.sign(document, read_certificates(certificate), identity.key)))
+    say({}, f"{file}: signed by {name_of(identity.certificate)}", as_json=False)
+
+
+@app.command
+def show(file: Path, *, config: Path | None = None, as_json: Json = False) -> int:
+    """Show what an order says and who has signed; with ``--config``, whether it would be accepted (else exit code 1).
+
+    Args:
+        file: The order.
+        config: Settings file of the installation.
+        as_json: Print JSON.
+    """
+    document = read_order(file)
+    order = document.order
+    told: dict[str, Any] = {
+        "id": order.id,
+        "action": order.action,
+        "agency": order.agency,
+        "reason": order.reason,
+        "issued_at": order.issued_at,
+        "expires_at": order.expires_at,
+        "recipient": None if order.recipient is None else order.recipient.hex(),
+        "signed_by": [_named(each) for each in document.signatures],
+    }
+    if config is not None:
+        told["accepted"] = _verdict(document, config)
+    say(told, table("", "", rows=[[name, str(value)] for name, value in told.items()]), as_json=as_json)
+    return 0 if told.get("accepted", "yes") == "yes" else 1
+
+
+def _named(signature: orders.OfficerSignature) -> str:
+    """Return whom a signature's certificate names, as it claims; whether that is true is for ``demand`` to say."""
+    try:
+        return name_of(read_chain(signature.certificates)[0])
+    except UntrustedError:
+        return "?"
+
+
+def _verdict(document: SignedOrder, config: Path) -> str:
+    async def act(installation: Installation) -> str:
+        snapshot = await installation.snapshot()
+        order = document.order
+        try:
+            orders.demand(
+                document,
+                action=order.action,
+                agency=require_agency(snapshot, order.agency),
+                directory=Directory(snapshot),
+                trusted=read_certificates(installation.settings.exchange.tls_ca_file),
+                at=installation.clock.now(),
+            )
+        except Problem as problem:
+            return problem.expected or problem.code
+        return "yes"
+
+    return acts.run(config, act)
+
+
+@app.command
+def recipient(*, out: Path) -> None:
+    """Make the key pair that an export is sealed to: the private half stays with the agency.
+
+    Args:
+        out: Folder that exists; ``export-key.pem`` and ``export-recipient.pem`` are made in it.
+    """
+    private = X25519PrivateKey.generate()
+    secret = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = private.public_key().public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    create_file(out / "export-key.pem", secret, 0o600)
+    create_file(out / "export-recipient.pem", public)
+    text = f"private, keep it:  {out / 'export-key.pem'}\nfor the order:     {out / 'export-recipient.pem'}"
+    say({}, text, as_json=False)
+
+
+def unpack(file: Path, *, key: Path, out: Path, as_json: Json = False) -> None:
+    """Open an export as its recipient: one file of JSON lines a table, and the manifest that they were held against.
+
+    Args:
+        file: The export.
+        key: The recipient's private key (PEM, X25519).
+        out: Folder to make.
+        as_json: Print JSON.
+    """
+    private = _read_private(key)
+    try:
+        out.mkdir(mode=0o700)
+    except FileExistsError:
+        raise Problem("file_exists", expected=str(out)) from None
+    except OSError:
+        raise Problem("file_unwritable", expected=str(out)) from None
+    manifest = _write_tables(file, private, out)
+    replace_file(out / "manifest.json", orders.msgspec.json.encode(manifest) + b"\n")
+    rows = [[name, str(each.rows), str(each.unreadable), each.sha256] for name, each in manifest.tables.items()]
+    say(manifest, table("table", "rows", "unreadable", "sha256", rows=rows), as_json=as_json)
+
+
+def _write_tables(file: Path, private: X25519PrivateKey, out: Path) -> Manifest:
+    manifest: Manifest | None = None
+    for each in read_export(file, private):
+        if isinstance(each, Manifest):
+            manifest = each
+            continue
+        name, row = each
+        # Append keeps one file open at a time however many tables there are; the names are checked against ours.
+        with (out / f"{name}.jsonl").open("ab") as lines:
+            lines.write(row + b"\n")
+    if manifest is None:
+        raise Problem("export_unreadable", expected=str(file))
+    return manifest

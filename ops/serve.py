@@ -1,0 +1,292 @@
+"""``chukan exchange``: one exchange server as a process — its parts, its three listeners, and its orderly end.
+
+The health listener comes first, so that everybody can see that the process is starting; the agency and the network
+listener open when the exchange works. On SIGTERM (or SIGINT) the exchange goes out of service without losing anybody:
+``/readyz`` says so, nothing new is taken, who waits is answered, who works finishes, and the leases are given back so
+that the other exchange goes on at once. Past the deadline the rest is dropped: its effects are durable or absent, and
+every caller finds out by its own key.
+
+This module puts things together and decides nothing.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from pathlib import Path
+from typing import Annotated, Any, Final, NamedTuple
+
+import cyclopts
+import msgspec
+import uvloop
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from chukan import log
+from chukan import settings as site_settings
+from chukan.chance import SystemChance
+from chukan.clock import SystemClock
+from chukan.errors import Problem
+from chukan.ops.certificates import read_certificates
+from chukan.platform import tls
+from chukan.platform.admission import Admission, Limits
+from chukan.platform.envelope import Opener, Signer
+from chukan.platform.exchange.exchange import Exchange
+from chukan.platform.http import openapi
+from chukan.platform.http.api import AgencyApi
+from chukan.platform.http.auth import AddressCheck, NoAddressCheck
+from chukan.platform.http.calls import Services
+from chukan.platform.http.desks.copies import PartitionCopies
+from chukan.platform.http.desks.door import CellDoor
+from chukan.platform.http.desks.loads import PartitionLoads
+from chukan.platform.http.desks.records import PartitionRecords
+from chukan.platform.http.drain import Drain
+from chukan.platform.http.gauges import Gauges
+from chukan.platform.http.health import Health, Sources
+from chukan.platform.http.listener import Listener
+from chukan.platform.http.network import network_app
+from chukan.platform.http.ports import Desks
+from chukan.platform.http.routes import ROUTES
+from chukan.platform.law import Law
+from chukan.platform.metrics import Metrics
+from chukan.platform.peer import NetworkPeer
+from chukan.replication.primary import Cells
+from chukan.settings import Settings
+from chukan.tenants.keystore import FileKeyStore, KeyStores
+from chukan.tenants.sets import CellSets
+
+DRAIN_S: Final = 20.0
+"""How long requests at work may take to finish after SIGTERM; DESIGN asks for no failed request in a drain."""
+EXIT_FAULT: Final = 70  # EX_SOFTWARE of sysexits.h
+
+_log = log.get("ops.serve")
+
+app = cyclopts.App(name="exchange", help="Serve as an exchange.")
+
+
+class Ports(NamedTuple):
+    """Where the three listeners really listen."""
+
+    agency: int
+    network: int
+    health: int
+
+
+@app.default
+def exchange(*, config: Annotated[Path | None, cyclopts.Parameter(name=["--config", "-c"])] = None) -> int:
+    """Serve until SIGTERM.
+
+    Args:
+        config: The settings file (TOML); CHUKAN_SETTINGS names it otherwise.
+    """
+    named = os.environ.get("CHUKAN_SETTINGS")
+    settings = site_settings.load(config or (Path(named) if named else None), os.environ)
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(_until_told(settings))
+
+
+async def _until_told(settings: Settings) -> int:
+    """Serve until a signal comes; return the exit status."""
+    told = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    return await run(settings, told)
+
+
+async def run(
+    settings: Settings, told: asyncio.Event, started: Callable[[Ports], None] = lambda _: None, drain_s: float = DRAIN_S
+) -> int:
+    """Serve until ``told`` is set; return the exit status: 0, or 70 where a part of the server broke.
+
+    Raises ``Problem`` where it cannot start: settings, certificates, keys, common_data_stale.
+    """
+    server = Server(settings, told)
+    try:
+        if await _or(told, server.start(started)):
+            await told.wait()
+    finally:
+        await server.stop(drain_s)
+    return EXIT_FAULT if server.broken else 0
+
+
+async def _or(told: asyncio.Event, work: Coroutine[Any, Any, None]) -> bool:
+    """Do some work unless told to stop meanwhile; tell whether it was done."""
+    working, waiting = asyncio.ensure_future(work), asyncio.ensure_future(told.wait())
+    try:
+        await asyncio.wait((working, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+            return True
+        return False
+    finally:
+        waiting.cancel()
+        working.cancel()
+        await asyncio.wait((working, waiting))
+
+
+class Server:
+    """All parts of one exchange process; ``told`` is set when one of its loops breaks."""
+
+    def __init__(self, settings: Settings, told: asyncio.Event) -> None:
+        """Read keys, certificates and law, and put the parts together; nothing is connected yet."""
+        self.settings = settings
+        self.broken = False
+        self._told = told
+        self._clock = SystemClock()
+        self._chance = SystemChance(self._clock)
+        self._metrics = Metrics()
+        self._drain = Drain()
+        self._law = Law.load(settings.data.law_directory)
+        self._keystores = KeyStores(settings.keystores, chance=self._chance)
+        self._cells = Cells(settings.cells)
+        # Canaries have connections of their own: what is busy must not look dead.
+        alone = {
+            name: msgspec.structs.replace(cell, broker_connections=1, app_connections=1)
+            for name, cell in settings.cells.items()
+        }
+        self._canary_cells = Cells(alone)
+        self._make_network()
+        self._make_exchange()
+        self._make_listeners()
+        self._loops: list[asyncio.Task[None]] = []
+
+    def _make_network(self) -> None:
+        mine, network = self.settings.exchange, self.settings.network
+        self._network_key = _public_key(network.verify_key_file)
+        self._signer = Signer(mine.name, _private_key(mine.signing_key_file), self._clock, self._chance)
+        self._opener = Opener({network.name: self._network_key}, self._clock)
+        context = tls.client_context(mine.tls_certificate_file, mine.tls_key_file, network.ca_file)
+        self._peer = NetworkPeer(network, self._signer, self._opener, context, name=network.name)
+
+    def _make_exchange(self) -> None:
+        self.exchange = Exchange(
+            self.settings,
+            cells=self._cells,
+            peer=self._peer,
+            keystores=self._keystores,
+            law=self._law,
+            network_key=self._network_key,
+            directory_key=_public_key(self.settings.exchange.directory_key_file),
+            clock=self._clock,
+            chance=self._chance,
+            meter=self._metrics,
+        )
+        door, keys = CellDoor(self._cells), self._keystores.load
+        self._services = Services(
+            exchange=self.exchange,
+            desks=Desks(
+                PartitionCopies(door, keys, self._law, self._clock, self._chance),
+                PartitionLoads(door, keys, self._law, self._clock, self._chance, self._metrics),
+                PartitionRecords(door, keys),
+            ),
+            admission=Admission(Limits(in_flight_max=self.settings.exchange.in_flight_max), self._clock, self._metrics),
+            metrics=self._metrics,
+            clock=self._clock,
+            drain=self._drain,
+            request_bytes_max=self.settings.exchange.request_bytes_max,
+        )
+
+    def _make_listeners(self) -> None:
+        mine = self.settings.exchange
+        documents = (("/", openapi.index(ROUTES)), ("/openapi.json", openapi.render(ROUTES)))
+        api = AgencyApi(self._services, ROUTES, _address_check(self.settings), self._chance, documents)
+        context = tls.server_context(mine.tls_certificate_file, mine.tls_key_file, mine.tls_ca_file)
+        network = network_app(self.exchange.inbox, self._opener, self._signer, network=self.settings.network.name)
+        self.health = self._make_health()
+        self._agency_side = Listener(api.application(), mine.agency_host, mine.agency_port, context)
+        self._network_side = Listener(network, mine.network_host, mine.network_port, context)
+        self._health_side = Listener(self.health.application(), mine.health_host, mine.health_port)
+        self._metrics.certificate_expiry(
+            read_certificates(mine.tls_certificate_file)[0].not_valid_after_utc.timestamp()
+        )
+
+    def _make_health(self) -> Health:
+        centre = self.settings.site.centre
+        if centre not in self.settings.keystores:
+            raise Problem("setting_missing", pointer=f"/keystores/{centre}")
+        # Our own centre's store: the other centre's being away is no fault of this exchange.
+        store = FileKeyStore(self.settings.keystores[centre], self._chance)
+        sources = Sources(
+            canaries={
+                name: CellSets(self._canary_cells.primary(name).broker).canary for name in self._canary_cells.names
+            },
+            keys=lambda: len(store.agencies()),
+            common_age_s=self.exchange.common.age_s,
+            snapshot=lambda: self.exchange.directory.number,
+        )
+        about = {"exchange": self.settings.exchange.name, "centre": centre}
+        return Health(sources, self._clock, self._metrics, self._drain, about)
+
+    # ---------------------------------------------------------------- life
+
+    async def start(self, started: Callable[[Ports], None]) -> None:
+        """Open the listeners, health first; ``started`` is told the ports once all three are open."""
+        await self._canary_cells.open()
+        health = await self._health_side.start()
+        _log.info("listening", stage="health", port=health)
+        self._spawn("health", self.health.run())
+        await self.exchange.start()
+        gauges = Gauges(self.exchange.sets, lambda: self.exchange.directory, self._metrics, self._clock)
+        self._spawn("gauges", gauges.run())
+        network = await self._network_side.start()
+        agency = await self._agency_side.start()
+        _log.info("listening", stage="network", port=network)
+        _log.info("listening", stage="agency", port=agency)
+        started(Ports(agency, network, health))
+
+    async def stop(self, drain_s: float) -> None:
+        """Go out of service: drain the listeners, stop the exchange, close what is open. Safe after a failed start."""
+        _log.info("going out of service", seconds=drain_s)
+        self._drain.begin()
+        await asyncio.gather(self._agency_side.close(drain_s), self._network_side.close(drain_s))
+        await self.exchange.stop()
+        for loop in self._loops:
+            loop.cancel()
+        if self._loops:
+            await asyncio.wait(self._loops)
+        await self._health_side.close(1.0)
+        await self._peer.close()
+        await self._cells.close()
+        await self._canary_cells.close()
+        _log.info("out of service")
+
+    def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._loops.append(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        if task.cancelled():
+            return
+        # A loop that should never end did: better no exchange here than half of one.
+        self.broken = True
+        _log.critical("a loop ended", stage=task.get_name(), exc_info=task.exception())
+        self._told.set()
+
+
+def _address_check(settings: Settings) -> AddressCheck:
+    """Return the check of source addresses; only a sandbox may go without (the settings refuse it elsewhere).
+
+    Raises ``Problem`` not_in_service: until the directory carries the links, no real site can be served.
+    """
+    if settings.site.sandbox and not settings.site.address_check:
+        return NoAddressCheck()
+    raise Problem("not_in_service", pointer="/site/address_check")
+
+
+def _private_key(path: Path) -> Ed25519PrivateKey:
+    with suppress(OSError, ValueError, TypeError):
+        key = load_pem_private_key(path.read_bytes(), password=None)
+        if isinstance(key, Ed25519PrivateKey):
+            return key
+    raise Problem("certificate_unreadable", expected=str(path))
+
+
+def _public_key(path: Path) -> Ed25519PublicKey:
+    with suppress(OSError, ValueError, TypeError):
+        key = load_pem_public_key(path.read_bytes())
+        if isinstance(key, Ed25519PublicKey):
+            return key
+    raise Problem("certificate_unreadable", expected=str(path))
