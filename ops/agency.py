@@ -211,7 +211,7 @@ def destroy(
 def prepare_keystores(*, config: Path | None = None) -> None:
     """Make the folders of the centres' key stores, once, when a site is set up; harmless on those that exist."""
 
-    async def act(installation: Installation) -> None:  # noqa: RUF029 - run() opens the installation around it
+    async def act(installation: Installation) -> None:
         installation.keystores.prepare()
 
     acts.run(config, act)
@@ -223,8 +223,8 @@ def add_client(
     *,
     kind: Literal["system", "officer"],
     name: str,
-    agency: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
-    function: Annotated[tuple[str, ...], Parameter(consume_multiple=True)],
+    agency: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")],
+    function: Annotated[tuple[str, ...], Parameter(consume_multiple=True, negative="")],
     config: Path | None = None,
     directory_key: Key = None,
     as_json: Json = False,
@@ -242,6 +242,9 @@ def add_client(
         directory_key: Private key that signs the common data.
         as_json: Print JSON.
     """
+
+    if not agency or not function:
+        raise Problem("invalid_field", pointer="/agencies", expected="at least one --agency and one --function")
 
     async def act(installation: Installation) -> Published:
         body = require_agency(await installation.snapshot(), agency[0]).body

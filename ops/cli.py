@@ -40,6 +40,7 @@ COMMANDS: "Mapping[str, str]" = MappingProxyType(
         "pki": "chukan.ops.pki:app",
         "reconcile": "chukan.ops.reconcile:app",
         "sandbox": "chukan.ops.sandbox.serve:app",
+        "stop": "chukan.ops.stop:app",
     }
 )
 
@@ -54,6 +55,7 @@ SUMMARIES: "Mapping[str, str]" = MappingProxyType(
         "pki": "Issue certificates for systems, officers and servers.",
         "reconcile": "Compare the records of both sides and the network.",
         "sandbox": "Serve the simulated neighbours: the network and the registry network.",
+        "stop": "Stop provisions of a kind or under a procedure (kill switch), and lift the stop.",
     }
 )
 

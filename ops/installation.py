@@ -232,7 +232,12 @@ async def export_agency(
 
 
 async def destroy_agency(
-    installation: Installation, code: str, document: SignedOrder | None, *, admin_user: str, admin_password_file: Path
+    installation: Installation,
+    code: str,
+    document: SignedOrder | None,
+    *,
+    admin_user: str,
+    admin_password_file: Path | None,
 ) -> Published:
     """Destroy a closed agency: keys in every centre, tables, role, rights.
 
@@ -240,6 +245,8 @@ async def destroy_agency(
     """
     agency, approved = await _demand(installation, code, document, "destroy")
     publisher = installation.publisher
+    if admin_password_file is None:
+        raise Problem("setting_missing", pointer="/admin_password_file", expected="--admin-password-file FILE")
     async with administrator(installation.settings.cells[agency.cell], admin_user, admin_password_file) as admin:
         return await departure.destroy_agency(
             approved,

@@ -6,12 +6,14 @@ recipient's private key never leaves the agency.
 """
 
 import datetime as dt
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
+import msgspec
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
-from cyclopts import App, Parameter
+from cyclopts import App
 
 from chukan.chance import SystemChance
 from chukan.clock import SystemClock
@@ -24,8 +26,9 @@ from chukan.tenants import orders
 from chukan.tenants.changes import require_agency
 from chukan.tenants.credentials import UntrustedError, name_of, read_chain
 from chukan.tenants.directory import Directory
-from chukan.tenants.export_file import Manifest, TableSum, read_export
-from chukan.tenants.orders import LIFE_MAX, SignedOrder
+from chukan.tenants.export_file import Manifest, read_export
+from chukan.tenants.handover import HANDED
+from chukan.tenants.orders import DOCUMENT_BYTES_MAX, LIFE_MAX, SignedOrder
 
 app = App(name="order", help="Prepare, sign and check an agency's order to export or destroy.")
 
@@ -40,7 +43,7 @@ def prepare(
     reason: str,
     out: Path,
     recipient: Path | None = None,
-    days: Annotated[int, Parameter()] = _DAYS,
+    days: int = _DAYS,
 ) -> None:
     """Write an order that nobody has signed yet.
 
@@ -175,21 +178,50 @@ def unpack(file: Path, *, key: Path, out: Path, as_json: Json = False) -> None:
     except OSError:
         raise Problem("file_unwritable", expected=str(out)) from None
     manifest = _write_tables(file, private, out)
-    replace_file(out / "manifest.json", orders.msgspec.json.encode(manifest) + b"\n")
+    create_file(out / "manifest.json", msgspec.json.encode(manifest) + b"\n")
     rows = [[name, str(each.rows), str(each.unreadable), each.sha256] for name, each in manifest.tables.items()]
     say(manifest, table("table", "rows", "unreadable", "sha256", rows=rows), as_json=as_json)
 
 
 def _write_tables(file: Path, private: X25519PrivateKey, out: Path) -> Manifest:
-    manifest: Manifest | None = None
-    for each in read_export(file, private):
-        if isinstance(each, Manifest):
-            manifest = each
-            continue
-        name, row = each
-        # Append keeps one file open at a time however many tables there are; the names are checked against ours.
-        with (out / f"{name}.jsonl").open("ab") as lines:
-            lines.write(row + b"\n")
-    if manifest is None:
-        raise Problem("export_unreadable", expected=str(file))
-    return manifest
+    """Write the tables' rows; files of an export that turns out not to be whole stay, without a manifest."""
+    with ExitStack() as stack:
+        files = {name: stack.enter_context((out / f"{name}.jsonl").open("xb")) for name in HANDED}
+        for each in read_export(file, private):
+            if isinstance(each, Manifest):
+                return each
+            name, row = each
+            # Anybody may seal something to a public key: what is not ours is not written under a name from inside.
+            if name not in files:
+                break
+            files[name].write(row + b"\n")
+    raise Problem("export_unreadable", expected=str(file))
+
+
+def read_order(path: Path) -> SignedOrder:
+    """Return the order in a file; ``Problem`` order_invalid."""
+    try:
+        with path.open("rb") as file:
+            return orders.decode(file.read(DOCUMENT_BYTES_MAX + 1))
+    except OSError:
+        raise Problem("order_invalid", expected=f"a readable file {path}") from None
+
+
+def _read_recipient(path: Path) -> bytes:
+    try:
+        public = serialization.load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError):
+        raise Problem("certificate_unreadable", expected=str(path)) from None
+    if not isinstance(public, X25519PublicKey):
+        raise Problem("certificate_unreadable", expected=str(path))
+    return public.public_bytes_raw()
+
+
+def _read_private(path: Path) -> X25519PrivateKey:
+    try:
+        private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError):
+        raise Problem("certificate_unreadable", expected=str(path)) from None
+    if not isinstance(private, X25519PrivateKey):
+        raise Problem("certificate_unreadable", expected=str(path))
+    return private

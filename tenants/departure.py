@@ -15,7 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -23,7 +23,7 @@ from asyncpg.connect_utils import SessionAttribute
 from chukan import log
 from chukan.chance import Chance
 from chukan.errors import Problem
-from chukan.replication.primary import CONNECT_TIMEOUT_S, Cells, bounded, translate
+from chukan.replication.primary import CONNECT_TIMEOUT_S, Cells, Connection, bounded, translate
 from chukan.settings import Cell
 from chukan.tenants import births, order_book
 from chukan.tenants.changes import Changes
@@ -90,7 +90,7 @@ async def destroy_agency(
     cells: Cells,
     keystores: KeyStores,
     publisher: Publisher,
-    admin: asyncpg.Connection[Any],
+    admin: Connection,
 ) -> Published:
     """Destroy a closed agency's keys in every centre, then its tables and its role, then its clients' rights.
 
@@ -126,7 +126,7 @@ async def destroy_agency(
 
 
 @asynccontextmanager
-async def administrator(cell: Cell, user: str, password_file: Path) -> AsyncIterator[asyncpg.Connection[Any]]:
+async def administrator(cell: Cell, user: str, password_file: Path) -> AsyncIterator[Connection]:
     """Lend an administrator's (superuser's) connection to a cell, which only a destruction needs.
 
     ``Problem`` settings_unreadable for the password's file, no_primary.
@@ -136,7 +136,7 @@ async def administrator(cell: Cell, user: str, password_file: Path) -> AsyncIter
     except (OSError, UnicodeDecodeError):
         raise Problem("settings_unreadable", expected="a readable password file of the administrator") from None
     try:
-        admin: asyncpg.Connection[Any] = await asyncpg.connect(
+        admin: Connection = await asyncpg.connect(
             host=cell.host,
             port=cell.port,
             user=user,

@@ -12,10 +12,9 @@ from typing import Any, Final, Literal
 import asyncpg
 
 from chukan.errors import Problem
-from chukan.replication.primary import bounded, translate
+from chukan.replication.primary import Connection, bounded, translate
 from chukan.tenants.orders import Approved
 
-Connection = asyncpg.Connection[Any]
 Standing = Literal["new", "begun", "done"]
 
 _TIMEOUT_S: Final = 30.0

@@ -5,8 +5,8 @@ the second belt. Tables are named by ``partition.table("copies")``, always with 
 
 Invariant: only single statements in the extended protocol go through here, and only SELECT, INSERT, UPDATE, DELETE
 (WITH before them) and LOCK: a second statement could leave the role, a SET or RESET would. The role ends with the
-transaction, because it is set LOCAL; a connection whose end is unknown is dropped, never cancelled. What moves a flow is
-never written here (``tenants.sets`` does that). This module must never take a table's name from outside.
+transaction, because it is set LOCAL; a connection whose end is unknown is dropped, never cancelled. What moves a flow
+is never written here (``tenants.sets`` does that). This module must never take a table's name from outside.
 """
 
 import contextlib

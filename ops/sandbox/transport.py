@@ -1,8 +1,8 @@
 """How an agency's system talks to the exchanges: mutual TLS, kept-alive connections, and the other exchange on failure.
 
 Every exchange serves all agencies. A call that finds one out of reach goes to the next with the same Idempotency-Key
-and the same bytes, so that it has one effect wherever it was received (invariant 5). With ``retry_s`` it also comes back
-after ``Retry-After`` when an exchange says that it may; without, the first answer counts: a probe must not hide
+and the same bytes, so that it has one effect wherever it was received (invariant 5). With ``retry_s`` it also comes
+back after ``Retry-After`` when an exchange says that it may; without, the first answer counts: a probe must not hide
 anything.
 
 Invariant: an error's text is the code and nothing else; a problem document never quotes what was sent.

@@ -12,7 +12,7 @@ from chukan.platform.sealed import UnreadableAnswerError, open_answer
 from chukan.platform.wire.agency import AnswerContent, Batch, ProblemBody, QueryLineView
 from chukan.platform.wire.network import AnswerDelivery
 from chukan.tenants.rows import Collected, InquiryView
-from chukan.tenants.sealing import AgencyKeys
+from chukan.tenants.sealing import AgencyKeys, SealError
 from chukan.tenants.states import Outcome
 
 _DELIVERY = msgspec.json.Decoder(AnswerDelivery)
@@ -79,5 +79,5 @@ def read_content(keys: AgencyKeys, delivery: AnswerDelivery, permit: uuid.UUID) 
         return None
     try:
         return _CONTENT.decode(open_answer(delivery.sealed, permit, keys.answer_private(delivery.sealed.key)))
-    except (UnreadableAnswerError, msgspec.DecodeError, KeyError):
+    except (UnreadableAnswerError, SealError, msgspec.DecodeError):
         return None

@@ -31,7 +31,7 @@ class CodeSets(SetCaller):
         """Store codes that arrived, and delete their acquisition numbers in the same commit.
 
         Returns ``applied``; ``repeat`` (the message was taken before); ``unknown`` (no open acquisition has this
-        number: nothing is stored); ``duplicate`` (the code stands under another addressee number: an officer must look).
+        number: nothing is stored); ``duplicate`` (the code stands under another addressee number of the agency).
         """
         if not rows:
             return []

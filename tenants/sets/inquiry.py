@@ -56,7 +56,7 @@ class InquirySets(SetCaller):
         after: uuid.UUID | None = None,
         limit: int = 1000,
     ) -> list[InquiryView]:
-        """Return states of one agency's lines: those named, a batch's in its order, or a page by id from ``after`` on."""
+        """Return states of one agency's lines: those named, a batch's in order, or a page by id from ``after`` on."""
         ids = None if ids is None else list(ids)
         rows = await self._call("inquiry_views", agency, batch, ids, state, after, limit)
         return [InquiryView(**_line(row), **_progress(row)) for row in rows]

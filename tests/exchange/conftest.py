@@ -35,7 +35,7 @@ from chukan.platform.http.network import network_app
 from chukan.platform.law import Law
 from chukan.platform.metrics import Metrics
 from chukan.platform.peer import NetworkPeer
-from chukan.platform.wire.agency import Batch, CodeAsk, CodeLine, Queries, QueryLine
+from chukan.platform.wire.agency import Batch, CodeAsk, CodeLine, Queries, QueryLine, Review
 from chukan.platform.wire.network import Condition
 from chukan.replication.primary import Cells
 from chukan.tenants import births, copies, directory, migrate, records
@@ -293,7 +293,12 @@ class World:
 
     def officer(self, code: str, name: str) -> directory.ClientRow:
         return directory.ClientRow(
-            id=f"officer-{name}", body=code[4:10], kind="officer", name=name, agencies=[code], functions=["reviews.prepare"]
+            id=f"officer-{name}",
+            body=code[4:10],
+            kind="officer",
+            name=name,
+            agencies=[code],
+            functions=["reviews.prepare"],
         )
 
     async def acquire(self, code: str, people: Sequence[tuple[str, str]]) -> None:
@@ -308,7 +313,9 @@ class World:
             while {line.status for line in (await self.west.codes.search(self.agency(code), ask)).lines} != {"active"}:
                 await pause(0.05, asyncio.Event())
 
-    async def register(self, code: str, addressee: str, *, period="2026", review=False, gaps=False, layout=None) -> None:
+    async def register(
+        self, code: str, addressee: str, *, period="2026", review=False, gaps=False, layout=None
+    ) -> None:
         """Register one tax copy by door 1."""
         found = LAW.layouts_in_force(TAX, dt.date(2026, 11, 23))[-1] if layout is None else LAW.layout(TAX, layout)
         items = {item: {"gap": "01"} if gaps and n == 0 else "0" for n, item in enumerate(sorted(found.items))}
@@ -363,6 +370,24 @@ class World:
     async def until(self, look: Callable[[], Awaitable[str]], wanted: str) -> None:
         async with asyncio.timeout(WAIT_S):
             while await look() != wanted:
+                await pause(0.02, asyncio.Event())
+
+    async def until_some(self, reviews, agency: directory.AgencyRow) -> Review:
+        """The first review of an agency, once there is one."""
+        async with asyncio.timeout(WAIT_S):
+            while not (found := (await reviews(agency)).reviews):
+                await pause(0.02, asyncio.Event())
+        return found[0]
+
+    async def until_records(self, code: str, count: int) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while len(await self.records(code)) < count:
+                await pause(0.02, asyncio.Event())
+
+    async def sequenced(self) -> None:
+        """Wait until every record of both cells has its place in its log."""
+        async with asyncio.timeout(WAIT_S):
+            while any([await sets.sequencer_age() for sets in self.east.sets.values()]):
                 await pause(0.02, asyncio.Event())
 
     async def records(self, code: str) -> list[records.StoredRecord]:

@@ -105,7 +105,9 @@ class Inquiries:
 
     def answer(self) -> None:
         for batch, (agency, lines) in self.batches.items():
-            done = [wire.QueryLineView(line=line.line, state="answered", outcome="provided", id=line.id) for line in lines]
+            done = [
+                wire.QueryLineView(line=line.line, state="answered", outcome="provided", id=line.id) for line in lines
+            ]
             self.batches[batch] = (agency, done)
         self.changed.set()
 
@@ -383,9 +385,7 @@ Serve = Callable[..., Any]
 
 
 @pytest.fixture
-async def serve(
-    contexts: Callable[[str], ssl.SSLContext], server_tls: ssl.SSLContext
-) -> AsyncIterator[Serve]:
+async def serve(contexts: Callable[[str], ssl.SSLContext], server_tls: ssl.SSLContext) -> AsyncIterator[Serve]:
     """Start agency APIs: ``await serve(limits=…, addresses=…, request_bytes_max=…)``."""
     listeners: list[Listener] = []
 

@@ -172,9 +172,9 @@ async def test_a_flood_of_one_agency_leaves_another_s_counter_alone(make: Callab
         while not stop.is_set():
             try:
                 async with admission.work(1, Priority.BATCH, 10):
-                    await asyncio.sleep(0.002)
+                    await asyncio.sleep(0)
             except Problem:
-                await asyncio.sleep(0.001)
+                await asyncio.sleep(0)
 
     floods = [asyncio.ensure_future(flood()) for _ in range(40)]
     for _ in range(50):
@@ -201,7 +201,12 @@ async def test_bodies_on_their_way_hold_share_and_memory_but_no_place(make: Call
 
 def test_parking_is_bounded_per_agency_and_in_all(make: Callable[..., Admission]) -> None:
     admission = make(parked_max=2, parked_per_agency=1)
-    with admission.park(1) as first, admission.park(1) as again, admission.park(2) as second, admission.park(3) as third:
+    with (
+        admission.park(1) as first,
+        admission.park(1) as again,
+        admission.park(2) as second,
+        admission.park(3) as third,
+    ):
         assert (first, again, second, third) == (True, False, True, False)
     with admission.park(3) as free:
         assert free

@@ -19,10 +19,6 @@ def _wide(number: str) -> str:
     return "".join(chr(ord(digit) + 0xFEE0) for digit in number)
 
 
-def _spaced(number: str) -> str:
-    return f"{number[:4]} {number[4:8]}-{number[8:]}"
-
-
 CASES = [
     ("/queries", "tax", {"lines": [{"department": f"福祉課 {PERSON}"}]}, "/lines/0/department"),
     ("/queries", "tax", {"lines": [{"department": _wide(PERSON)}]}, "/lines/0/department"),
@@ -37,7 +33,12 @@ CASES = [
     ("/loads", "tax", LOAD | {"source": PERSON}, "/source"),
     ("/loads", "tax", LOAD | {"period": PERSON}, "/period"),
     ("/records/search", "tax", {"addressee": PERSON}, "/addressee"),
-    (f"{REVIEW}/prepare", "suzuki", {"decision": "provide", "note": f"本人 {PERSON[:4]} {PERSON[4:8]} {PERSON[8:]}"}, "/note"),
+    (
+        f"{REVIEW}/prepare",
+        "suzuki",
+        {"decision": "provide", "note": f"本人 {PERSON[:4]} {PERSON[4:8]} {PERSON[8:]}"},
+        "/note",
+    ),
     (f"{REVIEW}/approve", "tanaka", {"note": PERSON}, "/note"),
     (f"{REVIEW}/refuse", "tanaka", {"note": PERSON}, "/note"),
 ]
@@ -53,7 +54,9 @@ def _with(number: str, body: Any) -> Any:
 
 
 @pytest.mark.requirement("SYM-01")
-@pytest.mark.parametrize(("number", "code"), [(PERSON, "individual_number_present"), (RESIDENT, "resident_code_present")])
+@pytest.mark.parametrize(
+    ("number", "code"), [(PERSON, "individual_number_present"), (RESIDENT, "resident_code_present")]
+)
 @pytest.mark.parametrize(("path", "name", "body", "pointer"), CASES)
 async def test_a_number_is_refused_by_its_place(
     served: Any, line: Any, headers: Any, path: str, name: str, body: Any, pointer: str, number: str, code: str

@@ -59,9 +59,7 @@ async def test_a_key_need_not_be_a_uuid(served: Any, line: Any, good: str) -> No
         (dt.timedelta(days=-400), 422),
     ],
 )
-async def test_a_key_whose_time_is_not_kept_is_refused(
-    served: Any, line: Any, age: dt.timedelta, status: int
-) -> None:
+async def test_a_key_whose_time_is_not_kept_is_refused(served: Any, line: Any, age: dt.timedelta, status: int) -> None:
     assert await _post(served, line, {"Idempotency-Key": _key(age)}) == (
         status,
         "idempotency_key_too_old" if status == 422 else "",

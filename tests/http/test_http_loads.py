@@ -54,9 +54,11 @@ async def test_the_desk_gets_every_line_with_its_number(served: Any) -> None:
 
 async def test_an_officer_releases_a_held_session(served: Any, headers: Any) -> None:
     url = served.url(f"/loads/{served.exchange.desk.load_id}/release")
-    async with served.client("tanaka") as client:
-        async with client.post(url, json={"digest": "a" * 64}, headers=headers) as answer:
-            assert answer.status == 200
+    async with (
+        served.client("tanaka") as client,
+        client.post(url, json={"digest": "a" * 64}, headers=headers) as answer,
+    ):
+        assert answer.status == 200
     assert served.exchange.calls == [("release", CITY, "tanaka")]
 
 

@@ -54,7 +54,7 @@ def test_an_ndjson_line_is_a_copy() -> None:
 @pytest.mark.parametrize("charset", ["cp932", "windows-31j", "shift_jis"])
 def test_cp932_is_read_as_declared(charset: str) -> None:
     # ソ and 表 end in a backslash byte, 髙 and ① exist in CP932 only.
-    names = ["ソ表十", "髙﨑①", "予,\"能\n力"]
+    names = ["ソ表十", "髙﨑①", '予,"能\n力']
     text = HEADER + "".join(f'A1,2026-06-01,,2026,,"{name.replace(chr(34), chr(34) * 2)}"\r\n' for name in names)
     lines = _read(text.encode("cp932"), CSV, charset)
     assert [line.items["TKX0010000000003"] for line in lines if line.items] == names
@@ -149,9 +149,10 @@ def test_beyond_the_limit_a_part_is_refused_with_the_limit() -> None:
 
 def test_a_line_without_end_is_refused_before_it_fills_memory() -> None:
     reader = PartReader(NDJSON, None)
+    for _ in range(parts.RECORD_BYTES_MAX // 1024):
+        reader.feed(b"x" * 1024)
     with pytest.raises(Problem) as raised:
-        for _ in range(100):
-            reader.feed(b"x" * 1000)
+        reader.feed(b"x")
     assert (raised.value.code, raised.value.line, raised.value.limit) == ("bad_line", 1, parts.RECORD_BYTES_MAX)
 
 
@@ -194,9 +195,12 @@ def test_how_the_bytes_are_cut_makes_no_difference(data: Any) -> None:
 
 @given(st.binary(max_size=400), st.sampled_from([CSV, NDJSON]), st.sampled_from(["utf-8", "cp932"]))
 def test_no_bytes_raise_anything_but_a_problem(noise: bytes, kind: str, charset: str) -> None:
+    data = HEADER.encode() + noise if kind == CSV else noise
+    lines: list[PartLine] = []
+    refusal = None
     try:
-        lines = _read(HEADER.encode() + noise if kind == CSV else noise, kind, charset)
+        lines = _read(data, kind, charset)
     except Problem as problem:
-        assert problem.code == "bad_line"
-    else:
-        assert all(line.problem is None or line.problem.line == line.number for line in lines)
+        refusal = problem.code
+    assert refusal in {None, "bad_line"}
+    assert all(line.problem is None or line.problem.line == line.number for line in lines)

@@ -12,7 +12,7 @@ from chukan.platform.http import bodies, problems
 from chukan.platform.wire.agency import Queries, ReviewPrepare
 
 CITY = "1310100000000001"
-SECRET = "314159265358"
+VALUE = "314159265358"
 
 
 def _check(status: int, fields: dict[str, str], document: dict[str, Any], code: str) -> None:
@@ -24,7 +24,7 @@ def _check(status: int, fields: dict[str, str], document: dict[str, Any], code: 
     assert document["title"] == kind.title_ja
     assert document["retryable"] == kind.retryable
     assert fields["cache-control"] == "no-store"
-    assert SECRET not in json.dumps(document)
+    assert VALUE not in json.dumps(document)
 
 
 def _request(text: str, body: bytes = b"", *headers: str) -> bytes:
@@ -50,7 +50,7 @@ async def test_a_wrong_method_says_which_are_allowed(served: Any) -> None:
     assert set(fields["allow"].split(",")) == {"GET", "POST"}
 
 
-@pytest.mark.parametrize("reference", [SECRET, "0199d8d4000070008000000000000001", "..", "%00", "{a}"])
+@pytest.mark.parametrize("reference", [VALUE, "0199d8d4000070008000000000000001", "..", "%00", "{a}"])
 async def test_an_id_that_is_none_is_not_found(served: Any, reference: str) -> None:
     _check(*await served.send(_request(f"GET /queries/{reference}")), "not_found")
 
@@ -81,7 +81,7 @@ async def test_a_body_that_does_not_fit_says_where(served: Any, body: bytes, cod
 
 
 async def test_a_field_s_line_counts_from_one(served: Any, line: Any) -> None:
-    body = json.dumps({"lines": [line(), line(kind=SECRET)]}).encode()
+    body = json.dumps({"lines": [line(), line(kind=VALUE)]}).encode()
     _, _, document = await served.send(_request("POST /queries", body, JSON, KEY))
     assert (document["line"], document["pointer"]) == (2, "/lines/1/kind")
 
@@ -95,16 +95,16 @@ async def test_more_lines_than_the_limit_are_refused_with_the_limit(served: Any,
 
 async def test_no_text_of_a_decoder_leads_a_value_out() -> None:
     hostile = [
-        json.dumps({"decision": SECRET}),
-        json.dumps({SECRET: 1}),
-        json.dumps({f"a` - at `$.u{SECRET}": 1}),
-        json.dumps({f"a` - at `$.decision{SECRET}": 1}),
-        json.dumps({"decision": f"x' - at `$.u{SECRET}`"}),
+        json.dumps({"decision": VALUE}),
+        json.dumps({VALUE: 1}),
+        json.dumps({f"a` - at `$.u{VALUE}": 1}),
+        json.dumps({f"a` - at `$.decision{VALUE}": 1}),
+        json.dumps({"decision": f"x' - at `$.u{VALUE}`"}),
     ]
     for text in hostile:
         with pytest.raises(Problem) as raised:
             problems.decode(msgspec.json.Decoder(ReviewPrepare), text.encode())
-        assert SECRET not in json.dumps(raised.value.as_dict())
+        assert VALUE not in json.dumps(raised.value.as_dict())
 
 
 async def test_a_body_over_the_cap_is_refused_before_it_is_sent(serve: Any) -> None:
@@ -170,9 +170,9 @@ async def test_headers_that_contradict_each_other_are_refused(served: Any, extra
 @pytest.mark.parametrize(
     "text",
     [
-        f"GET /{SECRET} HTTP/9.9\r\nHost: x\r\n\r\n",
-        f"NONSENSE {SECRET}\r\n\r\n",
-        f"GET / HTTP/1.1\r\nHost: x\r\n{SECRET}\r\n\r\n",
+        f"GET /{VALUE} HTTP/9.9\r\nHost: x\r\n\r\n",
+        f"NONSENSE {VALUE}\r\n\r\n",
+        f"GET / HTTP/1.1\r\nHost: x\r\n{VALUE}\r\n\r\n",
         f"GET / HTTP/1.1\r\nHost: x\r\nX: {'y' * 20_000}\r\n\r\n",
         f"GET /{'z' * 20_000} HTTP/1.1\r\nHost: x\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: x\r\n" + "".join(f"X-{n}: 1\r\n" for n in range(200)) + "\r\n",
@@ -192,7 +192,7 @@ async def test_a_slow_body_ends_at_its_deadline(served: Any, monkeypatch: pytest
 
 
 async def test_what_nobody_foresaw_is_internal_and_says_nothing(served: Any, line: Any) -> None:
-    served.exchange.inquiries.fails_with = RuntimeError(f"a text with {SECRET}")
+    served.exchange.inquiries.fails_with = RuntimeError(f"a text with {VALUE}")
     body = json.dumps({"lines": [line()]}).encode()
     _check(*await served.send(_request("POST /queries", body, JSON, KEY)), "internal")
 
@@ -221,19 +221,19 @@ async def test_every_code_of_the_registry_makes_a_document() -> None:
 
 async def test_answers_carry_an_id_of_their_own_and_hide_the_server(served: Any) -> None:
     _, first, _ = await served.send(_request("GET /queries"))
-    _, second, _ = await served.send(_request("GET /queries", b"", f"X-Request-Id: {SECRET}"))
+    _, second, _ = await served.send(_request("GET /queries", b"", f"X-Request-Id: {VALUE}"))
     assert first["x-request-id"] != second["x-request-id"]
-    assert SECRET not in second["x-request-id"]
+    assert VALUE not in second["x-request-id"]
     assert first["server"] == "chukan"
 
 
 async def test_parameters_that_are_not_declared_are_refused(served: Any) -> None:
     for query, code in (
-        (f"?addressee={SECRET}", "unknown_field"),
+        (f"?addressee={VALUE}", "unknown_field"),
         ("?limit=0", "invalid_field"),
         ("?limit=1001", "invalid_field"),
         ("?limit=1&limit=2", "invalid_field"),
-        (f"?state={SECRET}", "invalid_field"),
+        (f"?state={VALUE}", "invalid_field"),
         ("?after=%0a", "invalid_field"),
     ):
         _check(*await served.send(_request(f"GET /queries{query}")), code)

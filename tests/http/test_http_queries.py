@@ -31,12 +31,8 @@ async def test_a_list_is_accepted_and_says_where_to_look(served: Any, line: Any,
 
 
 @pytest.mark.requirement("INQ-01")
-@pytest.mark.parametrize(
-    "field", ["addressee", "kind", "provider", "affair", "procedure", "department"]
-)
-async def test_a_line_without_what_the_law_demands_is_refused(
-    served: Any, line: Any, headers: Any, field: str
-) -> None:
+@pytest.mark.parametrize("field", ["addressee", "kind", "provider", "affair", "procedure", "department"])
+async def test_a_line_without_what_the_law_demands_is_refused(served: Any, line: Any, headers: Any, field: str) -> None:
     short = line()
     del short[field]
     status, _, problem = await _post(served, {"lines": [short]}, headers)
@@ -166,9 +162,9 @@ async def test_cancelling_is_done_for_the_caller(served: Any, line: Any, headers
 
 
 async def test_a_list_by_state_is_asked_for_with_its_cursor(served: Any) -> None:
-    async with served.client() as client:
-        async with client.get(served.url("/queries?state=permitted&after=abc&limit=7")) as answer:
-            assert answer.status == 200
+    url = served.url("/queries?state=permitted&after=abc&limit=7")
+    async with served.client() as client, client.get(url) as answer:
+        assert answer.status == 200
     assert served.exchange.calls == [("page", CITY, "permitted", "abc", 7)]
 
 

@@ -27,9 +27,7 @@ def _body(route: Route) -> bytes | None:
     ("name", "agency"),
     [("town", CITY), ("tax", TOWN), ("counter", SCHOOLS), ("suzuki", TOWN), ("tanaka", SCHOOLS), ("eager", SCHOOLS)],
 )
-async def test_no_call_reaches_another_agency(
-    served: Any, headers: Any, route: Route, name: str, agency: str
-) -> None:
+async def test_no_call_reaches_another_agency(served: Any, headers: Any, route: Route, name: str, agency: str) -> None:
     kind = {"Content-Type": "application/json" if route.body else (route.streams or ("text/plain",))[0]}
     async with (
         served.client(name) as client,

@@ -89,7 +89,8 @@ BEGIN
 END $$;
 
 -- Answers pushed by the network: effect, record and inbox key in one commit. 'unknown' leaves no inbox key, so that its
--- repeat is unknown again. Rows for the same line are taken in turn; nearly always there is one turn.
+-- repeat is unknown again. Messages for the same line are taken in turn; nearly always there is one turn. A message that
+-- comes twice in a call is taken once.
 CREATE FUNCTION chukan.deliver_answers(
   _agency integer[], _generation integer[], _message uuid[], _id uuid[], _state smallint[], _outcome smallint[],
   _reason text[], _answer bytea[],
@@ -99,6 +100,7 @@ CREATE FUNCTION chukan.deliver_answers(
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
+  _first bigint[];
   _turns integer[];
   _was smallint[];
   _fresh boolean[];
@@ -112,9 +114,11 @@ BEGIN
                 OR (u.amendment IS NULL) <> (u.amends IS NULL)) THEN
     PERFORM chukan.defect('a line has a record exactly when it is final');
   END IF;
-  SELECT array_agg(t.turn ORDER BY t.n) INTO _turns
-  FROM (SELECT u.n, row_number() OVER (PARTITION BY u.agency, u.id ORDER BY u.n) AS turn
-        FROM unnest(_agency, _id) WITH ORDINALITY u(agency, id, n)) t;
+  SELECT array_agg(t.first ORDER BY t.n),
+         array_agg(CASE WHEN t.n = t.first THEN t.turn ELSE 0 END ORDER BY t.n) INTO _first, _turns
+  FROM (SELECT f.n, f.first, row_number() OVER (PARTITION BY f.agency, f.id, f.n = f.first ORDER BY f.n) AS turn
+        FROM (SELECT u.agency, u.id, u.n, min(u.n) OVER (PARTITION BY u.agency, u.message) AS first
+              FROM unnest(_agency, _id, _message) WITH ORDINALITY u(agency, id, message, n)) f) t;
 
   FOR _turn IN 1 .. (SELECT max(t) FROM unnest(_turns) t) LOOP
     _was := chukan.lock_inquiries(_agency, _id);
@@ -140,7 +144,8 @@ BEGIN
     PERFORM chukan.put_records(_agency, _id, _late, _a_id, _a_label, _a_month, _a_sealed, _a_commitment, _a_amends);
     PERFORM chukan.put_events(1::smallint, _agency, _id, _go, _was, _state);
   END LOOP;
-  RETURN QUERY SELECT u.result FROM unnest(_result) WITH ORDINALITY u(result, n) ORDER BY u.n;
+  RETURN QUERY SELECT CASE WHEN u.first = u.n OR _result[u.first] = 'unknown' THEN _result[u.first] ELSE 'repeat' END
+    FROM unnest(_first) WITH ORDINALITY u(first, n) ORDER BY u.n;
 END $$;
 
 CALL chukan.entrust('lock_inquiries', 'chukan_fn', '');
