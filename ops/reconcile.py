@@ -1,11 +1,12 @@
 """Reconciliation of provision records (記録の突合, REC-05): inquirer, provider and network must tell the same.
 
-The three parties' records of an exchange are matched by the network's reference. A side may learn later that things went
-otherwise; then it appends an amendment that names its record, and what counts is the last word. What is still on its way
-is counted as pending and is no difference; a line that its own agency closed before it reached the network stands in
-that agency's records alone, rightly.
+The three parties' records of an exchange are matched by the network's reference. A side may learn later that things
+went otherwise; then it appends an amendment that names its record, and what counts is the last word. What is still on
+its way is counted as pending and is no difference; a line that its own agency closed before it reached the network
+stands in that agency's records alone, rightly.
 
-``reconcile`` is pure. It never looks at content, for no record has any, and its report names references and agencies only.
+``reconcile`` is pure. It never looks at content, for no record has any, and its report names references and agencies
+only.
 """
 
 import asyncio
@@ -16,7 +17,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
-import aiohttp
 import msgspec
 from cyclopts import App, Parameter
 from rich.console import Console
@@ -24,10 +24,11 @@ from rich.table import Table
 
 from chukan.clock import SystemClock
 from chukan.errors import Problem
-from chukan.ops.sandbox.admin import PAGE_MAX, NetworkRecord, NetworkRecords
+from chukan.ops.sandbox.admin import NetworkRecord
 from chukan.ops.sandbox.clients import AgencyClient, ClientError
 from chukan.ops.sandbox.connection_file import ConnectionFile, read_connection
-from chukan.platform.wire.agency import Record, Records
+from chukan.ops.sandbox.parties import read_counterparts, read_network
+from chukan.platform.wire.agency import Record
 
 app = App(name="reconcile", help="Compare the records of both sides and the network.")
 
@@ -35,7 +36,8 @@ GRACE: Final = dt.timedelta(seconds=90)
 """How long after a permit's expiry both sides may take to close their lines."""
 SETTLE: Final = dt.timedelta(seconds=5)
 """How long a record may take to get its place in its agency's log, where it becomes visible."""
-PAGES_MAX: Final = 100_000
+CONNECTION: Final = Path("var/demo/connection.json")
+SHOWN_MAX: Final = 100
 
 DifferenceKind = Literal[
     "missing_at_inquirer",
@@ -47,7 +49,6 @@ DifferenceKind = Literal[
     "recorded_twice",
     "amends_nothing",
 ]
-_SIDES: Final = ("inquirer", "provider")
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -128,7 +129,7 @@ class _Books:
             self.differences.append(Difference("amends_nothing", agency, None, here=line))
 
     def inquirers(self, record: NetworkRecord) -> _Told | None:
-        """The inquirer's record of a line: by reference, or by the line's own id where it never learnt the reference."""
+        """The inquirer's record of a line: by reference, or by the line's own id where it never learnt that."""
         told = self._by_reference.get((record.inquirer, "inquirer", str(record.reference)))
         return self._seen(record.inquirer, told or self._by_line.get((record.inquirer, str(record.request))))
 
@@ -223,7 +224,7 @@ def _inquirer_may_wait(record: NetworkRecord, as_of: dt.datetime) -> bool:
 
 
 def _closed_early(told: _Told, record: NetworkRecord) -> bool:
-    """Whether the inquirer closed its line by itself and the answer has not reached it yet: an amendment will follow."""
+    """Whether the inquirer closed its line before the answer has reached it: an amendment will follow."""
     on_its_way = record.expires_at is not None and record.outcome != "expired" and record.delivered_at is None
     return on_its_way and told.last.outcome in {"cancelled", "expired"}
 
@@ -248,34 +249,75 @@ def _differing(told: _Told, record: NetworkRecord, agency: str) -> Iterator[Diff
         yield Difference("withheld_differs", agency, reference, side, str(here.withheld), str(record.withheld))
 
 
-# ---------------------------------------------------------------- reading the parties
+# ---------------------------------------------------------------- the command
 
 
-async def read_network(url: str) -> list[NetworkRecord]:
-    """All records of the sandbox network, page by page. Raises ``Problem`` network_unavailable."""
-    found: list[NetworkRecord] = []
-    after = 0
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
-        for _ in range(PAGES_MAX):
-            page = await _page(session, f"{url}/admin/records?after={after}&limit={PAGE_MAX}", NetworkRecords)
-            found += page.records
-            if page.next is None:
-                break
-            after = page.next
-    return found
+async def gather(file: ConnectionFile, agencies: Sequence[str]) -> Report:
+    """Read all parties' records and reconcile them; an empty ``agencies`` means all of the file.
+
+    Raises:
+        Problem: network_unavailable, or what an exchange said; setting_missing without the network's address.
+    """
+    if file.network_admin_url is None:
+        raise Problem("setting_missing", pointer="/network_admin_url")
+    as_of = SystemClock().now() - SETTLE
+    records: dict[str, list[Record]] = {}
+    for agency in agencies or file.agencies:
+        async with AgencyClient(file.connect(agency, retry_s=30)) as client:
+            try:
+                records[agency] = await client.all_records()
+            except ClientError as error:
+                raise error.as_problem() from None
+    if file.counterparts_admin_url is not None and not agencies:
+        records.update(await read_counterparts(file.counterparts_admin_url))
+    return reconcile(records, await read_network(file.network_admin_url), as_of=as_of)
 
 
-async def read_counterparts(url: str) -> dict[str, list[Record]]:
-    """All records of the simulated national agencies, by agency. Raises ``Problem`` network_unavailable."""
-    found: dict[str, list[Record]] = {}
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as session:
-        for agency in await _page(session, f"{url}/admin/state", dict[str, dict[str, int]]):
-            records = found.setdefault(agency, [])
-            after = "0"
-            for _ in range(PAGES_MAX):
-                page = await _page(session, f"{url}/admin/{agency}/records?after={after}", Records)
-                records += page.records
-                if page.next is None:
-                    break
-                after = page.next
-    return found
+@app.default
+def command(
+    *,
+    connection: Path = CONNECTION,
+    agency: Annotated[list[str] | None, Parameter(negative="")] = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Compare the records of the agencies, of the simulated national agencies, and of the sandbox network.
+
+    Ends with status 1 when anything differs.
+
+    Parameters
+    ----------
+    connection
+        connection.json, as the demo writes it.
+    agency
+        Compare these agencies only (16-digit code; may be given several times).
+    as_json
+        Print the report as JSON.
+    """
+    report = asyncio.run(gather(read_connection(connection), agency or []))
+    if as_json:
+        document = {**msgspec.to_builtins(report), "counts": report.counts}
+        sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
+    else:
+        _show(report)
+    return 1 if report.differences else 0
+
+
+def _show(report: Report) -> None:
+    console = Console()
+    table = Table(box=None, show_header=False)
+    for name, count in (
+        ("Exchanges compared", report.exchanges),
+        ("agreed", report.agreed),
+        ("still on their way", report.pending),
+        ("closed before they reached the network", report.closed_before_network),
+        ("amended records", report.amended),
+        ("agencies", report.agencies),
+        ("differences", len(report.differences)),
+    ):
+        table.add_row(name, f"{count:,}")
+    console.print(table)
+    if report.differences:
+        listed = Table("difference", "agency", "side", "reference", "here", "network", box=None)
+        for one in report.differences[:SHOWN_MAX]:
+            listed.add_row(one.kind, one.agency, one.side or "", one.reference or "", one.here or "", one.network or "")
+        console.print(listed)

@@ -129,7 +129,8 @@ async def put_part(
 
     Raises:
         Problem: not_found, load_not_open, part_conflict, too_many_lines (with the limit), load_count_mismatch (more
-            lines than announced), invalid_field (with the line, from 1, of another kind, layout or period).
+            lines than announced), invalid_field (with the line, from 1, of another kind, layout or period),
+            truncated_body (a stream of lines broke off).
         ValueError: the items of a copy are no JSON object, the digest has another length, or a code is not registered.
     """
     if len(digest) != _DIGEST_BYTES or any(each.code not in REGISTRY for each in refused):
@@ -255,8 +256,12 @@ class _Rows:
 
 async def _each(lines: Iterable[Copy] | AsyncIterable[Copy]) -> AsyncIterator[Copy]:
     if isinstance(lines, AsyncIterable):
-        async for copy in lines:
-            yield copy
+        try:
+            async for copy in lines:
+                yield copy
+        except OSError:
+            # The sender's connection broke, which must not be taken for the database's.
+            raise Problem("truncated_body") from None
     else:
         for copy in lines:
             yield copy

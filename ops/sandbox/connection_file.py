@@ -1,7 +1,7 @@
 """Reads ``connection.json``: where the exchanges are, and which certificate stands for which agency and officer.
 
-The demo writes the file (``chukan.ops.demo``); for a real installation the same facts may be given by hand. It names the
-files of keys and never holds a key. Fields that are not needed here are not looked at.
+The demo writes the file (``chukan.ops.demo``); for a real installation the same facts may be given by hand. It names
+the files of keys and never holds a key. Fields that are not needed here are not looked at.
 """
 
 from pathlib import Path

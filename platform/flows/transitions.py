@@ -69,80 +69,69 @@ _REFUSALS: Final = (I.NO_CODE, I.NOT_PERMITTED, I.STOPPED, I.FAILED)
 _REFUSED: Final = (Outcome.NO_CODE, Outcome.NOT_PERMITTED, Outcome.STOPPED, Outcome.FAILED)
 
 
+_OPEN: Final = (I.ACCEPTED, I.PERMIT_REQUESTED, I.PERMITTED, I.HELD)
+_CLOSED: Final = (
+    I.ANSWERED,
+    I.COLLECTED,
+    I.PURGED,
+    I.REFUSED,
+    I.NO_CODE,
+    I.NOT_PERMITTED,
+    I.STOPPED,
+    I.EXPIRED,
+    I.CANCELLED,
+    I.FAILED,
+)
+_API, _PUSH, _WORKER, _PURGE = "agency API", "network push", "worker", "purge"
+_LINE, _PERMIT, _NONE = "line deadline", "permit expiry", "-"
+
+
+def _row(
+    side: Side,
+    source: I | P | None,
+    event: Event,
+    targets: tuple[I | P, ...] | I | P,
+    owner: str,
+    deadline: str = _NONE,
+    outcomes: tuple[Outcome, ...] = (),
+    writes: Writes | None = None,
+) -> Transition:
+    """A row; unless told otherwise, an outcome other than the interim one writes the record."""
+    final = any(outcome is not Outcome.UNDER_REVIEW for outcome in outcomes)
+    into = targets if isinstance(targets, tuple) else (targets,)
+    written = writes or (Writes.RECORD if final else Writes.NOTHING)
+    return Transition(side, source, event, into, owner, deadline, outcomes, written)
+
+
 def _inquirer() -> list[Transition]:
     q = Side.INQUIRER
+    local = (Outcome.NOT_PERMITTED, Outcome.NO_CODE, Outcome.STOPPED)
     rows = [
-        Transition(q, None, Event.ACCEPT, (I.ACCEPTED,), "agency API", "line deadline", (), Writes.NOTHING),
-        Transition(
-            q,
-            None,
-            Event.CLOSE_LOCALLY,
-            (I.NOT_PERMITTED, I.NO_CODE, I.STOPPED),
-            "agency API",
-            "-",
-            (Outcome.NOT_PERMITTED, Outcome.NO_CODE, Outcome.STOPPED),
-            Writes.RECORD,
-        ),
+        _row(q, None, Event.ACCEPT, I.ACCEPTED, _API, _LINE),
+        _row(q, None, Event.CLOSE_LOCALLY, (I.NOT_PERMITTED, I.NO_CODE, I.STOPPED), _API, outcomes=local),
     ]
     for source in (I.ACCEPTED, I.PERMIT_REQUESTED):
         rows += [
-            Transition(
-                q,
-                source,
-                Event.SEND_FAILED,
-                (I.PERMIT_REQUESTED,),
-                "inquiry worker",
-                "line deadline",
-                (),
-                Writes.NOTHING,
-            ),
-            Transition(
-                q, source, Event.PERMIT, (I.PERMITTED,), "inquiry worker", "permit expiry + grace", (), Writes.NOTHING
-            ),
-            Transition(q, source, Event.NETWORK_REFUSED, _REFUSALS, "inquiry worker", "-", _REFUSED, Writes.RECORD),
+            _row(q, source, Event.SEND_FAILED, I.PERMIT_REQUESTED, _WORKER, _LINE),
+            _row(q, source, Event.PERMIT, I.PERMITTED, _WORKER, f"{_PERMIT} + grace"),
+            _row(q, source, Event.NETWORK_REFUSED, _REFUSALS, _WORKER, outcomes=_REFUSED),
         ]
-    for source in (I.ACCEPTED, I.PERMIT_REQUESTED, I.PERMITTED, I.HELD):
+    for source in _OPEN:
         rows += [
-            Transition(
-                q, source, Event.ANSWER, _ANSWERED, "network push", "-", _FINAL_ANSWERS + _OTHER_ANSWERS, Writes.RECORD
-            ),
-            Transition(q, source, Event.UNREADABLE, (I.FAILED,), "network push", "-", (Outcome.FAILED,), Writes.RECORD),
-            Transition(
-                q,
-                source,
-                Event.REVIEW,
-                (I.HELD,),
-                "network push",
-                "permit expiry + grace",
-                (Outcome.UNDER_REVIEW,),
-                Writes.NOTHING,
-            ),
-            Transition(
-                q, source, Event.DEADLINE, (I.EXPIRED,), "inquiry worker", "-", (Outcome.EXPIRED,), Writes.RECORD
-            ),
-            Transition(q, source, Event.CANCEL, (I.CANCELLED,), "agency API", "-", (Outcome.CANCELLED,), Writes.RECORD),
+            _row(q, source, Event.ANSWER, _ANSWERED, _PUSH, outcomes=_FINAL_ANSWERS + _OTHER_ANSWERS),
+            _row(q, source, Event.UNREADABLE, I.FAILED, _PUSH, outcomes=(Outcome.FAILED,)),
+            _row(q, source, Event.REVIEW, I.HELD, _PUSH, f"{_PERMIT} + grace", (Outcome.UNDER_REVIEW,)),
+            _row(q, source, Event.DEADLINE, I.EXPIRED, _WORKER, outcomes=(Outcome.EXPIRED,)),
+            _row(q, source, Event.CANCEL, I.CANCELLED, _API, outcomes=(Outcome.CANCELLED,)),
+        ]
+    for source in (I.ANSWERED, I.COLLECTED):
+        rows += [
+            _row(q, source, Event.COLLECT, I.COLLECTED, _API, "keep period"),
+            _row(q, source, Event.PURGE, I.PURGED, _PURGE),
         ]
     rows += [
-        Transition(q, I.ANSWERED, Event.COLLECT, (I.COLLECTED,), "agency API", "keep period", (), Writes.NOTHING),
-        Transition(q, I.COLLECTED, Event.COLLECT, (I.COLLECTED,), "agency API", "keep period", (), Writes.NOTHING),
-        Transition(q, I.ANSWERED, Event.PURGE, (I.PURGED,), "purge", "-", (), Writes.NOTHING),
-        Transition(q, I.COLLECTED, Event.PURGE, (I.PURGED,), "purge", "-", (), Writes.NOTHING),
-    ]
-    final = (
-        I.ANSWERED,
-        I.COLLECTED,
-        I.PURGED,
-        I.REFUSED,
-        I.NO_CODE,
-        I.NOT_PERMITTED,
-        I.STOPPED,
-        I.EXPIRED,
-        I.CANCELLED,
-        I.FAILED,
-    )
-    rows += [
-        Transition(q, source, event, (source,), "network push", "-", (), Writes.AMENDMENT)
-        for source in final
+        _row(q, source, event, source, _PUSH, writes=Writes.AMENDMENT)
+        for source in _CLOSED
         for event in (Event.ANSWER, Event.UNREADABLE)
     ]
     return rows
@@ -151,37 +140,18 @@ def _inquirer() -> list[Transition]:
 def _provider() -> list[Transition]:
     p = Side.PROVIDER
     answers = _FINAL_ANSWERS + _OTHER_ANSWERS
+    expired = (Outcome.EXPIRED,)
     return [
-        Transition(p, None, Event.NOTICE, (P.ANSWERED,), "network push", "permit expiry", answers, Writes.RECORD),
-        Transition(
-            p,
-            None,
-            Event.NOTICE_HELD,
-            (P.HELD,),
-            "network push",
-            "permit expiry",
-            (Outcome.UNDER_REVIEW,),
-            Writes.NOTHING,
-        ),
-        Transition(p, None, Event.NOTICE_LAPSED, (P.LAPSED,), "network push", "-", (Outcome.EXPIRED,), Writes.RECORD),
-        Transition(p, P.HELD, Event.INTERIM_SENT, (P.HELD,), "provision worker", "permit expiry", (), Writes.NOTHING),
-        Transition(p, P.HELD, Event.SEND_FAILED, (P.HELD,), "provision worker", "permit expiry", (), Writes.NOTHING),
-        Transition(p, P.HELD, Event.DECIDE, (P.ANSWERED,), "officers", "permit expiry", answers, Writes.RECORD),
-        Transition(p, P.HELD, Event.DEADLINE, (P.LAPSED,), "provision worker", "-", (Outcome.EXPIRED,), Writes.RECORD),
-        Transition(
-            p, P.ANSWERED, Event.SEND_FAILED, (P.ANSWERED,), "provision worker", "until a receipt", (), Writes.NOTHING
-        ),
-        Transition(p, P.ANSWERED, Event.RECEIPT, (P.RECEIPTED,), "provision worker", "-", (), Writes.NOTHING),
-        Transition(
-            p,
-            P.ANSWERED,
-            Event.RECEIPT_LAPSED,
-            (P.LAPSED,),
-            "provision worker",
-            "-",
-            (Outcome.EXPIRED,),
-            Writes.AMENDMENT,
-        ),
+        _row(p, None, Event.NOTICE, P.ANSWERED, _PUSH, "until a receipt", answers),
+        _row(p, None, Event.NOTICE_HELD, P.HELD, _PUSH, _PERMIT, (Outcome.UNDER_REVIEW,)),
+        _row(p, None, Event.NOTICE_LAPSED, P.LAPSED, _PUSH, outcomes=expired),
+        _row(p, P.HELD, Event.INTERIM_SENT, P.HELD, _WORKER, _PERMIT),
+        _row(p, P.HELD, Event.SEND_FAILED, P.HELD, _WORKER, _PERMIT),
+        _row(p, P.HELD, Event.DECIDE, P.ANSWERED, "officers", "until a receipt", answers),
+        _row(p, P.HELD, Event.DEADLINE, P.LAPSED, _WORKER, outcomes=expired),
+        _row(p, P.ANSWERED, Event.SEND_FAILED, P.ANSWERED, _WORKER, "until a receipt"),
+        _row(p, P.ANSWERED, Event.RECEIPT, P.RECEIPTED, _WORKER),
+        _row(p, P.ANSWERED, Event.RECEIPT_LAPSED, P.LAPSED, _WORKER, outcomes=expired, writes=Writes.AMENDMENT),
     ]
 
 

@@ -132,8 +132,8 @@ def test_a_sealed_copy_opens_as_it_was_given(
     period: str,
     layout: int,
     day: dt.date,
-    review: bool,
-    value: str,  # noqa: FBT001
+    review: bool,  # noqa: FBT001
+    value: str,
 ) -> None:
     items = msgspec.json.encode({"TM1": value})
     given = Copy(addressee, kind, layout, day, period, items, review)

@@ -125,7 +125,9 @@ async def test_a_held_line_goes_back_to_nothing_but_may_end(bench, make):
 
 async def test_closing_needs_no_lease(bench, make):
     (line,) = await accepted(bench, make, agency=1788)
-    assert await bench.sets.close_inquiries([make.settle(line, InquiryState.CANCELLED, Outcome.CANCELLED)]) == ["applied"]
+    assert await bench.sets.close_inquiries([make.settle(line, InquiryState.CANCELLED, Outcome.CANCELLED)]) == [
+        "applied"
+    ]
     assert len(await bench.rows(1788, "records", line.id)) == 1
 
 

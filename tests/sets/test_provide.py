@@ -171,7 +171,7 @@ async def test_a_held_line_sends_its_interim_answer_then_waits_for_its_deadline(
     lapse = make.receipt(row, ProvisionState.LAPSED, Outcome.EXPIRED)
     with pytest.raises(Problem, match="internal"):
         await bench.sets.settle_provisions(grants, [lapse])
-    assert await bench.sets.settle_provisions(
-        grants, [dataclasses.replace(lapse, record=make.record(row.id))]
-    ) == ["applied"]
+    assert await bench.sets.settle_provisions(grants, [dataclasses.replace(lapse, record=make.record(row.id))]) == [
+        "applied"
+    ]
     assert len(await bench.rows(1, "records", row.id)) == 1

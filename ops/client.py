@@ -1,0 +1,377 @@
+"""``chukan client``: act as an agency's system, or as one of its officers, from the command line.
+
+Works against the demo (``--connection var/demo/connection.json --agency CODE``) and against a real installation
+(``--url --ca --certificate --key``). Everything is shown as a table, or with ``--json`` as the very documents of the
+agency API. What it shows is the agency's own data on the agency's own terminal; nothing is written to a log or a file.
+"""
+
+import asyncio
+import sys
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal, TypeVar
+
+import msgspec
+from cyclopts import App, Parameter
+from rich.console import Console
+
+from chukan.errors import Problem
+from chukan.ops import client_view as view
+from chukan.ops.sandbox.clients import AgencyClient, BusinessSystem, ClientError, Connection, digest_of
+from chukan.ops.sandbox.connection_file import read_connection
+from chukan.platform.wire.agency import (
+    Batch,
+    Copies,
+    CopyKey,
+    CopySearch,
+    LoadOpen,
+    Queries,
+    QueryLine,
+    ReviewPrepare,
+)
+from chukan.platform.wire.network import Condition
+
+app = App(name="client", help="Act as an agency's system: register, acquire, query, collect.")
+DEMO_CONNECTION: Final = Path("var/demo/connection.json")
+T = TypeVar("T")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Whom to be and where to call."""
+
+    agency: str
+    """Agency to act for (16-digit code)."""
+    officer: str | None = None
+    """Act as this officer of the agency instead of its system; needs a connection file."""
+    connection: Path | None = None
+    """connection.json, as the demo writes it."""
+    url: Annotated[tuple[str, ...], Parameter(negative="")] = ()
+    """Base URL of an exchange, e.g. https://host:8443; several times for several exchanges."""
+    ca: Path | None = None
+    """Root certificate to trust (PEM), with --url."""
+    certificate: Path | None = None
+    """Client certificate (PEM), with --url."""
+    key: Path | None = None
+    """Its key (PEM), with --url."""
+    retry: float = 10.0
+    """Seconds for which a call may be repeated when an exchange is away or busy."""
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
+    """Print the reply's document."""
+
+    def connect(self) -> Connection:
+        """Return the connection. Raises ``Problem`` setting_missing, settings_unreadable, unknown_agency."""
+        if not self.url:
+            return read_connection(self.connection or DEMO_CONNECTION).connect(
+                self.agency, self.officer, retry_s=self.retry
+            )
+        if self.ca is None or self.certificate is None or self.key is None:
+            raise Problem("setting_missing", expected="--ca, --certificate and --key together with --url")
+        return Connection(
+            agency=self.agency,
+            urls=list(self.url),
+            ca=self.ca,
+            certificate=self.certificate,
+            key=self.key,
+            retry_s=self.retry,
+        )
+
+
+def _run(target: Target, work: Callable[[AgencyClient], Awaitable[T]], show: Callable[[Console, T], None]) -> T:
+    """Do something as a client and show what came of it."""
+
+    async def whole() -> T:
+        async with AgencyClient(target.connect()) as client:
+            return await work(client)
+
+    try:
+        found = asyncio.run(whole())
+    except ClientError as error:
+        raise error.as_problem() from None
+    if target.as_json:
+        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+    else:
+        show(Console(), found)
+    return found
+
+
+# ---------------------------------------------------------------- queries: 情報照会
+
+
+@app.command
+def query(
+    addressee: str | None = None,
+    *,
+    target: Target,
+    kind: str | None = None,
+    provider: str | None = None,
+    affair: str | None = None,
+    procedure: str | None = None,
+    department: str = "窓口",
+    year: str | None = None,
+    item: Annotated[tuple[str, ...], Parameter(negative="")] = (),
+    withheld: bool = False,
+    file: Path | None = None,
+    wait: int = 10,
+) -> None:
+    """Ask another agency about a person, wait for the answer, and collect it.
+
+    Parameters
+    ----------
+    addressee
+        The agency's own number of the person (団体内統合宛名番号).
+    kind
+        Kind of specific personal information (TM code); absent, the connection file's first example is taken.
+    provider
+        Agency to ask.
+    affair
+        Affair (JM code).
+    procedure
+        Procedure (JT code).
+    department
+        Department that asks.
+    year
+        Year that is asked about; the latest otherwise.
+    item
+        Item to ask for; several times. All that the procedure allows otherwise.
+    withheld
+        The record is to be withheld from the person (不開示).
+    file
+        JSON of the body of POST /queries, instead of everything above.
+    wait
+        Seconds to wait for answers.
+    """
+    if file is not None:
+        lines = _read(file, Queries).lines
+    else:
+        given = (affair, procedure, kind, provider)
+        lines = [_line(target, addressee, given, department, year, item, withheld=withheld)]
+
+    async def work(client: AgencyClient) -> Batch:
+        system = BusinessSystem(client)
+        batch = await system.settle(await system.ask_batch(lines), timeout_s=wait)
+        return await system.collect(batch)
+
+    _run(target, work, view.batch)
+
+
+def _line(
+    target: Target,
+    addressee: str | None,
+    given: tuple[str | None, ...],
+    department: str,
+    year: str | None,
+    items: Sequence[str],
+    *,
+    withheld: bool,
+) -> QueryLine:
+    """Return the line asked for on the command line; what is absent comes from an example of the connection file."""
+    example: tuple[str, ...] = ("", "", "", "")
+    examples: list[str] = []
+    if None in given or addressee is None:
+        for affair in read_connection(target.connection or DEMO_CONNECTION).affairs:
+            of_example = (affair.affair, affair.procedure, affair.kind, affair.provider)
+            fits = all(word is None or word == known for word, known in zip(given, of_example, strict=True))
+            if affair.inquirer == target.agency and fits:
+                example, examples = of_example, affair.examples
+                break
+        else:
+            raise Problem("setting_missing", expected="--kind, --provider, --affair and --procedure")
+    affair_, procedure, kind, provider = (word or known for word, known in zip(given, example, strict=True))
+    condition = Condition() if year is None else Condition(period="1", year=year)
+    return msgspec.convert(
+        {
+            "addressee": addressee or (examples[0] if examples else ""),
+            "kind": kind,
+            "provider": provider,
+            "affair": affair_,
+            "procedure": procedure,
+            "department": department,
+            "condition": condition,
+            "items": list(items) or None,
+            "withheld": withheld,
+        },
+        QueryLine,
+        from_attributes=True,
+    )
+
+
+@app.command
+def show(reference: uuid.UUID, *, target: Target, wait: int = 0) -> None:
+    """Show a batch or a line by its id, after waiting for it where wanted."""
+    _run(target, lambda client: client.view(reference, wait_s=wait), view.batch)
+
+
+@app.command
+def collect(reference: uuid.UUID, *, target: Target) -> None:
+    """Take the content of answered lines; may be repeated until it is purged."""
+    _run(target, lambda client: client.collect(reference), view.batch)
+
+
+@app.command
+def cancel(reference: uuid.UUID, *, target: Target) -> None:
+    """Take open lines back (中断)."""
+    _run(target, lambda client: client.cancel(reference), view.batch)
+
+
+@app.command
+def queries(*, target: Target, state: str | None = None, limit: int = 100) -> None:
+    """List query lines, by state where one is given."""
+    _run(target, lambda client: client.queries(state=state, limit=limit), view.query_page)
+
+
+# ---------------------------------------------------------------- copies: 副本
+
+
+@app.command
+def register(file: Path, *, target: Target) -> None:
+    """Register copies from a JSON file: the body of POST /copies (異動)."""
+    body = _read(file, Copies)
+    _run(target, lambda client: client.register(body), view.line_results)
+
+
+@app.command
+def load(
+    *parts: Path,
+    target: Target,
+    kind: str,
+    layout: int,
+    period: str = "",
+    mode: Literal["full", "difference"] = "difference",
+    media_type: str = "application/x-ndjson",
+) -> None:
+    """Register a whole load from files (副本登録): each file is a part; all come into force together.
+
+    Parameters
+    ----------
+    parts
+        Files, NDJSON unless said otherwise.
+    kind
+        Kind of the copies.
+    layout
+        Version of the layout.
+    period
+        Year or period that the copies are about.
+    mode
+        full replaces everything of the kind and period.
+    media_type
+        Media type of the files, e.g. text/csv; charset=cp932.
+    """
+    lines = sum(_count_lines(part) for part in parts)
+    expected = lines - (len(parts) if media_type.startswith("text/csv") else 0)
+    body = LoadOpen(kind=kind, layout=layout, mode=mode, expected=expected, period=period)
+
+    async def work(client: AgencyClient) -> object:
+        session = await client.open_load(body)
+        for number, part in enumerate(parts):
+            await client.put_part(session.id, number, part, media_type=media_type)
+        return await client.commit_load(session.id, [digest_of(part) for part in parts])
+
+    _run(target, work, view.document)
+
+
+def _count_lines(path: Path) -> int:
+    """Count the lines of a file in pieces; a last line without an end counts."""
+    count, last = 0, b"\n"
+    try:
+        with path.open("rb") as file:
+            while piece := file.read(1 << 20):
+                count += piece.count(b"\n")
+                last = piece[-1:]
+    except OSError:
+        raise Problem("settings_unreadable", expected="a readable file") from None
+    return count + (last != b"\n")
+
+
+@app.command
+def copies(addressee: str, *, target: Target, kind: str | None = None) -> None:
+    """Show the agency's own copies of a person."""
+    body = CopySearch(keys=[CopyKey(addressee=addressee, kind=kind)])
+    _run(target, lambda client: client.search_copies(body), view.copies)
+
+
+# ---------------------------------------------------------------- linkage codes: 符号
+
+
+@app.command
+def codes(*addressees: str, target: Target, acquire: Annotated[bool, Parameter(negative="")] = False) -> None:
+    """Show the status of people's linkage codes, or acquire them; a code itself is never shown.
+
+    Parameters
+    ----------
+    addressees
+        The agency's own numbers of the people.
+    acquire
+        Begin to acquire what is not there yet; the acquisition number goes to the body's own resident-registry system.
+    """
+    if not addressees:
+        raise Problem("setting_missing", expected="at least one addressee number")
+    _run(
+        target,
+        lambda client: client.ask_codes(addressees) if acquire else client.search_codes(addressees),
+        view.code_statuses,
+    )
+
+
+# ---------------------------------------------------------------- records and reviews
+
+
+@app.command
+def records(addressee: str | None = None, *, target: Target, after: str | None = None, limit: int = 100) -> None:
+    """Show the agency's provision records (情報提供等記録), of one person where one is given."""
+    _run(
+        target,
+        lambda client: client.records_of(addressee) if addressee else client.records(after=after, limit=limit),
+        view.records,
+    )
+
+
+reviews = App(
+    name="reviews", help="Decide about held provisions (自動応答不可), as officers: one prepares, another decides."
+)
+app.command(reviews)
+
+
+@reviews.command(name="list")
+def list_reviews(*, target: Target) -> None:
+    """List what waits for a decision."""
+    _run(target, lambda client: client.reviews(), view.reviews)
+
+
+@reviews.command
+def prepare(
+    review: uuid.UUID,
+    *,
+    target: Target,
+    decision: Literal["provide", "refuse"],
+    withheld: Annotated[bool, Parameter(negative="")] = False,
+    note: str = "",
+) -> None:
+    """Propose a decision, as a first officer (--officer)."""
+    body = ReviewPrepare(decision=decision, withheld=withheld, note=note)
+    _run(target, lambda client: client.prepare_review(review, body), view.document)
+
+
+@reviews.command
+def approve(review: uuid.UUID, *, target: Target, note: str = "") -> None:
+    """Carry the proposal out, as a second officer (--officer)."""
+    _run(target, lambda client: client.approve_review(review, note=note), view.document)
+
+
+@reviews.command
+def refuse(review: uuid.UUID, *, target: Target, note: str = "") -> None:
+    """Refuse the provision, as a second officer (--officer)."""
+    _run(target, lambda client: client.refuse_review(review, note=note), view.document)
+
+
+def _read(path: Path, kind: type[T]) -> T:
+    """Read a JSON file that is the body of a call. Raises ``Problem`` settings_unreadable, invalid_field."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=kind)
+    except msgspec.ValidationError:
+        raise Problem("invalid_field", expected=f"JSON of {kind.__name__}, see /openapi.json") from None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+        raise Problem("settings_unreadable", expected="a readable JSON file") from None

@@ -1,0 +1,148 @@
+"""How ``chukan client`` shows replies: tables for people, item names in Japanese where the law's data knows them.
+
+Nothing is decided here; every function takes a console and a reply of the agency API.
+"""
+
+from functools import cache
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from chukan.platform.law import Law
+from chukan.platform.wire import agency as wire
+
+
+@cache
+def _law() -> Law:
+    return Law.load()
+
+
+def batch(console: Console, reply: wire.Batch) -> None:
+    """Show the lines of a batch, and the content of those that have some."""
+    console.print(f"batch {reply.batch}")
+    _lines(console, reply.lines)
+    for line in reply.lines:
+        if line.content is not None:
+            _content(console, line.line, line.content)
+
+
+def query_page(console: Console, reply: wire.QueryPage) -> None:
+    """Show a page of lines."""
+    _lines(console, reply.lines)
+    if reply.next is not None:
+        console.print(f"next: {reply.next}")
+
+
+def _lines(console: Console, lines: list[wire.QueryLineView]) -> None:
+    table = Table("line", "state", "outcome", "reason", "id", box=None)
+    for line in lines:
+        reason = line.reason or ""
+        if line.problem is not None:
+            reason = f"{line.problem.code} {line.problem.pointer or ''}".strip()
+        table.add_row(str(line.line), line.state, line.outcome or "", reason, "" if line.id is None else str(line.id))
+    console.print(table)
+
+
+def _content(console: Console, number: int, content: wire.AnswerContent) -> None:
+    kind = _law().kinds.get(content.kind)
+    title = content.kind if kind is None else kind.name_ja
+    for copy in content.copies:
+        table = Table("item", "value", title=f"line {number}: {title} {copy.period}".rstrip(), title_justify="left")
+        for code, value in copy.items.items():
+            table.add_row(_item_name(content.kind, copy.layout, code), _value(value))
+        console.print(table, markup=False)
+
+
+def _item_name(kind: str, layout: int, code: str) -> str:
+    known = _law().layout(kind, layout)
+    item = None if known is None else known.items.get(code)
+    return code if item is None else item.name_ja
+
+
+def _value(value: str | wire.Gap) -> str:
+    if isinstance(value, str):
+        return value
+    reason = _law().gap_codes.get(value.gap, "")
+    return f"（未設定 {value.gap} {reason}）"
+
+
+def line_results(console: Console, reply: wire.LineResults) -> None:
+    """Show what became of each line, briefly where all is well."""
+    table = Table("line", "status", "problem", "where", box=None)
+    for line in reply.lines:
+        problem = line.problem
+        table.add_row(
+            str(line.line), line.status, problem.code if problem else "", (problem.pointer or "") if problem else ""
+        )
+    console.print(table)
+
+
+def code_statuses(console: Console, reply: wire.CodeStatuses) -> None:
+    """Show the status of links; an acquisition number while one is open."""
+    table = Table("line", "status", "acquisition number", box=None)
+    for line in reply.lines:
+        table.add_row(str(line.line), line.status, line.acquisition_number or "")
+    console.print(table)
+
+
+def copies(console: Console, reply: wire.CopyPage) -> None:
+    """Show copies with all their items."""
+    for copy in reply.copies:
+        kind = _law().kinds.get(copy.kind)
+        title = copy.kind if kind is None else kind.name_ja
+        table = Table("item", "value", title=f"{title} {copy.period} from {copy.effective_from}", title_justify="left")
+        for code, value in copy.items.items():
+            table.add_row(_item_name(copy.kind, copy.layout, code), _value(value))
+        console.print(table, markup=False)
+    if not reply.copies:
+        console.print("no copies")
+
+
+def records(console: Console, reply: wire.Records) -> None:
+    """Show provision records."""
+    table = Table("closed", "side", "inquirer", "provider", "kind", "outcome", "flags", "reference", box=None)
+    for record in reply.records:
+        flags = [
+            name
+            for name, is_set in (
+                ("withheld", record.withheld),
+                ("28条", record.pia_refusal),
+                ("amends", record.amends is not None),
+            )
+            if is_set
+        ]
+        table.add_row(
+            f"{record.closed_at:%Y-%m-%d %H:%M:%S}",
+            record.side,
+            record.inquirer,
+            record.provider,
+            record.kind,
+            record.outcome,
+            " ".join(flags),
+            record.reference or "",
+        )
+    console.print(table)
+    if reply.next is not None:
+        console.print(f"next: {reply.next}")
+
+
+def reviews(console: Console, reply: wire.Reviews) -> None:
+    """Show what waits for an officer."""
+    table = Table("id", "state", "inquirer", "kind", "procedure", "until", "prepared by", box=None)
+    for review in reply.reviews:
+        table.add_row(
+            str(review.id),
+            review.state,
+            review.inquirer,
+            review.kind,
+            review.procedure,
+            f"{review.expires_at:%Y-%m-%d %H:%M:%S}",
+            review.prepared_by or "",
+        )
+    console.print(table)
+
+
+def document(console: Console, reply: object) -> None:
+    """Show a reply as indented JSON."""
+    console.print_json(msgspec.json.encode(reply).decode(), ensure_ascii=False)
