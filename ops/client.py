@@ -8,7 +8,7 @@ agency API. What it shows is the agency's own data on the agency's own terminal;
 import asyncio
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
@@ -19,10 +19,9 @@ from rich.console import Console
 
 from chukan.errors import Problem
 from chukan.ops import client_view as view
-from chukan.ops.sandbox.clients import AgencyClient, BusinessSystem, ClientError, Connection, digest_of
+from chukan.ops.sandbox.clients import AgencyClient, ClientError, Connection, digest_of
 from chukan.ops.sandbox.connection_file import read_connection
 from chukan.platform.wire.agency import (
-    Batch,
     Copies,
     CopyKey,
     CopySearch,
@@ -35,6 +34,7 @@ from chukan.platform.wire.network import Condition
 
 app = App(name="client", help="Act as an agency's system: register, acquire, query, collect.")
 DEMO_CONNECTION: Final = Path("var/demo/connection.json")
+WAIT_MAX_S: Final = 60
 T = TypeVar("T")
 
 
@@ -147,56 +147,36 @@ def query(
     if file is not None:
         lines = _read(file, Queries).lines
     else:
-        given = (affair, procedure, kind, provider)
-        lines = [_line(target, addressee, given, department, year, item, withheld=withheld)]
-
-    async def work(client: AgencyClient) -> Batch:
-        system = BusinessSystem(client)
-        batch = await system.settle(await system.ask_batch(lines), timeout_s=wait)
-        return await system.collect(batch)
-
-    _run(target, work, view.batch)
+        wanted = {"affair": affair, "procedure": procedure, "kind": kind, "provider": provider}
+        words = {**_complete(target, addressee, wanted), "department": department}
+        condition = Condition() if year is None else Condition(period="1", year=year)
+        lines = [_line(words, condition, item, withheld=withheld)]
+    body = Queries(lines=lines, collect=True)
+    _run(target, lambda client: client.query(body, wait_s=min(wait, WAIT_MAX_S)), view.batch)
 
 
-def _line(
-    target: Target,
-    addressee: str | None,
-    given: tuple[str | None, ...],
-    department: str,
-    year: str | None,
-    items: Sequence[str],
-    *,
-    withheld: bool,
-) -> QueryLine:
-    """Return the line asked for on the command line; what is absent comes from an example of the connection file."""
-    example: tuple[str, ...] = ("", "", "", "")
-    examples: list[str] = []
-    if None in given or addressee is None:
-        for affair in read_connection(target.connection or DEMO_CONNECTION).affairs:
-            of_example = (affair.affair, affair.procedure, affair.kind, affair.provider)
-            fits = all(word is None or word == known for word, known in zip(given, of_example, strict=True))
-            if affair.inquirer == target.agency and fits:
-                example, examples = of_example, affair.examples
-                break
-        else:
-            raise Problem("setting_missing", expected="--kind, --provider, --affair and --procedure")
-    affair_, procedure, kind, provider = (word or known for word, known in zip(given, example, strict=True))
-    condition = Condition() if year is None else Condition(period="1", year=year)
-    return msgspec.convert(
-        {
-            "addressee": addressee or (examples[0] if examples else ""),
-            "kind": kind,
-            "provider": provider,
-            "affair": affair_,
-            "procedure": procedure,
-            "department": department,
-            "condition": condition,
-            "items": list(items) or None,
-            "withheld": withheld,
-        },
-        QueryLine,
-        from_attributes=True,
-    )
+def _complete(target: Target, addressee: str | None, wanted: Mapping[str, str | None]) -> dict[str, str]:
+    """Return affair, procedure, kind, provider and addressee; what was not given comes from a fitting example."""
+    given = {name: value for name, value in wanted.items() if value is not None}
+    if addressee is not None and len(given) == len(wanted):
+        return {**given, "addressee": addressee}
+    for affair in read_connection(target.connection or DEMO_CONNECTION).affairs:
+        known = {name: str(getattr(affair, name)) for name in wanted}
+        person = addressee or next(iter(affair.examples), None)
+        if affair.inquirer == target.agency and known | given == known and person is not None:
+            return {**known, "addressee": person}
+    raise Problem("setting_missing", expected="an addressee, --kind, --provider, --affair and --procedure")
+
+
+def _line(words: Mapping[str, str], condition: Condition, items: Sequence[str], *, withheld: bool) -> QueryLine:
+    line = {**words, "condition": msgspec.to_builtins(condition), "withheld": withheld}
+    if items:
+        line["items"] = list(items)
+    try:
+        return msgspec.convert(line, QueryLine)
+    except msgspec.ValidationError:
+        # Its text may quote what was typed; the form of each field stands in the API's definition.
+        raise Problem("invalid_field", expected="fields as /openapi.json defines them") from None
 
 
 @app.command

@@ -20,6 +20,7 @@ Everything here is bounded by the number of agencies in the directory. It must n
 
 import asyncio
 import enum
+import functools
 import math
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Iterator
@@ -152,6 +153,13 @@ class Admission:
         self._parked: dict[int, int] = {}
         self._parked_all = 0
         self._reading_bytes = 0
+        for priority in Priority:
+            metrics.follow(
+                priority.word,
+                in_flight=functools.partial(self._busy.__getitem__, priority),
+                queued=functools.partial(getattr, self._lines[priority], "size"),
+            )
+        metrics.follow_parked(lambda: self._parked_all)
 
     @contextmanager
     def reading(self, agency: int, priority: Priority, size_bytes: int) -> Iterator[None]:
@@ -184,7 +192,6 @@ class Admission:
             finally:
                 self._busy[priority] -= 1
                 self._give_on()
-                self._tell(priority)
 
     @contextmanager
     def park(self, agency: int) -> Iterator[bool]:
@@ -232,13 +239,11 @@ class Admission:
         queued = sum(line.size for line in self._lines.values())
         if self._has_place(priority) and not self._lines[priority].size:
             self._busy[priority] += 1
-            self._tell(priority)
             return
         if queued >= self.limits.queue_max:
             raise self._refuse(priority, Problem("busy", retry_after_s=_RETRY_BUSY_S))
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lines[priority].add(agency, place)
-        self._tell(priority)
         try:
             async with asyncio.timeout(self.limits.queue_wait_s):
                 await place
@@ -256,7 +261,6 @@ class Admission:
             self._give_on()
         else:
             self._lines[priority].drop(agency, place)
-        self._tell(priority)
 
     def _has_place(self, priority: Priority) -> bool:
         return self.at_work < self.limits.in_flight_max and self._busy[priority] < self.limits.places_of(priority)
@@ -278,15 +282,6 @@ class Admission:
             if not place.done():
                 self._busy[chosen] += 1
                 place.set_result(None)
-                self._tell(chosen)
-
-    def _tell(self, priority: Priority) -> None:
-        self._metrics.admission(
-            priority.word,
-            in_flight=self._busy[priority],
-            queued=self._lines[priority].size,
-            parked=self._parked_all,
-        )
 
     def _refuse(self, priority: Priority, problem: Problem) -> Problem:
         self._metrics.refused(priority.word, problem.code)

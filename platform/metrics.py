@@ -10,7 +10,7 @@ This module must never decide anything: it is told, and it is read.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 from prometheus_client import (
@@ -51,6 +51,8 @@ class Metrics:
         PlatformCollector(registry=self.registry)
         GCCollector(registry=self.registry)
         self._stages: set[str] = set()
+        # Looking a series up by its labels costs more than counting: those of each request are kept at hand.
+        self._answered: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         self._make_traffic()
         self._make_work()
         self._make_health()
@@ -117,18 +119,28 @@ class Metrics:
 
     def request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one answered request; ``route`` is the template, never the path."""
-        self._requests.labels(route, method if method in _METHODS else _OTHER, f"{status // 100}xx").inc()
-        self._request_seconds.labels(route).observe(seconds)
+        key = (route, method if method in _METHODS else _OTHER, status // 100)
+        kept = self._answered.get(key)
+        if kept is None:
+            kept = self._answered[key] = (
+                self._requests.labels(route, key[1], f"{key[2]}xx"),
+                self._request_seconds.labels(route),
+            )
+        kept[0].inc()
+        kept[1].observe(seconds)
 
     def problem(self, code: str) -> None:
         """Count one problem document by its registered code."""
         self._problems.labels(code if code in REGISTRY else _OTHER).inc()
 
-    def admission(self, priority: str, *, in_flight: int, queued: int, parked: int) -> None:
-        """Tell how many requests of a priority are at work and queued, and how many of all are parked."""
-        self._in_flight.labels(priority).set(in_flight)
-        self._queued.labels(priority).set(queued)
-        self._parked.set(parked)
+    def follow(self, priority: str, *, in_flight: Callable[[], int], queued: Callable[[], int]) -> None:
+        """Ask these, whenever metrics are read, how many requests of a priority are at work and queued."""
+        self._in_flight.labels(priority).set_function(in_flight)
+        self._queued.labels(priority).set_function(queued)
+
+    def follow_parked(self, parked: Callable[[], int]) -> None:
+        """Ask this, whenever metrics are read, how many requests are parked."""
+        self._parked.set_function(parked)
 
     def refused(self, priority: str, why: str) -> None:
         """Count one request that admission turned away; ``why`` is the problem's code."""

@@ -186,7 +186,9 @@ async def bounded(connection: Connection | Proxy, work: Awaitable[T], timeout_s:
             connection.terminate()
             await asyncio.wait({task}, timeout=_RETRY_S)
             task.cancelled() or task.exception()  # seen, so that it is not reported as forgotten
-        connection.remove_log_listener(listen)
+        with contextlib.suppress(asyncpg.InterfaceError):
+            # A connection that was dropped is out of the pool's hands already, and its listeners with it.
+            connection.remove_log_listener(listen)
     if unsafe:
         raise Problem("unavailable", retry_after_s=1)
     return result

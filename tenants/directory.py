@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import datetime as dt
 import hashlib
-from collections.abc import Sequence  # noqa: TC003 - msgspec reads field types at run time
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import (
-    Ed25519PrivateKey,  # noqa: TC002 - public signatures of this module
-    Ed25519PublicKey,  # noqa: TC002
+    Ed25519PrivateKey,
+    Ed25519PublicKey,
 )
 
 from chukan.errors import Problem

@@ -13,9 +13,9 @@ import asyncio
 import datetime as dt
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
@@ -27,7 +27,7 @@ from chukan.platform.exchange.leases import Leases
 from chukan.platform.exchange.memos import open_notice, open_request
 from chukan.platform.exchange.recording import inquiry_record, provision_record
 from chukan.platform.flows import inquiry as flow
-from chukan.platform.peer import NetworkPeer
+from chukan.platform.peer import NetworkPeer, NetworkTrouble
 from chukan.platform.permits import PermitVerifier
 from chukan.platform.wire.network import InquirerPermit, PermitReply, Receipt
 from chukan.tenants.rows import Grant, InquirySettle, InquiryWork, ProvisionSettle, ProvisionWork
@@ -41,6 +41,9 @@ TROUBLE_S: Final = 0.5
 PURGE_S: Final = 60.0
 PURGE_MAX: Final = 1000
 SETTLED_KEEP: Final = dt.timedelta(days=1)
+GIVE_UP: Final = dt.timedelta(days=1)
+"""How long after its permit's expiry an answer without any receipt is still sent."""
+R = TypeVar("R")
 
 
 class _MessageId(msgspec.Struct):
@@ -121,6 +124,25 @@ class Worker(ABC):
             self._context.meter.stage(f"work_{self.side.name.lower()}_{self._cell}", taken, seconds, failed=failed)
         return taken
 
+    async def _in_parts(
+        self, call: Callable[[Sequence[bytes]], Awaitable[list[R]]], bodies: Sequence[bytes]
+    ) -> list[R]:
+        """The network's replies to a list; what gets no reply is not among them.
+
+        A list that is refused because of an item is asked again in halves, so that one bad item harms itself alone.
+        """
+        try:
+            return await call(bodies)
+        except NetworkTrouble as trouble:
+            if trouble.about_items and len(bodies) > 1:
+                half = len(bodies) // 2
+                return await self._in_parts(call, bodies[:half]) + await self._in_parts(call, bodies[half:])
+            code = trouble.code
+        except Problem as problem:
+            code = problem.code
+        _log.warning("no reply", cell=self._cell, stage=self.side.name, code=code, count=len(bodies))
+        return []
+
     @abstractmethod
     async def _work(self, grants: list[Grant]) -> int:
         """Take one set, carry it one step further, and return its size."""
@@ -184,12 +206,7 @@ class InquiryWorker(Worker):
         if not rows:
             return []
         bodies = [self._context.keys(row.agency).open("outbox", row.id.bytes, row.outbox or b"") for row in rows]
-        try:
-            replies = await self._peer.permit_requests(bodies)
-        except Problem as problem:
-            _log.warning("permit requests failed", cell=self._cell, code=problem.code, count=len(rows))
-            return [self._again(row) for row in rows]
-        by_line = {reply.id: reply for reply in replies}
+        by_line = {reply.id: reply for reply in await self._in_parts(self._peer.permit_requests, bodies)}
         return [self._replied(row, by_line.get(row.id)) for row in rows]
 
     def _again(self, row: InquiryWork) -> InquirySettle:
@@ -271,15 +288,13 @@ class ProvisionWorker(Worker):
             return []
         bodies = [self._context.keys(row.agency).open("outbox", row.id.bytes, row.outbox or b"") for row in rows]
         messages = [msgspec.json.decode(body, type=_MessageId).id for body in bodies]
-        try:
-            receipts = {receipt.id: receipt for receipt in await self._peer.answers(bodies)}
-        except Problem as problem:
-            _log.warning("answers not sent", cell=self._cell, code=problem.code, count=len(rows))
-            receipts = {}
+        receipts = {receipt.id: receipt for receipt in await self._in_parts(self._peer.answers, bodies)}
         return [self._received(row, receipts.get(message)) for row, message in zip(rows, messages, strict=True)]
 
     def _received(self, row: ProvisionWork, receipt: Receipt | None) -> ProvisionSettle:
         now = self._context.clock.now()
+        if receipt is None and row.state is ProvisionState.ANSWERED and now > row.deadline + GIVE_UP:
+            return self._lapse(row, now, amends=True)
         if receipt is None:
             due = now + dt.timedelta(seconds=flow.retry_delay_s(row.tries))
             if row.state is ProvisionState.HELD:

@@ -116,16 +116,16 @@ class AgencyApi:
         self._services.metrics.request(trail.route, request.method, answer.status, seconds)
         if trail.code is not None:
             self._services.metrics.problem(trail.code)
-        client = request.get(_CLIENT)
-        _log.debug(
-            "request answered",
-            route=trail.route,
-            status=answer.status,
-            code=trail.code,
-            peer=None if client is None else client.id,
-            seconds=round(seconds, 6),
-            request_id=trail.request_id,
-        )
+            client = request.get(_CLIENT)
+            _log.info(
+                "request refused",
+                route=trail.route,
+                status=answer.status,
+                code=trail.code,
+                peer=None if client is None else client.id,
+                seconds=round(seconds, 6),
+                request_id=trail.request_id,
+            )
 
     # ---------------------------------------------------------------- one call
 

@@ -46,7 +46,7 @@ class Desk:
             yield partition
 
     async def rows(self, table: str) -> list[Any]:
-        return await self.admin.fetch(f"SELECT * FROM {self.schema}.{table}")
+        return list(await self.admin.fetch(f"SELECT * FROM {self.schema}.{table}"))
 
 
 def copy(addressee: str = "A1", **fields: Any) -> Copy:

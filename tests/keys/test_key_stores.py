@@ -82,7 +82,7 @@ def test_an_unconfirmed_version_is_not_used_and_a_crashed_creation_is_finished(f
     stores.prepare()
     east = FileKeyStore(folders["east"], stores._chance)
     left = {Name(purpose, 1): Held(b"\x02" * 32, confirmed=False) for purpose in ("data", "index", "answer")}
-    east.write(42, left)  # type: ignore[arg-type]
+    east.write(42, left)
     with pytest.raises(Problem, match="keys_unconfirmed"):
         stores.load(42)
     stores.create(42)

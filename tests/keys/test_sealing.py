@@ -184,7 +184,8 @@ def test_neither_errors_nor_representations_show_a_value_or_a_key() -> None:
 
 
 def test_keys_of_a_wrong_length_or_none_are_refused() -> None:
-    for changes in ({"data": {1: b"short"}}, {"data": {}}, {"index": b""}, {"answer": {}}):
+    wrong: list[dict[str, object]] = [{"data": {1: b"short"}}, {"data": {}}, {"index": b""}, {"answer": {}}]
+    for changes in wrong:
         with pytest.raises(ValueError, match="key"):
             agency(**changes)
     with pytest.raises(ValueError, match="number"):

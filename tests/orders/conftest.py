@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from chukan.clock import ManualClock
 from chukan.ops.certificates import Authority, Issued, read_certificates, read_identity
 from chukan.tenants import directory, orders
+from chukan.tenants.changes import require_agency
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory, Snapshot
 
 NOW = dt.datetime(2026, 11, 23, 3, 0, tzinfo=dt.UTC)
@@ -41,8 +42,13 @@ class Office:
 
     def client(self, name: str, **changes: Any) -> ClientRow:
         members = {
-            "id": name, "body": "011002", "kind": "officer", "name": name, "agencies": [SAPPORO], "functions": ["order"],
-        }  # fmt: skip
+            "id": name,
+            "body": "011002",
+            "kind": "officer",
+            "name": name,
+            "agencies": [SAPPORO],
+            "functions": ["order"],
+        }
         return ClientRow(**{**members, **changes})
 
     @property
@@ -51,7 +57,7 @@ class Office:
 
     @property
     def agency(self) -> AgencyRow:
-        return self.directory.agency(SAPPORO)
+        return require_agency(self.snapshot, SAPPORO)
 
     def card(self, name: str, authority: Authority | None = None, **options: Any) -> Issued:
         issuer = authority or self.authority

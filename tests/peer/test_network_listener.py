@@ -443,8 +443,9 @@ async def test_beyond_so_many_at_once_the_answer_is_busy(wire: Wire, inbox: Inbo
 
     inbox.answer = waits
     under_way = [asyncio.ensure_future(wire.push(NOTICES, NOTICE_ITEMS)) for _ in range(4)]
-    for _ in under_way:
-        await asyncio.wait_for(inside.acquire(), 5)
+    async with asyncio.timeout(5):
+        for _ in under_way:
+            await inside.acquire()
     reply = await wire.push(NOTICES, NOTICE_ITEMS)
     assert (reply.status, refusal(reply), reply.headers["retry-after"]) == (503, "busy", "1")
     release.set()

@@ -5,6 +5,7 @@ import datetime as dt
 import hashlib
 import os
 import uuid
+from typing import Any
 
 import msgspec
 import pytest
@@ -92,7 +93,7 @@ def test_what_was_recorded_is_what_is_read(**changes: object) -> None:
         {"sealed": b"\x01\x00\x00\x00\x01" + bytes(60)},
     ],
 )
-def test_a_record_whose_row_was_changed_is_not_read(changes: dict[str, object]) -> None:
+def test_a_record_whose_row_was_changed_is_not_read(changes: dict[str, Any]) -> None:
     row = make_record(KEYS, CHANCE, fields(), person=PERSON)
     with pytest.raises((RecordError, SealError)):
         open_record(KEYS, dataclasses.replace(row, **changes))

@@ -27,6 +27,12 @@ async def sets(own):
     return CellSets(own.primary("here").broker)
 
 
+async def number_of(sets):
+    """The number in force: provisions must be decided on it."""
+    row = await sets.snapshot()
+    return row.number if row else 0
+
+
 async def test_a_snapshot_is_put_by_the_steward_and_read_by_the_broker(own, sets, make):
     assert await sets.snapshot() is None
     async with own.steward("here") as steward:
@@ -61,7 +67,7 @@ async def test_the_canary_is_a_real_commit(own_cell, sets):
 async def test_the_backlog_counts_what_is_open(sets, make):
     batch = make.batch()
     await sets.accept([batch], [make.line(batch, n, due=make.now) for n in range(3)])
-    held = make.provide(held=True, snapshot=(await sets.snapshot()).number)
+    held = make.provide(held=True, snapshot=await number_of(sets))
     await sets.provide([held])
     rows = {(row.side, row.state): row for row in await sets.backlog()}
     assert rows[Side.INQUIRER, 10].count >= 3
@@ -98,7 +104,7 @@ async def test_copy_ages_follow_changes_and_loads(own_cell, sets, make):
 
 async def test_keys_and_sent_bytes_are_forgotten_after_their_time(own_cell, sets, make):
     admin = await own_cell.admin()
-    number = (await sets.snapshot()).number
+    number = await number_of(sets)
     old, new, sent = (make.provide(2, snapshot=number) for _ in range(3))
     await sets.provide([old, new, sent])
     await sets.settle_provisions(

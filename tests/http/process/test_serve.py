@@ -1,0 +1,122 @@
+"""``chukan exchange``: a process that serves, says how it is, and goes out of service without losing anybody."""
+
+import asyncio
+import json
+import signal
+import uuid
+from contextlib import suppress
+from typing import Any
+
+import aiohttp
+import pytest
+
+CITY = "1310100000000001"
+COPY = {
+    "addressee": "A1",
+    "kind": "TM00000000000089",
+    "layout": 202506,
+    "effective_from": "2026-04-01",
+    "items": {
+        "TKX0890000000001": "0001",
+        "TKX0890000000002": "みどり銀行",
+        "TKX0890000000003": "101",
+        "TKX0890000000004": "本店",
+        "TKX0890000000005": "1",
+        "TKX0890000000006": {"gap": "01"},
+        "TKX0890000000007": "ヤマダ　ハナコ",
+        "TKX0890000000008": "2026-04-01",
+    },
+}
+QUERY = {
+    "addressee": "A1",
+    "kind": "TM00000000000002",
+    "provider": "2710000000000003",
+    "affair": "JM01000000121000",
+    "procedure": "JT01010000000214",
+    "department": "福祉課",
+}
+
+
+async def _ready(running: Any) -> dict[str, Any]:
+    """Look at /readyz until it says 200; there is nothing to wait for in another process."""
+    async with asyncio.timeout(60), aiohttp.ClientSession() as client:
+        await running.listening.wait()
+        while True:
+            async with client.get(f"http://127.0.0.1:{running.ports['health']}/readyz") as answer:
+                detail: dict[str, Any] = await answer.json()
+                if answer.status == 200:
+                    return detail
+            with suppress(TimeoutError):
+                async with asyncio.timeout(0.1):
+                    await asyncio.Event().wait()
+
+
+@pytest.mark.requirement("CON-01", "OPS-02")
+async def test_an_exchange_serves_and_ends_with_zero(site: Any) -> None:
+    async with site.running(site.settings()) as running:
+        detail = await _ready(running)
+        assert (detail["exchange"], detail["centre"], detail["common_data"]["number"]) == ("x1", "east", 3)
+        assert detail["cells"]["here"]["ok"]
+        connector = aiohttp.TCPConnector(ssl=site.client)
+        base = f"https://localhost:{running.ports['agency']}/v1/agencies/{CITY}"
+        async with aiohttp.ClientSession(connector=connector) as client:
+
+            async def post(path: str, body: Any) -> tuple[int, Any]:
+                key = {"Idempotency-Key": str(uuid.uuid4())}
+                async with client.post(base + path, json=body, headers=key) as answer:
+                    return answer.status, await answer.json(content_type=None)
+
+            assert await post("/copies", {"lines": [COPY]}) == (200, {"lines": [{"line": 0, "status": "done"}]})
+            status, page = await post("/copies/search", {"keys": [{"addressee": "A1"}]})
+            assert (status, page["copies"][0]["items"]) == (200, COPY["items"])
+            status, batch = await post("/queries", {"lines": [QUERY | {"affair": "X" * 16}, QUERY]})
+            assert status == 200
+            assert {line["state"] for line in batch["lines"]} <= {
+                "refused_before_acceptance",
+                "no_code",
+                "not_permitted",
+            }
+            async with client.get(f"{base}/records") as answer:
+                assert answer.status == 200
+            async with client.get(f"http://127.0.0.1:{running.ports['health']}/metrics") as answer:
+                text = await answer.text()
+            assert 'route="/v1/agencies/{agency}/copies"' in text
+            assert "chukan_certificate_expiry_timestamp_seconds" in text
+            # The connection stays open: the drain must end all the same.
+            running.process.send_signal(signal.SIGTERM)
+            async with asyncio.timeout(40):
+                assert await running.process.wait() == 0
+    events = [line["event"] for line in running.lines]
+    assert events[-1] == "out of service"
+    assert not [line for line in running.lines if line["level"] in {"error", "critical"}]
+    assert len(running.lines) == len(running.raw)
+    assert CITY not in "".join(running.raw)
+    admin = await site.cell.admin()
+    assert await admin.fetchval("SELECT count(*) FROM chukan.leases WHERE until > now()") == 0
+    await admin.close()
+
+
+async def test_a_signal_while_starting_ends_it_too(site: Any, tmp_path: Any) -> None:
+    async with site.running(site.settings(host=str(tmp_path))) as running:
+        async with asyncio.timeout(60):
+            while "health" not in running.ports:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(0.1):
+                        await asyncio.Event().wait()
+            async with aiohttp.ClientSession() as client:
+                base = f"http://127.0.0.1:{running.ports['health']}"
+                async with client.get(f"{base}/healthz") as answer:
+                    assert answer.status == 200
+                async with client.get(f"{base}/readyz") as answer:
+                    assert answer.status == 503
+                    assert "no_primary" in (await answer.json())["faults"]
+            running.process.send_signal(signal.SIGTERM)
+            assert await running.process.wait() == 0
+
+
+async def test_no_real_site_is_served_without_the_check_of_addresses(site: Any) -> None:
+    async with site.running(site.settings(address_check=True, sandbox=False)) as running:
+        async with asyncio.timeout(60):
+            assert await running.process.wait() == 2
+    assert "not_in_service" in "".join(running.raw)
+    assert not any(json.dumps(line).count("listening") for line in running.lines)
