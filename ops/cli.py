@@ -40,7 +40,9 @@ COMMANDS: "Mapping[str, str]" = MappingProxyType(
         "pki": "chukan.ops.pki:app",
         "reconcile": "chukan.ops.reconcile:app",
         "sandbox": "chukan.ops.sandbox.serve:app",
+        "specs": "chukan.ops.specs:app",
         "stop": "chukan.ops.stop:app",
+        "trace": "chukan.ops.trace:app",
     }
 )
 
@@ -55,7 +57,9 @@ SUMMARIES: "Mapping[str, str]" = MappingProxyType(
         "pki": "Issue certificates for systems, officers and servers.",
         "reconcile": "Compare the records of both sides and the network.",
         "sandbox": "Serve the simulated neighbours: the network and the registry network.",
+        "specs": "Render the specifications that are made from data.",
         "stop": "Stop provisions of a kind or under a procedure (kill switch), and lift the stop.",
+        "trace": "Show which requirement is covered by which passed test.",
     }
 )
 

@@ -94,7 +94,7 @@ def _run(target: Target, work: Callable[[AgencyClient], Awaitable[T]], show: Cal
     if target.as_json:
         sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
     else:
-        show(Console(), found)
+        show(view.terminal(), found)
     return found
 
 

@@ -13,6 +13,19 @@ from chukan.platform.law import Law
 from chukan.platform.wire import agency as wire
 
 
+def terminal() -> Console:
+    """Return the terminal; what an exchange sent is text and never taken for markup."""
+    return Console(markup=False, highlight=False)
+
+
+def table(*names: str, title: str | None = None) -> Table:
+    """Return a table whose cells are broken and never cut off: an id that lacks its end is of no use."""
+    made = Table(box=None, title=title, title_justify="left")
+    for name in names:
+        made.add_column(name, overflow="fold")
+    return made
+
+
 @cache
 def _law() -> Law:
     return Law.load()
@@ -35,23 +48,23 @@ def query_page(console: Console, reply: wire.QueryPage) -> None:
 
 
 def _lines(console: Console, lines: list[wire.QueryLineView]) -> None:
-    table = Table("line", "state", "outcome", "reason", "id", box=None)
+    shown = table("line", "state", "outcome", "reason", "id")
     for line in lines:
         reason = line.reason or ""
         if line.problem is not None:
             reason = f"{line.problem.code} {line.problem.pointer or ''}".strip()
-        table.add_row(str(line.line), line.state, line.outcome or "", reason, "" if line.id is None else str(line.id))
-    console.print(table)
+        shown.add_row(str(line.line), line.state, line.outcome or "", reason, "" if line.id is None else str(line.id))
+    console.print(shown)
 
 
 def _content(console: Console, number: int, content: wire.AnswerContent) -> None:
     kind = _law().kinds.get(content.kind)
     title = content.kind if kind is None else kind.name_ja
     for copy in content.copies:
-        table = Table("item", "value", title=f"line {number}: {title} {copy.period}".rstrip(), title_justify="left")
+        shown = table("item", "value", title=f"line {number}: {title} {copy.period}".rstrip())
         for code, value in copy.items.items():
-            table.add_row(_item_name(content.kind, copy.layout, code), _value(value))
-        console.print(table, markup=False)
+            shown.add_row(_item_name(content.kind, copy.layout, code), _value(value))
+        console.print(shown)
 
 
 def _item_name(kind: str, layout: int, code: str) -> str:
@@ -69,21 +82,21 @@ def _value(value: str | wire.Gap) -> str:
 
 def line_results(console: Console, reply: wire.LineResults) -> None:
     """Show what became of each line, briefly where all is well."""
-    table = Table("line", "status", "problem", "where", box=None)
+    shown = table("line", "status", "problem", "where")
     for line in reply.lines:
         problem = line.problem
-        table.add_row(
+        shown.add_row(
             str(line.line), line.status, problem.code if problem else "", (problem.pointer or "") if problem else ""
         )
-    console.print(table)
+    console.print(shown)
 
 
 def code_statuses(console: Console, reply: wire.CodeStatuses) -> None:
     """Show the status of links; an acquisition number while one is open."""
-    table = Table("line", "status", "acquisition number", box=None)
+    shown = table("line", "status", "acquisition number")
     for line in reply.lines:
-        table.add_row(str(line.line), line.status, line.acquisition_number or "")
-    console.print(table)
+        shown.add_row(str(line.line), line.status, line.acquisition_number or "")
+    console.print(shown)
 
 
 def copies(console: Console, reply: wire.CopyPage) -> None:
@@ -91,17 +104,17 @@ def copies(console: Console, reply: wire.CopyPage) -> None:
     for copy in reply.copies:
         kind = _law().kinds.get(copy.kind)
         title = copy.kind if kind is None else kind.name_ja
-        table = Table("item", "value", title=f"{title} {copy.period} from {copy.effective_from}", title_justify="left")
+        shown = table("item", "value", title=f"{title} {copy.period} from {copy.effective_from}")
         for code, value in copy.items.items():
-            table.add_row(_item_name(copy.kind, copy.layout, code), _value(value))
-        console.print(table, markup=False)
+            shown.add_row(_item_name(copy.kind, copy.layout, code), _value(value))
+        console.print(shown)
     if not reply.copies:
         console.print("no copies")
 
 
 def records(console: Console, reply: wire.Records) -> None:
     """Show provision records."""
-    table = Table("closed", "side", "inquirer", "provider", "kind", "outcome", "flags", "reference", box=None)
+    shown = table("closed", "side", "inquirer", "provider", "kind", "outcome", "flags", "reference")
     for record in reply.records:
         flags = [
             name
@@ -112,7 +125,7 @@ def records(console: Console, reply: wire.Records) -> None:
             )
             if is_set
         ]
-        table.add_row(
+        shown.add_row(
             f"{record.closed_at:%Y-%m-%d %H:%M:%S}",
             record.side,
             record.inquirer,
@@ -122,16 +135,16 @@ def records(console: Console, reply: wire.Records) -> None:
             " ".join(flags),
             record.reference or "",
         )
-    console.print(table)
+    console.print(shown)
     if reply.next is not None:
         console.print(f"next: {reply.next}")
 
 
 def reviews(console: Console, reply: wire.Reviews) -> None:
     """Show what waits for an officer."""
-    table = Table("id", "state", "inquirer", "kind", "procedure", "until", "prepared by", box=None)
+    shown = table("id", "state", "inquirer", "kind", "procedure", "until", "prepared by")
     for review in reply.reviews:
-        table.add_row(
+        shown.add_row(
             str(review.id),
             review.state,
             review.inquirer,
@@ -140,7 +153,7 @@ def reviews(console: Console, reply: wire.Reviews) -> None:
             f"{review.expires_at:%Y-%m-%d %H:%M:%S}",
             review.prepared_by or "",
         )
-    console.print(table)
+    console.print(shown)
 
 
 def document(console: Console, reply: object) -> None:

@@ -19,11 +19,10 @@ from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 from cyclopts import App, Parameter
-from rich.console import Console
-from rich.table import Table
 
 from chukan.clock import SystemClock
 from chukan.errors import Problem
+from chukan.ops.client_view import table, terminal
 from chukan.ops.sandbox.admin import NetworkRecord
 from chukan.ops.sandbox.clients import AgencyClient, ClientError
 from chukan.ops.sandbox.connection_file import ConnectionFile, read_connection
@@ -122,9 +121,9 @@ class _Books:
             reference = told.last.reference or record.reference
             if reference is not None:
                 key = (agency, record.side, reference)
-                if key in self._by_reference:
+                if self._by_reference.setdefault(key, told) is not told:
                     self.differences.append(Difference("recorded_twice", agency, reference, record.side))
-                self._by_reference[key] = told
+                    self._found.add((agency, line))
         for line in amendments:
             self.differences.append(Difference("amends_nothing", agency, None, here=line))
 
@@ -303,8 +302,8 @@ def command(
 
 
 def _show(report: Report) -> None:
-    console = Console()
-    table = Table(box=None, show_header=False)
+    console = terminal()
+    totals = table("", "")
     for name, count in (
         ("Exchanges compared", report.exchanges),
         ("agreed", report.agreed),
@@ -314,10 +313,10 @@ def _show(report: Report) -> None:
         ("agencies", report.agencies),
         ("differences", len(report.differences)),
     ):
-        table.add_row(name, f"{count:,}")
-    console.print(table)
+        totals.add_row(name, f"{count:,}")
+    console.print(totals)
     if report.differences:
-        listed = Table("difference", "agency", "side", "reference", "here", "network", box=None)
+        listed = table("difference", "agency", "side", "reference", "here", "network")
         for one in report.differences[:SHOWN_MAX]:
             listed.add_row(one.kind, one.agency, one.side or "", one.reference or "", one.here or "", one.network or "")
         console.print(listed)

@@ -236,11 +236,10 @@ class Admission:
                 del self._at_work[key]
 
     async def _place(self, agency: int, priority: Priority) -> None:
-        queued = sum(line.size for line in self._lines.values())
         if self._has_place(priority) and not self._lines[priority].size:
             self._busy[priority] += 1
             return
-        if queued >= self.limits.queue_max:
+        if sum(line.size for line in self._lines.values()) >= self.limits.queue_max:
             raise self._refuse(priority, Problem("busy", retry_after_s=_RETRY_BUSY_S))
         place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._lines[priority].add(agency, place)

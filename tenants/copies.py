@@ -200,9 +200,8 @@ async def register(
         at,
         source,
     )
+    # What is left alone was locked for the comparison, and a row lock is a write: this commit waits to be durable too.
     fresh = {row["id"]: row["fresh"] for row in written}
-    if len(fresh) < len(rows):
-        await fence(partition)
     return [_registered(fresh.get(each.id) if last[each.id] == index else None) for index, each in enumerate(sealed)]
 
 
@@ -246,7 +245,8 @@ async def delete(partition: Partition, keys: AgencyKeys, wanted: Sequence[tuple[
         [kind for _, kind in wanted],
     )
     if not rows:
-        await fence(partition)
+        # "Already gone" must not be answered on the strength of a commit that a failover could still take back.
+        await partition.execute("SELECT pg_logical_emit_message(true, 'fence', '')")
     first: dict[tuple[bytes, str | None], int] = {}
     for index, (person, (_, kind)) in enumerate(zip(people, wanted, strict=True)):
         first.setdefault((person, kind), index)
@@ -315,14 +315,6 @@ async def set_holds(
     )
     # A provision that was decided on the holds of before is decided again.
     await partition.execute("SELECT chukan.bump_holds($1)", partition.agency)
-
-
-async def fence(partition: Partition) -> None:
-    """Make this transaction's commit wait for durability although it found everything done already and wrote nothing.
-
-    Without it "already done" could be answered on the strength of a commit that a failover then takes back.
-    """
-    await partition.execute("SELECT pg_logical_emit_message(true, 'fence', '')")
 
 
 def _place_bytes(place: CopyPlace) -> bytes:

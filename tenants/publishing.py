@@ -14,7 +14,8 @@ newest one, so a number never means two things in one cell.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple
 
 import asyncpg
@@ -32,8 +33,8 @@ from chukan.tenants.sets import CellSets
 
 READ_TIMEOUT_S: Final = 10.0
 PUT_TIMEOUT_S: Final = 15.0
-_TRIES_MAX: Final = 5
-_AWAY: Final = frozenset({"no_primary", "unavailable", "busy"})
+TURN_TIMEOUT_S: Final = 90.0
+_TRIES_MAX: Final = 8
 
 _log = log.get("publishing")
 
@@ -73,19 +74,17 @@ async def read_common(cells: Cells, public: Ed25519PublicKey, *, past_missing: b
         past_missing: go on without cells that do not answer, as long as one does.
 
     Raises:
-        Problem: no_primary, unavailable of a cell; signature_invalid.
+        Problem: no_primary, unavailable, busy of a cell; signature_invalid.
     """
     found: dict[str, SignedSnapshot | None] = {}
     missing: list[str] = []
     for name in sorted(cells.names):
         try:
             found[name] = await _read(cells, name)
-        except Problem as problem:
-            if problem.code not in _AWAY or not past_missing:
+        except Problem:
+            if not past_missing or len(missing) + 1 == len(cells.names):
                 raise
             missing.append(name)
-    if not found:
-        raise Problem("no_primary", retry_after_s=1)
     opened = {name: directory.verify(each, public) for name, each in found.items() if each is not None}
     snapshot = merge(opened) if opened else None
     bodies = {None if each is None else each.body for each in found.values()}
@@ -131,30 +130,53 @@ class Publisher:
 
         Args:
             changes: what must hold afterwards.
-            ready: called with the agencies that are new, before anything is published; may be called again, also with
-                other numbers, when another operator was quicker.
+            ready: called with the agencies that are new, before anything is published, while no other operator adds
+                any; called again when something else was published meanwhile.
             past_missing: publish to the cells that answer although others do not; for kill switches only.
 
         Raises:
             Problem: as ``read_common``, ``Changes.apply`` and ``ready`` say; busy when others keep publishing. Cells
                 that were told before a failure keep what they were told: call again.
         """
-        for _ in range(_TRIES_MAX):
-            common = await read_common(self._cells, self._key.public_key(), past_missing=past_missing)
-            at = self._clock.now()
-            known = common.snapshot or directory.first(at, self._law_number)
-            wanted = changes.apply(known, at)
-            if wanted is known and common.settled:
-                return Published(known, changed=False, missing=())
-            if wanted is known and common.snapshot is not None:
-                wanted = directory.set_law(known, at, known.law_number)
-            before = {row.number for row in known.agencies}
-            if ready is not None:
-                await ready([row for row in wanted.agencies if row.number not in before])
-            missing = await self._put(wanted, past_missing=past_missing)
-            if missing is not None:
-                return Published(wanted, changed=True, missing=missing)
+        async with AsyncExitStack() as stack:
+            alone = False
+            for _ in range(_TRIES_MAX):
+                common = await read_common(self._cells, self._key.public_key(), past_missing=past_missing)
+                wanted = self._derive(changes, common)
+                if wanted is common.snapshot:
+                    return Published(wanted, changed=False, missing=())
+                new = _new_agencies(common, wanted)
+                if ready is not None and new and not alone:
+                    await stack.enter_async_context(self._turn())
+                    alone = True
+                    continue  # somebody may have used the number while we waited
+                if ready is not None:
+                    await ready(new)
+                missing = await self._put(wanted, past_missing=past_missing)
+                if missing is not None:
+                    return Published(wanted, changed=True, missing=missing)
         raise Problem("busy", retry_after_s=1)
+
+    def _derive(self, changes: Changes, common: Common) -> Snapshot:
+        """Return the snapshot to publish, or the very one that stands in every cell already."""
+        at = self._clock.now()
+        if common.snapshot is None:
+            return changes.apply(directory.first(at, self._law_number), at)
+        wanted = changes.apply(common.snapshot, at)
+        if wanted is common.snapshot and not common.settled:
+            # The cells differ: a new number makes them agree.
+            return directory.set_law(wanted, at, wanted.law_number)
+        return wanted
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """Wait until no other operator brings agencies into being; ``Problem`` busy after a minute."""
+        async with self._cells.steward(min(self._cells.names)) as steward:
+            try:
+                await bounded(steward, steward.execute("SELECT chukan.arrival_turn()"), TURN_TIMEOUT_S)
+            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                raise translate(error) from None
+            yield
 
     async def _put(self, snapshot: Snapshot, *, past_missing: bool) -> tuple[str, ...] | None:
         """Put a snapshot into the cells and return those that were away, or None when another one was quicker."""
@@ -167,13 +189,11 @@ class Publisher:
                 if problem.code == "common_data_stale":
                     return None
                 _log.error("common data not published", cell=name, snapshot=snapshot.number, code=problem.code)
-                if problem.code not in _AWAY or not past_missing:
+                if not past_missing or len(missing) + 1 == len(self._cells.names):
                     raise
                 missing.append(name)
             else:
                 _log.info("common data published", cell=name, snapshot=snapshot.number)
-        if len(missing) == len(self._cells.names):
-            raise Problem("no_primary", retry_after_s=1)
         return tuple(missing)
 
     async def _put_one(self, name: str, number: int, signed: SignedSnapshot) -> None:
@@ -183,3 +203,8 @@ class Publisher:
                 await bounded(steward, put, PUT_TIMEOUT_S)
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
             raise translate(error) from None
+
+
+def _new_agencies(common: Common, wanted: Snapshot) -> list[AgencyRow]:
+    known = {row.number for row in common.snapshot.agencies} if common.snapshot is not None else set()
+    return [row for row in wanted.agencies if row.number not in known]

@@ -7,6 +7,7 @@ a clean database creates one with a name of its own; ``make_cell`` makes one tha
 import asyncio
 import dataclasses
 import itertools
+import json
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -21,6 +22,29 @@ from chukan.replication.primary import Cells
 from chukan.settings import Cell
 from chukan.tenants.births import birth
 from chukan.tenants.migrate import LOGINS, prepare_cell
+
+_RESULTS = Path(__file__).resolve().parent.parent / "var" / "test-results" / "requirements.json"
+_cited: dict[str, dict[str, object]] = {}
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
+    """Remember what each test that cites requirements came to; the worst of its phases counts."""
+    report = yield
+    ids = sorted({str(one) for marker in item.iter_markers("requirement") for one in marker.args})
+    if ids and (report.when == "call" or report.outcome != "passed"):
+        _cited[item.nodeid] = {
+            "test": item.nodeid.split("[", 1)[0],
+            "requirements": ids,
+            "outcome": report.outcome,
+        }
+    return report
+
+
+def pytest_sessionfinish() -> None:
+    """Write it down for ``chukan trace``."""
+    _RESULTS.parent.mkdir(parents=True, exist_ok=True)
+    _RESULTS.write_text(json.dumps(list(_cited.values()), ensure_ascii=False, indent=0), encoding="utf-8")
 
 
 def _running(origin: Origin) -> Iterator[Server]:

@@ -65,6 +65,7 @@ class Connection(msgspec.Struct, frozen=True):
     ca: str
     exchanges: list[ExchangeAddress]
     network_admin_url: str
+    counterparts_admin_url: str
     agencies: dict[str, AgencyFiles]
     affairs: list[AffairExample]
 
@@ -74,13 +75,14 @@ def describe(
     trusted: Path,
     exchanges: list[ExchangeAddress],
     network_admin_url: str,
+    counterparts_admin_url: str,
     certificates: Mapping[str, Issued],
     population: Population,
     planned: Iterable[Planned],
 ) -> Connection:
     """Return the contents; ``certificates`` are by the ids of systems and officers."""
     agencies = {agency.code: _agency(agency.code, certificates, population) for agency in cast.agencies()}
-    return Connection(str(trusted), exchanges, network_admin_url, agencies, _affairs(planned))
+    return Connection(str(trusted), exchanges, network_admin_url, counterparts_admin_url, agencies, _affairs(planned))
 
 
 def _agency(code: str, certificates: Mapping[str, Issued], population: Population) -> AgencyFiles:

@@ -1,4 +1,4 @@
-"""An operator's installation: two cells on a real server, two key stores, an authority, and officers who sign orders."""
+"""An operator's installation: two cells on a real server, two key stores, an authority, officers who sign orders."""
 
 import contextlib
 import datetime as dt
@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,9 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from chukan import settings
 from chukan.chance import SystemChance
 from chukan.clock import SystemClock
-from chukan.ops.certificates import Authority, read_certificates, read_identity
-from chukan.ops.installation import Installation, open_installation
-from chukan.tenants import copies, orders, records
+from chukan.ops.certificates import Authority, Issued, read_certificates, read_identity
+from chukan.ops.installation import Installation, open_installation, read_directory_key
+from chukan.tenants import copies, directory, orders, records
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory
 from chukan.tenants.partition import act_for
 from chukan.tenants.rows import AcceptBatch, AcceptLine, CodeNumber, CodeOpen, CodePut
@@ -29,6 +30,7 @@ from chukan.tenants.states import InquiryState, Outcome
 
 SAPPORO, SAPPORO_BOARD, FUKUOKA = "9901011002000001", "9902011002000001", "9901401307000001"
 TAX, CHILD = "TM00000000000002", "TM00000000000003"
+AGENCIES = "SELECT agency FROM chukan.agencies"
 _PEM, _PRIVATE = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8
 
 
@@ -55,7 +57,7 @@ class Site:
 
     def _write_settings(self) -> None:
         exchange = {"name": "east", "directory_key_file": "directory.public.pem", "tls_ca_file": "pki/ca.pem"}
-        exchange |= {name: "none.pem" for name in ("tls_certificate_file", "tls_key_file", "signing_key_file")}
+        exchange |= dict.fromkeys(("tls_certificate_file", "tls_key_file", "signing_key_file"), "none.pem")
         tables: dict[str, dict[str, Any]] = {
             "site": {"centre": "east"},
             "exchange": exchange,
@@ -111,9 +113,14 @@ class Site:
             folder = self.authority.folder / "clients" / officer.id
             if not folder.exists():
                 self.authority.issue_client(officer.id)
-            card = read_identity((folder / "certificate.pem", folder / "key.pem"))  # type: ignore[arg-type]
+            card = read_identity(Issued(folder / "certificate.pem", folder / "key.pem"))
             document = orders.sign(document, read_certificates(folder / "certificate.pem"), card.key)
         return document
+
+    async def empty_common_data(self) -> None:
+        for cell in self.cells:
+            await self.fetch(cell, "UPDATE chukan.cell SET snapshot = 0")
+            await self.fetch(cell, "DELETE FROM chukan.snapshot")
 
     async def fetch(self, cell: str, sql: str, *values: object) -> list[Any]:
         """Look as the superuser does."""
@@ -124,10 +131,27 @@ class Site:
             await admin.close()
 
 
+@pytest.fixture(scope="session")
+def pair(embedded_server: Any, make_cell: Callable[..., Any]) -> dict[str, Any]:
+    """Two cells for all tests: agencies of one test stay, under numbers that no other one is given."""
+    return {name: make_cell(embedded_server, []) for name in ("east", "west")}
+
+
 @pytest.fixture
-def site(embedded_server: Any, make_cell: Callable[..., Any], tmp_path: Path) -> Site:
-    """A site on which nothing was done yet."""
-    return Site(tmp_path, {name: make_cell(embedded_server, []) for name in ("east", "west")})
+async def site(pair: dict[str, Any], tmp_path: Path) -> Site:
+    """A site whose common data holds nothing but one agency that was closed long ago."""
+    made = Site(tmp_path, pair)
+    known = max([row["agency"] for cell in pair for row in await made.fetch(cell, AGENCIES)], default=50_000)
+    closed = AgencyRow(
+        number=known + 1, code="0" * 16, body="000000", name="廃止", cell="east", generation=1, state="closed"
+    )
+    seed = msgspec.structs.replace(directory.first(made.clock.now(), 1), agencies=[closed])
+    signed = directory.sign(seed, read_directory_key(made.directory_key))
+    await made.empty_common_data()
+    for cell in pair:
+        sql = "SELECT chukan.snapshot_put(1, $1, $2, $3)"
+        await made.fetch(cell, sql, signed.body, signed.signature, signed.key)
+    return made
 
 
 @pytest.fixture

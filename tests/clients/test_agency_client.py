@@ -1,4 +1,4 @@
-"""The client of the agency API: every call of the route table, the other exchange on failure, one key for one request."""
+"""The client of the agency API: every call of the route table, the other exchange on failure, one key a request."""
 
 import base64
 import hashlib

@@ -66,7 +66,7 @@ async def test_a_search_that_finds_too_much_says_so(desk: Any, copy: Make, monke
 @pytest.mark.requirement("REP-04")
 @pytest.mark.parametrize("limit", [1, 7, 1000])
 async def test_an_export_brings_every_copy_of_the_kind_exactly_once(desk: Any, copy: Make, limit: int) -> None:
-    given = [copy(f"A{n}", period=str(2020 + n % 3), layout=n % 2) for n in range(20)]
+    given = [copy(f"A{n % 4}", period=str(2020 + n % 5), items=b'{"n":"%d"}' % n) for n in range(20)]
     await register(desk, *given, *(copy(f"A{n}", kind=OTHER) for n in range(5)))
     found = await exported(desk, KIND, limit)
     assert sorted((each.addressee, each.items) for each in found) == sorted(

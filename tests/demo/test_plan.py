@@ -12,6 +12,7 @@ from chukan.ops.certificates import Issued
 from chukan.ops.demo import cast, connection
 from chukan.ops.demo.population import Population
 from chukan.ops.demo.questions import QUESTIONS, STOPPED, plan
+from chukan.ops.sandbox.connection_file import read_connection
 from chukan.ops.sandbox.people import addressee_number
 from chukan.platform.law import Law, Verdict, validate_copy
 from chukan.tenants import directory
@@ -149,6 +150,7 @@ def test_the_connection_file_names_keys_and_holds_none(population: Population, l
         trusted=Path("/pki/ca.pem"),
         exchanges=[connection.ExchangeAddress("exchange-east", "https://127.0.0.1:1", "http://127.0.0.1:2")],
         network_admin_url="http://127.0.0.1:3",
+        counterparts_admin_url="http://127.0.0.1:4",
         certificates=issued,
         population=population,
         planned=plan(population, law, 100, run=0),
@@ -158,11 +160,15 @@ def test_the_connection_file_names_keys_and_holds_none(population: Population, l
     connection.write(described, path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     read = json.loads(path.read_text())
-    assert set(read) == {"ca", "exchanges", "network_admin_url", "agencies", "affairs"}
+    urls = {"network_admin_url", "counterparts_admin_url"}
+    assert set(read) == {"ca", "exchanges", "agencies", "affairs"} | urls
     assert set(read["agencies"]) == {agency.code for agency in cast.agencies()}
     sapporo = read["agencies"][cast.head("011002")]
     assert set(sapporo) == {"name", "cell", "certificate", "key", "officers", "examples"}
     assert (sapporo["cell"], len(sapporo["officers"]), len(sapporo["examples"])) == ("east", 2, 10)
+    for_clients = read_connection(path).connect(cast.head("011002"), cast.officers_of(cast.head("011002"))[0].id)
+    assert for_clients.urls == ["https://127.0.0.1:1"]
+    assert for_clients.key == issued[cast.officers_of(cast.head("011002"))[0].id].key
     for affair in read["affairs"]:
         assert affair["inquirer"] in read["agencies"]
         assert affair["examples"]

@@ -9,7 +9,7 @@ import pytest
 
 from chukan.errors import REGISTRY, Problem
 from chukan.platform.http import bodies, problems
-from chukan.platform.wire.agency import Queries, ReviewPrepare
+from chukan.platform.wire.agency import LoadOpen, Queries, ReviewPrepare
 
 CITY = "1310100000000001"
 VALUE = "314159265358"
@@ -238,6 +238,24 @@ async def test_parameters_that_are_not_declared_are_refused(served: Any) -> None
     ):
         _check(*await served.send(_request(f"GET /queries{query}")), code)
     assert served.exchange.calls == []
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ({"kind": 1}, "str"),
+        ({"kind": "x"}, "str of another form, see /openapi.json"),
+        ({"layout": "1"}, "int"),
+        ({"expected": -1}, "int >= 0"),
+        ({"expected": 5_000_001}, "int <= 5000000"),
+        ({"mode": "both"}, None),
+    ],
+)
+def test_the_form_that_was_expected_is_told_where_it_is_ours(body: dict[str, Any], expected: str | None) -> None:
+    load = {"kind": "TM00000000000002", "layout": 202506, "mode": "full", "expected": 1}
+    with pytest.raises(Problem) as raised:
+        problems.decode(msgspec.json.Decoder(LoadOpen), msgspec.json.encode(load | body))
+    assert (raised.value.pointer, raised.value.expected) == (f"/{next(iter(body))}", expected)
 
 
 def test_only_a_list_s_own_limit_is_a_line_limit() -> None:

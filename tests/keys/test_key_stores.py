@@ -3,10 +3,13 @@
 import json
 import shutil
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
+from chukan.chance import SystemChance
+from chukan.clock import SystemClock
 from chukan.errors import Problem
 from chukan.tenants.keystore import FileKeyStore, Held, KeyStores, Name
 from chukan.tenants.sealing import AgencyKeys, SealError
@@ -53,6 +56,25 @@ def test_a_centre_whose_folder_is_away_stops_creation(folders: dict[str, Path]) 
     stores.prepare()
     stores.create(42)
     assert stores.load(42).agency == 42
+
+
+class Forgetful(FileKeyStore):
+    """A store that says that it has written, and keeps something else."""
+
+    def write(self, agency: int, keys: Mapping[Name, Held]) -> None:
+        damaged = dict(keys)
+        damaged[Name("data", 1)] = Held(b"\x09" * 32, damaged[Name("data", 1)].confirmed)
+        super().write(agency, damaged)
+
+
+def test_a_centre_that_does_not_give_back_what_it_was_given_stops_creation(folders: dict[str, Path]) -> None:
+    chance = SystemChance(SystemClock())
+    east, west = FileKeyStore(folders["east"], chance), Forgetful(folders["west"], chance)
+    stores = KeyStores({"east": east, "west": west})
+    stores.prepare()
+    with pytest.raises(Problem, match="keys_unconfirmed"):
+        stores.create(42)
+    assert not any(held.confirmed for store in (east, west) for held in store.read(42).values())
 
 
 @pytest.mark.parametrize("centre", ["east", "west"])

@@ -5,6 +5,7 @@ import hmac
 import os
 import struct
 from itertools import count
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -184,7 +185,7 @@ def test_neither_errors_nor_representations_show_a_value_or_a_key() -> None:
 
 
 def test_keys_of_a_wrong_length_or_none_are_refused() -> None:
-    wrong: list[dict[str, object]] = [{"data": {1: b"short"}}, {"data": {}}, {"index": b""}, {"answer": {}}]
+    wrong: list[dict[str, Any]] = [{"data": {1: b"short"}}, {"data": {}}, {"index": b""}, {"answer": {}}]
     for changes in wrong:
         with pytest.raises(ValueError, match="key"):
             agency(**changes)

@@ -72,6 +72,21 @@ async def test_pages_bring_every_record_also_while_they_get_their_places(shelf: 
     assert set(found) == given
 
 
+@pytest.mark.parametrize("limit", [1, 3, 6, 7])
+async def test_pages_end_also_where_no_record_has_a_place(shelf: Any, limit: int) -> None:
+    given = [await shelf.record() for _ in range(6)]
+    found: list[uuid.UUID] = []
+    after: str | None = None
+    for _ in range(7):
+        each = await page(shelf, after, limit)
+        found += ids(each.records)
+        after = each.next
+        if after is None:
+            break
+    assert after is None
+    assert found == given
+
+
 @pytest.mark.parametrize("after", ["", "x", "é", "AAAA", "gA==", "k///////"])
 async def test_a_cursor_that_is_none_of_ours_is_refused(shelf: Any, after: str) -> None:
     with pytest.raises(Problem, match="invalid_field"):

@@ -46,5 +46,15 @@ BEGIN
   RETURN true;
 END $$;
 
+-- Waits for the turn to bring new agencies into being and has it until the connection ends. Two operators would else
+-- make keys under one number at the same time. Whoever only changes what is there (a kill switch) never waits here.
+GRANT EXECUTE ON FUNCTION pg_catalog.pg_advisory_lock(bigint) TO chukan_fn;
+CREATE FUNCTION chukan.arrival_turn() RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '60s' AS $$
+BEGIN
+  PERFORM pg_advisory_lock(4851205431603);
+END $$;
+
+CALL chukan.entrust('arrival_turn', 'chukan_fn', 'chukan_steward');
 CALL chukan.entrust('order_begin', 'chukan_fn', 'chukan_steward');
 CALL chukan.entrust('order_finish', 'chukan_fn', 'chukan_steward');

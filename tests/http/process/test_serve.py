@@ -82,9 +82,16 @@ async def test_an_exchange_serves_and_ends_with_zero(site: Any) -> None:
                 text = await answer.text()
             assert 'route="/v1/agencies/{agency}/copies"' in text
             assert "chukan_certificate_expiry_timestamp_seconds" in text
-            # The connection stays open: the drain must end all the same.
             running.process.send_signal(signal.SIGTERM)
             async with asyncio.timeout(40):
+                # Nothing new is taken, and the open connection is told so with an answer, not by breaking it.
+                told = False
+                while not told:
+                    async with client.get(f"{base}/records") as answer:
+                        assert answer.status == 200
+                        told = answer.headers.get("Connection") == "close"
+                with pytest.raises(aiohttp.ClientConnectorError):
+                    await client.get(f"{base}/records")
                 assert await running.process.wait() == 0
     events = [line["event"] for line in running.lines]
     assert events[-1] == "out of service"

@@ -1,0 +1,99 @@
+"""What the demo says at the end: the result as tables, where everything is, and three calls that can be tried at once."""
+
+import shlex
+from typing import Final
+
+from chukan.ops.demo import cast
+from chukan.ops.demo.bring_up import EXCHANGES, Running
+from chukan.ops.demo.questions import Planned
+from chukan.ops.demo.screen import Screen
+from chukan.ops.demo.tally import Tally
+
+_MEANINGS: Final = {
+    "provided": "提供 answered in full",
+    "provided_with_gaps": "提供(未設定あり) answered, with reason codes where an item has no value",
+    "no_record": "該当なし the provider holds nothing of that kind or year",
+    "no_code": "符号なし no linkage code at one of the two",
+    "under_review": "審査中 held for the provider's officers (interim)",
+    "refused": "提供不可 refused by the provider's officers",
+    "stopped": "提供停止 a kill switch stands on kind and procedure",
+    "not_permitted": "照会不可 the matching list does not allow it",
+    "bad_request": "形式不備 refused before acceptance, without a record",
+    "expired": "期限切れ the time was over",
+    "cancelled": "中断 taken back",
+    "failed": "失敗 went wrong",
+    "open": "no final outcome yet",
+}
+
+
+def show_result(screen: Screen, tally: Tally) -> None:
+    """Show the counts."""
+    rows = {name: (number, _MEANINGS.get(name, "")) for name, number in tally.outcomes.items()}
+    for name, number in tally.reviews.items():
+        rows[f"  → {name}"] = (number, "decided by two officers")
+    screen.counts(f"{tally.queries:,} queries by outcome, {tally.cross_cell:,} between cells", rows)
+    screen.counts(
+        "Provision records of this run",
+        {
+            "inquirers": (tally.records_inquirer, "one for each line that was accepted"),
+            "providers": (tally.records_provider, "one for each line that reached its provider"),
+            "network": (tally.records_network, "kept by the network, in neither cell"),
+            "agree": (tally.records_reconciled, "lines about which all parties tell the same"),
+            "differ": (sum(tally.differences.values()), "should be 0"),
+            "amended": (tally.amendments, "records that were amended later"),
+        },
+    )
+
+
+def show_addresses(screen: Screen, running: Running) -> None:
+    """Show where everything listens and lies."""
+    screen.title("Where everything is")
+    addresses = running.addresses
+    for exchange in EXCHANGES:
+        screen.say(f"  {exchange:<15} {addresses.agency_url(exchange)}  (documentation: /openapi.json)")
+        screen.say(f"  {'':<15} {addresses.health_url(exchange)}/readyz, /healthz, /metrics")
+    screen.say(f"  {'network':<15} {addresses.network_admin_url}/admin/state")
+    screen.say(f"  {'for clients':<15} {running.place.connection}")
+    screen.say(f"  {'certificates':<15} {running.place.pki / 'clients'}")
+    screen.say(f"  {'logs':<15} {running.place.log}")
+
+
+def curl_calls(running: Running, query: Planned) -> list[tuple[str, str]]:
+    """Return three calls with what each does: about one resident of a query that will be answered."""
+    agency = query.inquirer
+    issued = running.credentials.clients[cast.system_of(agency)]
+    trusted = running.credentials.authority.trusted
+    base = f"{running.addresses.home_url(agency)}/v1/agencies/{agency}"
+    identity = (
+        f"--cacert {shlex.quote(str(trusted))} --cert {shlex.quote(str(issued.certificate))} "
+        f"--key {shlex.quote(str(issued.key))}"
+    )
+    line = query.line
+    codes = f'{{"lines":[{{"addressee":"{line.addressee}"}}]}}'
+    condition = ",".join(
+        f'"{name}":"{value}"'
+        for name, value in (("period", line.condition.period), ("year", line.condition.year))
+        if value
+    )
+    asked = (
+        f'{{"collect":true,"lines":[{{"addressee":"{line.addressee}","kind":"{line.kind}","provider":"{line.provider}",'
+        f'"affair":"{line.affair}","procedure":"{line.procedure}","department":"窓口","condition":{{{condition}}}}}]}}'
+    )
+    post = "-H 'Content-Type: application/json'"
+    key = '-H "Idempotency-Key: $(cat /proc/sys/kernel/random/uuid)"'
+    name, other = cast.entry(agency).name, cast.entry(line.provider).name
+    return [
+        (f"Has {name} a linkage code for this person?", f"curl -sS {identity} {post} -d '{codes}' {base}/codes/search"),
+        (
+            f"{name} asks {other} about them, and waits for the answer:",
+            f"curl -sS {identity} {post} {key} -H 'Prefer: wait=10' -d '{asked}' {base}/queries",
+        ),
+        (f"The provision records of {name}:", f"curl -sS {identity} '{base}/records?limit=3'"),
+    ]
+
+
+def show_calls(screen: Screen, calls: list[tuple[str, str]]) -> None:
+    """Show the calls so that they can be copied."""
+    screen.title("Try it (each is one line)")
+    for text, call in calls:
+        screen.say(f"\n# {text}\n{call}")

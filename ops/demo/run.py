@@ -1,0 +1,224 @@
+"""The demo from beginning to end: bring up, lodge, ask, count, show; then stay up until told to end.
+
+Invariant: however it ends, by Ctrl-C, a signal, a failure or a kill, no process is left; and whatever was finished is
+found again by the next start.
+"""
+
+import asyncio
+import signal
+import sys
+from pathlib import Path
+
+import aiohttp
+import msgspec
+
+from chukan import log
+from chukan.clock import SystemClock, today_jst
+from chukan.errors import Problem
+from chukan.ops.demo import connection, guide
+from chukan.ops.demo.asking import Asking
+from chukan.ops.demo.bring_up import EXCHANGES, Memory, Running, read_memory, write_memory
+from chukan.ops.demo.lodging import Lodging
+from chukan.ops.demo.national import NationalInquirer
+from chukan.ops.demo.place import Lock, Place
+from chukan.ops.demo.population import Population
+from chukan.ops.demo.questions import Planned, plan
+from chukan.ops.demo.screen import Screen
+from chukan.ops.demo.supervisor import tail
+from chukan.ops.demo.systems import Systems, connect
+from chukan.ops.demo.tally import Tally, read_records, tally
+from chukan.ops.sandbox.transport import ClientError
+from chukan.platform.law import Law
+
+EXIT_INTERRUPTED = 130
+_NATIONAL_ONE_IN = 50
+"""One query in so many is asked by the national counterpart."""
+
+
+class Options(msgspec.Struct, frozen=True):
+    """What the command line said."""
+
+    once: bool
+    as_json: bool
+    reset: bool
+    people: int
+    queries: int
+    seed: int
+
+
+def run(options: Options, place: Place | None = None) -> int:
+    """Run the demo and return the exit status: 0, 1 when something did not come out as it should, 130 interrupted."""
+    place = place or Place()
+    with Lock(place.root):
+        if options.reset:
+            place.clear()
+        place.make()
+        with (place.log / "demo.log").open("a", encoding="utf-8") as stream:
+            log.configure(stream=stream)
+            try:
+                return asyncio.run(_until_told(Demo(options, place)))
+            finally:
+                log.configure()
+
+
+async def _until_told(demo: "Demo") -> int:
+    """Run until done or told to end by a signal; a second signal does not disturb the taking down."""
+    working = asyncio.ensure_future(demo.run())
+    loop = asyncio.get_running_loop()
+
+    def told() -> None:
+        if demo.stopping:
+            return
+        working.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, told)
+    try:
+        return await working
+    except asyncio.CancelledError:
+        return 0 if demo.finished else EXIT_INTERRUPTED
+
+
+class Demo:
+    """One run of the demo."""
+
+    def __init__(self, options: Options, place: Place) -> None:
+        """Choose the people: those of an earlier start where there are any."""
+        self._options = options
+        self._place = place
+        self._clock = SystemClock()
+        self._screen = Screen(for_program=options.as_json)
+        remembered = read_memory(place)
+        self._memory = remembered or Memory(people=options.people, seed=options.seed)
+        if remembered is not None and remembered.people != options.people:
+            self._screen.say(
+                f"Going on with the {remembered.people:,} people of an earlier start (--reset begins anew)."
+            )
+        self._population = Population(self._memory.people, self._memory.seed, today_jst(self._clock))
+        self._law = Law.load()
+        self._running = Running(place, self._screen, self._population, self._law)
+        self.finished = False
+        self.stopping = False
+
+    async def run(self) -> int:
+        """Do everything; takes everything down before it returns or raises."""
+        try:
+            return await self._work()
+        except Problem as problem:
+            self._explain(problem)
+            raise
+        except ClientError as error:
+            self._screen.say(f"A call failed: {error.code}. The logs are in {self._place.log}.")
+            raise error.as_problem() from None
+        finally:
+            self.stopping = True
+            with self._screen.step("everything is being stopped"):
+                await asyncio.shield(self._running.stop())
+
+    async def _work(self) -> int:
+        self._screen.title("Bringing up")
+        await self._running.start()
+        planned = plan(self._population, self._law, self._options.queries, self._memory.runs)
+        self._write_connection(planned)
+        async with connect(self._running) as systems:
+            result = await self._main_job(systems, planned)
+        guide.show_result(self._screen, result)
+        good = self._judge(result)
+        self.finished = True
+        if self._options.as_json:
+            sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
+            sys.stdout.flush()
+        if not self._options.once:
+            await self._stay(planned)
+        return 0 if good else 1
+
+    async def _main_job(self, systems: Systems, planned: list[Planned]) -> Tally:
+        started_at = self._clock.now()
+        lodging = Lodging(self._running, systems)
+        await self._lodge(lodging)
+        self._remember(runs=self._memory.runs + 1, registered=True)
+        asking = Asking(systems, planned)
+        self._screen.title("Asking")
+        with self._screen.step("first query answered"):
+            await asking.first()
+        with self._screen.bar("queries at counters", len(asking.counter) - 1) as advance:
+            await asking.at_counters(advance)
+        with self._screen.bar("queries in lists, reviews", sum(map(len, asking.lists))) as advance:
+            await asking.in_lists(advance)
+        with self._screen.step("a national counterpart asks a municipality"):
+            await self._ask_nationally(asking)
+        self._screen.title("Counting")
+        addresses = self._running.addresses
+        with self._screen.step("copies and linkage codes, as the platform tells"):
+            copies, codes = await lodging.count_copies(), await lodging.count_codes()
+        with self._screen.step("records of both sides and of the network, compared line by line"):
+            recorded = await read_records(
+                systems, addresses.network_admin_url, addresses.counterparts_admin_url, started_at, self._clock
+            )
+        self._missed = asking.answers.missed()
+        return tally(asking.answers, recorded, copies=copies, codes=codes, seconds=self._screen.seconds)
+
+    async def _lodge(self, lodging: Lodging) -> None:
+        if self._memory.registered:
+            return
+        self._screen.title("Lodging copies, acquiring linkage codes")
+        with self._screen.bar("copies (副本) from files", lodging.expected()) as advance:
+            await lodging.lodge(advance)
+        with self._screen.bar("linkage codes (符号)", lodging.people()) as advance:
+            await lodging.acquire(advance)
+
+    async def _ask_nationally(self, asking: Asking) -> None:
+        async with aiohttp.ClientSession() as session:
+            inquirer = NationalInquirer(session, self._running.addresses.counterparts_admin_url)
+            await inquirer.until_ready()
+            count = max(1, self._options.queries // _NATIONAL_ONE_IN)
+            questions = inquirer.questions(self._population, count, self._memory.runs)
+            asking.answers.national += await inquirer.ask(questions)
+
+    def _remember(self, *, runs: int, registered: bool) -> None:
+        self._memory = msgspec.structs.replace(self._memory, runs=runs, registered=registered)
+        write_memory(self._place, self._memory)
+
+    def _write_connection(self, planned: list[Planned]) -> None:
+        addresses, credentials = self._running.addresses, self._running.credentials
+        described = connection.describe(
+            trusted=credentials.authority.trusted,
+            exchanges=[
+                connection.ExchangeAddress(name, addresses.agency_url(name), addresses.health_url(name))
+                for name in EXCHANGES
+            ],
+            network_admin_url=addresses.network_admin_url,
+            counterparts_admin_url=addresses.counterparts_admin_url,
+            certificates=credentials.clients,
+            population=self._population,
+            planned=planned,
+        )
+        connection.write(described, self._place.connection)
+
+    def _judge(self, result: Tally) -> bool:
+        """Say what did not come out as it should; tell whether everything did."""
+        complaints = [
+            f"{number} queries that aimed at {aim} came out differently" for aim, number in self._missed.items()
+        ]
+        complaints += [f"{number} × {kind}" for kind, number in result.differences.items()]
+        if result.records_reconciled != result.records_network:
+            complaints.append("not every line's records agree yet")
+        for complaint in complaints:
+            self._screen.say(f"  ✗ {complaint}")
+        return not complaints
+
+    async def _stay(self, planned: list[Planned]) -> None:
+        """Show how to go on, then wait for a signal; a process that ends by itself is a problem."""
+        guide.show_addresses(self._screen, self._running)
+        query = next(query for query in planned if query.aim == "answered")
+        guide.show_calls(self._screen, guide.curl_calls(self._running, query))
+        self._screen.title("Running. Ctrl-C ends everything.")
+        await self._running.supervisor.watch()
+
+    def _explain(self, problem: Problem) -> None:
+        """Show the end of the log that a problem names."""
+        if problem.expected is None:
+            return
+        path = Path(problem.expected)
+        if path.is_absolute() and path.suffix == ".log":
+            self._screen.say(f"\nThe end of {path}:\n{tail(path)}\n")

@@ -1,0 +1,105 @@
+"""What the SQL itself says: no hint in a writing transaction, no parent read, no function that anybody may call."""
+
+import re
+
+import pytest
+
+from chukan.tenants.migrate import read_migrations
+
+
+@pytest.fixture
+async def functions(eyes):
+    return await eyes.admin.fetch(
+        "SELECT p.proname, p.prosrc, p.prosecdef, p.proconfig, l.lanname, r.rolname AS owner,"
+        " has_function_privilege('public', p.oid, 'EXECUTE') AS public FROM pg_proc p"
+        " JOIN pg_language l ON l.oid = p.prolang JOIN pg_roles r ON r.oid = p.proowner"
+        " WHERE p.pronamespace = 'chukan'::regnamespace"
+    )
+
+
+@pytest.fixture
+async def parents(eyes):
+    rows = await eyes.admin.fetch(
+        "SELECT relname FROM pg_class WHERE relnamespace = 'chukan'::regnamespace AND relkind = 'p'"
+    )
+    assert len(rows) == 11
+    return [row["relname"] for row in rows]
+
+
+def without_comments(text):
+    return re.sub(r"--[^\n]*", "", text)
+
+
+def notifying(text):
+    """A NOTIFY in a transaction that writes holds the server's one notification lock through the synchronous wait."""
+    return re.findall(r"\bnotify\b|pg_notify\s*\(\s*'", without_comments(text), re.IGNORECASE)
+
+
+def reading_parents(text, parents):
+    """Reading, updating or joining a parent locks and plans every agency's leaf."""
+    names = "|".join(parents)
+    found = re.findall(
+        rf"(?:FROM|JOIN|UPDATE|USING|TABLE|ONLY)\s+chukan\.(?:{names})\b", without_comments(text), re.IGNORECASE
+    )
+    return [each for each in found if not re.match("ALTER", each)]
+
+
+async def test_no_function_notifies(functions):
+    assert [row["proname"] for row in functions if notifying(row["prosrc"])] == []
+    assert notifying("BEGIN NOTIFY x; END") and notifying("PERFORM pg_notify('x', '')") and not notifying("-- NOTIFY x")
+
+
+def test_no_migration_notifies():
+    files = read_migrations()
+    assert len(files) > 10
+    assert [each.name for each in files if notifying(each.text)] == []
+
+
+async def test_no_function_reads_a_parent(functions, parents):
+    assert {row["proname"]: found for row in functions if (found := reading_parents(row["prosrc"], parents))} == {}
+    assert reading_parents("SELECT 1 FROM chukan.records r", parents)
+    assert reading_parents("UPDATE chukan.outbox SET", parents)
+    assert not reading_parents("INSERT INTO chukan.records SELECT", parents)
+    assert not reading_parents("SELECT 1 FROM %I.records", parents)
+
+
+async def test_every_function_has_an_owner_a_path_and_no_public(functions):
+    assert len(functions) > 50
+    for row in functions:
+        assert row["lanname"] == "plpgsql", row["proname"]
+        assert "search_path=pg_catalog, pg_temp" in row["proconfig"], row["proname"]
+        assert not row["public"], row["proname"]
+        if row["proname"] != "entrust":
+            assert row["owner"] in {"chukan_fn", "chukan_owner"}, row["proname"]
+
+
+async def test_row_security_is_forced_on_every_leaf_and_parent(eyes):
+    assert (
+        await eyes.admin.fetch(
+            "SELECT c.oid::regclass FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ("
+            " n.nspname ~ '^a[0-9]{5}$' AND c.relkind = 'r' OR n.nspname = 'chukan' AND c.relkind = 'p')"
+            " AND NOT (c.relrowsecurity AND c.relforcerowsecurity)"
+        )
+        == []
+    )
+    policies = await eyes.admin.fetch(
+        "SELECT schemaname, roles::text[] AS roles FROM pg_policies WHERE schemaname ~ '^a[0-9]{5}$'"
+    )
+    assert {(row["schemaname"], *row["roles"]) for row in policies} == {
+        ("a00007", "a00007"),
+        ("a00007", "chukan_fn"),
+        ("a00008", "a00008"),
+        ("a00008", "chukan_fn"),
+    }
+
+
+async def test_tables_of_the_cell_hold_no_person_code_or_counterpart(eyes):
+    rows = await eyes.admin.fetch(
+        "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'chukan' AND table_name IN"
+        " ('inquiry_work', 'provision_work', 'to_sequence', 'leases', 'workers', 'agencies', 'log_heads', 'canary')"
+    )
+    columns = {row["column_name"] for row in rows}
+    assert columns == {
+        "agency", "id", "batch", "ordinal", "shard", "state", "outcome", "reason", "outbox", "due", "deadline", "tries",
+        "updated_at", "n", "record", "at", "side", "epoch", "owner", "until", "generation", "hold_version", "seq", "one",
+    }  # fmt: skip

@@ -1,0 +1,169 @@
+"""What each login can do by itself, with its password in a thief's hands and as many statements as the thief likes.
+
+The broker and the steward can reach no table at all. The login of door 1 can become any agency: that is what encryption
+is for, and one test says so, lest anybody believe that roles would hold it.
+"""
+
+import asyncpg
+import pytest
+
+pytestmark = pytest.mark.requirement("TEN-01")
+
+DENIED = asyncpg.InsufficientPrivilegeError
+LOGINS = ("chukan_broker", "chukan_app", "chukan_steward")
+BROKER = {
+    "accept", "backlog", "canary_sing", "close_inquiries", "collect", "copy_ages", "current_snapshot",
+    "decide_provisions", "deliver_answers", "find_codes", "forget", "inquiry_views", "lease", "lookup", "open_codes",
+    "open_doors", "provide", "provision_views", "purge_results", "put_codes", "raise_epochs", "read_requests", "release",
+    "sequence", "sequencer_age", "set_numbers", "settle_inquiries", "settle_provisions", "take_inquiries",
+    "take_provisions", "worker_share",
+}  # fmt: skip
+STEWARD = {"birth", "close_agency", "list_agencies", "open_doors", "order_begin", "order_finish", "snapshot_put"}
+ESCALATIONS = {
+    "a server setting": "ALTER SYSTEM SET log_statement = 'all'",
+    "the superuser": "SET SESSION AUTHORIZATION postgres",
+    "superuser for itself": "ALTER ROLE CURRENT_USER SUPERUSER",
+    "no row security for itself": "ALTER ROLE CURRENT_USER BYPASSRLS",
+    "the functions' owner": "SET ROLE chukan_fn",
+    "the leaves' owner": "SET ROLE chukan_owner",
+    "the agencies' common role": "SET ROLE chukan_agency",
+    "the monitor": "SET ROLE pg_monitor",
+    "the reader of all": "SET ROLE pg_read_all_data",
+    "another login's password": "ALTER ROLE postgres PASSWORD 'x'",
+    "a database": "CREATE DATABASE mine",
+    "a temporary table": "CREATE TEMP TABLE t (a int)",
+    "an anonymous block": "DO 'BEGIN PERFORM 1; END'",
+    "a program": "COPY (SELECT 1) TO PROGRAM 'cat'",
+    "a file": "SELECT pg_read_file('/etc/passwd')",
+    "a large object": "SELECT lo_import('/etc/passwd')",
+    "a query as text": "SELECT query_to_xml('select 1', true, false, '')",
+    "functions handed over": "CALL chukan.entrust('birth', current_user, current_user)",
+}
+
+
+@pytest.mark.parametrize("login", LOGINS)
+async def test_a_login_by_itself_has_no_right_on_any_table(eyes, login):
+    rights = await eyes.admin.fetch(
+        "SELECT c.oid::regclass::text FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') AND c.relkind IN ('r', 'p', 'v', 'S')"
+        " AND CASE WHEN c.relkind = 'S' THEN has_sequence_privilege($1, c.oid, 'USAGE, SELECT, UPDATE')"
+        " ELSE has_table_privilege($1, c.oid, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER')"
+        " OR has_any_column_privilege($1, c.oid, 'SELECT, INSERT, UPDATE') END",
+        login,
+    )
+    assert rights == []
+
+
+@pytest.mark.requirement("REP-08")
+@pytest.mark.parametrize("login", LOGINS)
+async def test_the_operators_logins_can_not_delete_or_read_a_copy(eyes, log_in, login):
+    before = await eyes.picture()
+    connection = await log_in(login)
+    for table in ("a00007.copies", "a00008.copies", "chukan_plain.copies", "a00008.records", "chukan.records"):
+        for sql in (f"SELECT * FROM {table}", f"DELETE FROM {table}", f"TRUNCATE {table}", f"DROP TABLE {table}"):
+            with pytest.raises(DENIED):
+                await connection.fetch(sql)
+    await connection.close()
+    assert await eyes.picture() == before
+
+
+@pytest.mark.parametrize("login", LOGINS)
+async def test_no_login_rises_above_itself(eyes, log_in, login):
+    before = await eyes.picture()
+    connection = await log_in(login)
+    through = []
+    for name, sql in ESCALATIONS.items():
+        try:
+            await connection.execute(sql)
+        except DENIED:
+            continue
+        through.append(name)
+        await connection.execute("RESET ROLE")
+    await connection.close()
+    assert (login, through) in {(login, []), ("chukan_app", ["the agencies' common role"])}
+    assert await eyes.picture() == before
+
+
+@pytest.mark.parametrize("login", ["chukan_broker", "chukan_steward"])
+async def test_neither_broker_nor_steward_becomes_an_agency(eyes, log_in, login):
+    connection = await log_in(login)
+    for role in ("a00007", "a00008", "chukan_app"):
+        with pytest.raises(DENIED):
+            await connection.execute(f"SELECT 1; SET ROLE {role}; SELECT * FROM a00008.copies")
+    await connection.close()
+
+
+@pytest.mark.parametrize(("login", "functions"), [("chukan_broker", BROKER), ("chukan_steward", STEWARD)])
+async def test_a_login_may_execute_its_functions_and_no_others(eyes, login, functions):
+    rows = await eyes.admin.fetch(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'chukan'::regnamespace"
+        " AND has_function_privilege($1, oid, 'EXECUTE')",
+        login,
+    )
+    assert {row["proname"] for row in rows} == functions
+
+
+async def test_the_app_and_the_agencies_may_execute_next_to_nothing(eyes):
+    sql = (
+        "SELECT array_agg(proname::text ORDER BY proname) FROM pg_proc WHERE pronamespace = 'chukan'::regnamespace"
+        " AND has_function_privilege($1, oid, 'EXECUTE')"
+    )
+    assert await eyes.admin.fetchval(sql, "chukan_app") == ["open_doors"]
+    assert await eyes.admin.fetchval(sql, "a00007") == ["bump_holds"]
+    assert await eyes.admin.fetchval(sql, "public") is None
+
+
+async def test_the_steward_reads_nothing_by_its_functions(eyes, log_in):
+    before = await eyes.picture()
+    steward = await log_in("chukan_steward")
+    assert await steward.fetchval("SELECT chukan.birth(8, 1, NULL)") is False
+    with pytest.raises(asyncpg.PostgresError):
+        await steward.fetchval("SELECT chukan.birth(9, 1, 'pg_default; DROP SCHEMA a00008')")
+    with pytest.raises(asyncpg.PostgresError):
+        await steward.fetchval("SELECT chukan.birth(100000, 1, NULL)")
+    listed = await steward.fetch("SELECT * FROM chukan.list_agencies()")
+    assert [tuple(row) for row in listed] == [(7, 1, "open"), (8, 1, "open")]
+    await steward.close()
+    assert await eyes.picture() == before
+
+
+async def test_values_never_become_statements(eyes, log_in):
+    before = await eyes.picture()
+    broker = await log_in("chukan_broker")
+    nasty = "'; DROP SCHEMA a00008 CASCADE; -- %I %s $1"
+    hits = await broker.fetch(
+        "SELECT * FROM chukan.lookup(ARRAY[8], ARRAY['x'::bytea], ARRAY[$1], ARRAY['1'], ARRAY[$1], ARRAY[now()::date],"
+        " NULL, NULL)",
+        nasty,
+    )
+    assert [row["person"] for row in hits] == [None]
+    for agency in (0, -8, 100000):
+        with pytest.raises(asyncpg.PostgresError):
+            await broker.fetch("SELECT * FROM chukan.find_codes(ARRAY[$1::integer], ARRAY['x'::bytea])", agency)
+    await broker.close()
+    assert await eyes.picture() == before
+
+
+async def test_a_stolen_login_of_door_1_is_held_by_encryption_alone(eyes, log_in):
+    """With many statements it is any agency in turn, and reads what rests: ciphertext, digests, months, states."""
+    app = await log_in("chukan_app")
+    assert await app.execute("SELECT 1; SET ROLE a00008; UPDATE a00008.copies SET source = source") == "UPDATE 3"
+    rows = await app.fetch("SELECT body FROM a00008.copies")
+    assert len(rows) == 3
+    with pytest.raises(DENIED):
+        await app.fetch("SELECT body FROM a00007.copies")
+    await app.close()
+
+
+async def test_agency_roles_can_not_log_in(eyes, walled):
+    roles = await eyes.admin.fetch(
+        "SELECT rolname FROM pg_roles WHERE rolname ~ '^(a[0-9]{5}|chukan_(fn|owner|agency))$'"
+    )
+    assert len(roles) >= 5
+    assert (
+        await eyes.admin.fetchval(
+            "SELECT count(*) FROM pg_roles WHERE rolname ~ '^(a[0-9]{5}|chukan_(fn|owner|agency))$'"
+            " AND (rolcanlogin OR rolsuper OR rolbypassrls OR rolreplication)"
+        )
+        == 0
+    )
