@@ -215,6 +215,7 @@ class Server:
             keys=lambda: len(store.agencies()),
             common_age_s=self.exchange.common.age_s,
             snapshot=lambda: self.exchange.directory.number,
+            network_ok=lambda: self.exchange.peer.answered,
         )
         about = {"exchange": self.settings.exchange.name, "centre": centre}
         return Health(sources, self._clock, self._metrics, self._drain, about)

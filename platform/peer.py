@@ -96,6 +96,8 @@ class NetworkPeer:
         self._name = name
         self._in_flight_max = in_flight_max
         self._opened_session: aiohttp.ClientSession | None = None
+        self.answered = True
+        """Whether the last call that ended got a signed answer; for health."""
 
     async def permit_requests(self, items: Sequence[bytes]) -> list[PermitReply]:
         """Ask for permits (提供の求め): JSON of ``PermitRequest`` each; a reply per item, in their order.
@@ -126,8 +128,13 @@ class NetworkPeer:
         if len(set(asked)) != len(asked):
             raise ValueError("an item's id stands twice in one call")
         signed = self._signer.request("POST", path, items)
-        received = await self._post(path, signed)
-        opened = self._open(received, signed)
+        try:
+            received = await self._post(path, signed)
+            opened = self._open(received, signed)
+        except NetworkTrouble:
+            self.answered = False
+            raise
+        self.answered = True
         return _in_order(asked, opened.items, kind)
 
     async def _post(self, path: str, signed: Signed) -> _Received:

@@ -194,6 +194,14 @@ async def bounded(connection: Connection | Proxy, work: Awaitable[T], timeout_s:
     return result
 
 
+def is_gone(connection: Proxy) -> bool:
+    """Tell whether a pool's connection was closed, or dropped and so taken out of our hands."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True
+
+
 def translate(error: Exception) -> Problem:
     """Return the problem that stands for a driver's or server's error; its own text may quote values and is dropped.
 

@@ -87,9 +87,9 @@ class Written(NamedTuple):
 
 
 class _Line(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    table: str | None = None
-    row: msgspec.Raw | None = None
-    manifest: msgspec.Raw | None = None
+    table: str = ""
+    row: msgspec.Raw = msgspec.Raw()
+    manifest: Manifest | None = None
 
 
 class ExportWriter:
@@ -218,15 +218,15 @@ def read_export(path: Path, private: X25519PrivateKey) -> Iterator[tuple[str, by
         with path.open("rb") as file:
             for line in _lines(_chunks(file, private)):
                 if manifest is not None:
-                    raise Problem("export_unreadable")
+                    raise Problem("export_unreadable", expected=str(path))
                 if line.manifest is not None:
-                    manifest = msgspec.json.decode(line.manifest, type=Manifest)
-                elif line.table is not None and line.row is not None:
-                    row = bytes(line.row)
-                    rows, digest = sums.get(line.table, (0, hashlib.sha256()))
-                    digest.update(row + b"\n")
-                    sums[line.table] = (rows + 1, digest)
-                    yield line.table, row
+                    manifest = line.manifest
+                    continue
+                row = bytes(line.row)
+                rows, digest = sums.get(line.table, (0, hashlib.sha256()))
+                digest.update(row + b"\n")
+                sums[line.table] = (rows + 1, digest)
+                yield line.table, row
     except (OSError, InvalidTag, msgspec.MsgspecError, ValueError):
         raise Problem("export_unreadable", expected=str(path)) from None
     if manifest is None or not _fits(manifest, sums):

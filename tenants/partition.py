@@ -16,7 +16,7 @@ from typing import Any, Final
 import asyncpg
 
 from chukan.errors import Problem
-from chukan.replication.primary import Pool, Proxy, bounded, translate
+from chukan.replication.primary import Pool, Proxy, bounded, is_gone, translate
 
 Record = asyncpg.Record
 
@@ -168,7 +168,7 @@ async def _begin(connection: Proxy, role: str, timeout_s: float) -> None:
 
 async def _finish(connection: Proxy, word: str, timeout_s: float) -> None:
     """Commit or roll back; a dropped connection has rolled back by itself."""
-    if connection.is_closed():
+    if is_gone(connection):
         if word == "COMMIT":
             raise Problem("unavailable", retry_after_s=1)
         return

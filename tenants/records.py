@@ -188,30 +188,40 @@ async def list_records(
     start = _from_cursor(after)
     rows = await partition.fetch(
         f"SELECT r.*, l.seq, l.leaf_data FROM {partition.table('log')} l JOIN {partition.table('records')} r"
-        " ON r.id = l.record WHERE l.seq > $1 ORDER BY l.seq LIMIT $2",
+        " ON r.agency = l.agency AND r.id = l.record WHERE l.agency = $1 AND l.seq > $2 ORDER BY l.seq LIMIT $3",
+        partition.agency,
         start.position,
         limit,
     )
     position = rows[-1]["seq"] if rows else start.position
     if len(rows) < limit:
-        # Records wait for a place for a second or so; only ones younger than the log's last leaf, with a margin for
-        # transactions that were under way when it was written, can be without.
-        rows += await partition.fetch(
-            f"SELECT r.*, NULL::bigint AS seq, NULL::bytea AS leaf_data FROM {partition.table('records')} r"
-            f" WHERE r.at > coalesce((SELECT l.at FROM {partition.table('log')} l ORDER BY l.seq DESC LIMIT 1),"
-            " '-infinity') - interval '1 hour' AND (r.at, r.id) > ($1, $2)"
-            f" AND NOT EXISTS (SELECT FROM {partition.table('log')} l WHERE l.label = r.label AND l.record = r.id)"
-            " ORDER BY r.at, r.id LIMIT $3",
-            start.at,
-            start.id,
-            limit - len(rows),
-        )
+        rows += await _without_place(partition, start, limit - len(rows))
     page = [_stored(keys, row) for row in rows]
     if len(rows) < limit:
         return RecordPage(page, None)
     last = rows[-1]
     waiting = last["seq"] is None
     return RecordPage(page, _to_cursor(_Cursor(position, last["at"], last["id"]) if waiting else _Cursor(position)))
+
+
+async def _without_place(partition: Partition, start: "_Cursor", limit: int) -> list[Record]:
+    """Return records that wait for their place, usually for a second or so; only the youngest can."""
+    last = await partition.fetchrow(
+        f"SELECT at FROM {partition.table('log')} WHERE agency = $1 ORDER BY seq DESC LIMIT 1", partition.agency
+    )
+    # The margin is for transactions that were under way when the last leaf was written.
+    since = dt.datetime.min.replace(tzinfo=dt.UTC) if last is None else last["at"] - dt.timedelta(hours=1)
+    return await partition.fetch(
+        f"SELECT r.*, NULL::bigint AS seq, NULL::bytea AS leaf_data FROM {partition.table('records')} r"
+        " WHERE r.agency = $1 AND r.at > $2 AND (r.at, r.id) > ($3, $4) AND NOT EXISTS"
+        f" (SELECT FROM {partition.table('log')} l WHERE l.agency = $1 AND l.label = r.label AND l.record = r.id)"
+        " ORDER BY r.at, r.id LIMIT $5",
+        partition.agency,
+        since,
+        start.at,
+        start.id,
+        limit,
+    )
 
 
 async def by_person(partition: Partition, keys: AgencyKeys, person: bytes, *, for_person: bool) -> list[StoredRecord]:
@@ -230,7 +240,9 @@ async def by_person(partition: Partition, keys: AgencyKeys, person: bytes, *, fo
     """
     rows = await partition.fetch(
         f"SELECT r.*, l.seq, l.leaf_data FROM {partition.table('records')} r LEFT JOIN {partition.table('log')} l"
-        " ON l.label = r.label AND l.record = r.id WHERE r.label = $1 ORDER BY l.seq NULLS LAST, r.at, r.id LIMIT $2",
+        " ON l.agency = r.agency AND l.label = r.label AND l.record = r.id WHERE r.agency = $1 AND r.label = $2"
+        " ORDER BY l.seq NULLS LAST, r.at, r.id LIMIT $3",
+        partition.agency,
         keys.label(person),
         PERSON_MAX + 1,
     )

@@ -1,4 +1,4 @@
-"""What the demo says at the end: the result as tables, where everything is, and three calls that can be tried at once."""
+"""What the demo says at the end: the result as tables, where everything is, and three calls to try at once."""
 
 import shlex
 from typing import Final

@@ -26,7 +26,6 @@ _READY_TIMEOUT_S: Final = 60.0
 _DONE_TIMEOUT_S: Final = 60.0
 _POLL_S: Final = 0.2
 _OK: Final = 200
-_OPEN: Final = frozenset({"accepted", "permit_requested", "permitted", "held"})
 
 T = TypeVar("T")
 
@@ -75,7 +74,7 @@ class NationalInquirer:
         async def done() -> bool:
             nonlocal views
             views = (await self._call("POST", f"{path}/asked", asked, AskedViews)).lines
-            return all(view.state not in _OPEN for view in views)
+            return all(view.outcome is not None for view in views)
 
         await self._until(done, _DONE_TIMEOUT_S)
         return views

@@ -37,7 +37,7 @@ class _Process(NamedTuple):
 
 
 class Supervisor:
-    """Starts processes, and stops them in the reverse order."""
+    """Starts processes, one when the one before is ready, and stops them all."""
 
     def __init__(self, log_folder: Path) -> None:
         """Keep logs in ``log_folder``, made when missing, readable by this user only."""
@@ -87,15 +87,21 @@ class Supervisor:
         raise Problem("process_failed", expected=str(first.log))
 
     async def stop(self) -> None:
-        """End all processes, the last started first; one that does not obey in time is killed."""
-        while self._processes:
-            last = self._processes[-1]
-            _send(last.process, signal.SIGTERM)
-            done, _ = await asyncio.wait({last.ended}, timeout=STOP_TIMEOUT_S)
-            if not done:
-                _send(last.process, signal.SIGKILL)
-                await asyncio.wait({last.ended}, timeout=_KILL_TIMEOUT_S)
-            self._processes.pop()
+        """End all processes at once; those that do not obey in time are killed.
+
+        At once, because a server lets its clients go first, and here its clients are the others.
+        """
+        for each in reversed(self._processes):
+            _send(each.process, signal.SIGTERM)
+        for number, timeout_s in ((signal.SIGKILL, STOP_TIMEOUT_S), (signal.SIGKILL, _KILL_TIMEOUT_S)):
+            running = {each.ended for each in self._processes if not each.ended.done()}
+            if not running:
+                break
+            await asyncio.wait(running, timeout=timeout_s)
+            for each in self._processes:
+                if not each.ended.done():
+                    _send(each.process, number)
+        self._processes.clear()
 
 
 async def _said_yes(ready: Ready) -> bool:

@@ -42,13 +42,14 @@ class Gauges:
         self._clock = clock
         self._after = dict.fromkeys(sets, 0)
         self._ages: dict[str, dict[tuple[int, str], dt.datetime]] = {cell: {} for cell in sets}
+        self._backlogs: dict[str, dict[int, int]] = {cell: {} for cell in sets}
         self._shown: set[tuple[str, Side, int]] = set()
 
     async def run(self) -> None:
         """Look until cancelled."""
         while True:
             await asyncio.gather(*(self._look(cell) for cell in self._sets))
-            self._tell_ages()
+            self.tell()
             await asyncio.sleep(EVERY_S)
 
     async def _look(self, cell: str) -> None:
@@ -68,6 +69,7 @@ class Gauges:
                 count = 0 if row is None else row.count
                 self._metrics.backlog(cell, key[1], _STATES[key[1]](key[2]).name.lower(), count, late_s)
         self._shown |= rows.keys()
+        self._backlogs[cell] = await sets.agency_backlog()
         self._metrics.sequencer_age(cell, await sets.sequencer_age())
         await self._read_ages(cell)
 
@@ -87,7 +89,9 @@ class Gauges:
         open_rows = [row for row in self._directory().snapshot.agencies if row.state == "open"]
         return sorted(open_rows, key=lambda row: row.number)
 
-    def _tell_ages(self) -> None:
+    def tell(self) -> None:
+        """Tell what was read of all cells, page by page or at once."""
+        self._metrics.agency_backlog({k: n for counts in self._backlogs.values() for k, n in counts.items()})
         now = self._clock.now()
         self._metrics.copy_ages(
             {key: max(0.0, (now - at).total_seconds()) for ages in self._ages.values() for key, at in ages.items()}

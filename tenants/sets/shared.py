@@ -52,6 +52,10 @@ class SharedSets(SetCaller):
         rows = await self._call("backlog")
         return [Backlog(Side(row["side"]), row["state"], row["count"], row["oldest_due"]) for row in rows]
 
+    async def agency_backlog(self) -> dict[int, int]:
+        """Count the open lines of both sides by agency number (CON-05); an agency without any is left out."""
+        return {row["agency"]: row["count"] for row in await self._call("agency_backlog")}
+
     async def copy_ages(self, after: int = 0, agencies: int = 50) -> list[CopyAge]:
         """Return when copies of each kind last changed, for the next ``agencies`` agencies after a number."""
         rows = await self._call("copy_ages", after, agencies)

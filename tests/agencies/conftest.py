@@ -88,7 +88,7 @@ class Site:
     def officers(self, code: str = SAPPORO) -> list[ClientRow]:
         return [
             ClientRow(
-                id=f"officer-{code[-8:]}-{code[4:10]}-{n}",
+                id=f"officer-{code[2:10]}-{n}",
                 body=code[4:10],
                 kind="officer",
                 name="職員",
@@ -137,10 +137,8 @@ def pair(embedded_server: Any, make_cell: Callable[..., Any]) -> dict[str, Any]:
     return {name: make_cell(embedded_server, []) for name in ("east", "west")}
 
 
-@pytest.fixture
-async def site(pair: dict[str, Any], tmp_path: Path) -> Site:
-    """A site whose common data holds nothing but one agency that was closed long ago."""
-    made = Site(tmp_path, pair)
+async def _make_site(pair: dict[str, Any], folder: Path) -> Site:
+    made = Site(folder, pair)
     known = max([row["agency"] for cell in pair for row in await made.fetch(cell, AGENCIES)], default=50_000)
     closed = AgencyRow(
         number=known + 1, code="0" * 16, body="000000", name="廃止", cell="east", generation=1, state="closed"
@@ -152,6 +150,18 @@ async def site(pair: dict[str, Any], tmp_path: Path) -> Site:
         sql = "SELECT chukan.snapshot_put(1, $1, $2, $3)"
         await made.fetch(cell, sql, signed.body, signed.signature, signed.key)
     return made
+
+
+@pytest.fixture
+def make_site() -> Callable[..., Any]:
+    """Make a site whose common data holds nothing but one agency that was closed long ago."""
+    return _make_site
+
+
+@pytest.fixture
+async def site(pair: dict[str, Any], tmp_path: Path) -> Site:
+    """Such a site."""
+    return await _make_site(pair, tmp_path)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The addressee system acquires codes through the registry network; the business system asks, collects, journals."""
 
+import os
 import uuid
 from collections.abc import Sequence
 from pathlib import Path
@@ -94,7 +95,7 @@ async def test_numbers_and_resident_codes_go_to_the_registry_and_no_resident_cod
     site.set("askCodes", links.ask)
     site.set("searchCodes", links.search)
     people = {f"A{number}": f"{number:011d}" for number in range(4)}
-    statuses = await AddresseeSystem(site.client(), registry).acquire(people)  # type: ignore[arg-type]
+    statuses = await AddresseeSystem(site.client(), registry).acquire(people, timeout_s=20)  # type: ignore[arg-type]
 
     assert [status.status for status in statuses] == ["active"] * 4
     assert registry.pairs == [(f"N-A{number}", f"{number:011d}") for number in (1, 2, 3)]
@@ -208,6 +209,18 @@ def test_a_journal_that_a_crash_cut_off_is_read_up_to_its_last_whole_line(tmp_pa
 
     assert journal.read() == entries[:2]
     assert (tmp_path / "j").stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_journalled_is_on_disk_when_its_caller_hears_of_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed: list[bytes] = []
+    path = tmp_path / "j"
+    monkeypatch.setattr(os, "fsync", lambda descriptor: flushed.append(path.read_bytes()))
+    entry = Entry(event="accepted", at="x", agency=AGENCY, batch=BATCH, line=_id(1))
+    Journal(path).write([entry])
+
+    assert flushed == [msgspec.json.encode(entry) + b"\n"]
 
 
 def test_later_states_replace_earlier_ones_line_by_line() -> None:

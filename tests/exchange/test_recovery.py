@@ -153,3 +153,17 @@ async def test_the_other_exchange_takes_over_when_one_is_gone(nation):
     await nation.sites.pop("west").stop()
     done = await nation.answered(ASKS, await nation.ask(ASKS, [nation.line(addressee, GIVES_WEST)]))
     assert [line.outcome for line in done.lines] == ["provided"]
+
+
+@pytest.mark.requirement("CON-05")
+async def test_open_lines_are_counted_by_agency(nation):
+    addressee = await nation.person(ASKS, GIVES, review=True)
+    batch = await nation.ask(ASKS, [nation.line(addressee, GIVES) for _ in range(3)])
+    await nation.until(lambda: first_state(nation, batch), "held")
+    counts = await nation.east.sets["east"].agency_backlog()
+    assert counts == {nation.agency(ASKS).number: 3, nation.agency(GIVES).number: 3}
+    await nation.stop_network()
+    waiting = await nation.ask(ASKS, [nation.line(addressee, GIVES)])
+    await nation.until(lambda: first_state(nation, waiting), "permit_requested")
+    assert not (nation.east.peer.answered and nation.west.peer.answered)
+    await nation.start_network()

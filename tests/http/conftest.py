@@ -5,11 +5,11 @@ import datetime as dt
 import json
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import aiohttp
 import pytest
@@ -47,6 +47,7 @@ def _client(name: str, agencies: list[str], functions: list[str], *, kind: str =
 
 
 def directory() -> Directory:
+    rows: list[tuple[int, str, str, Literal["open", "closed"]]]
     rows = [(1, CITY, "131016", "open"), (2, SCHOOLS, "131016", "open"), (3, TOWN, "271004", "open")]
     rows.append((9, CLOSED, "131016", "closed"))
     agencies = [
@@ -428,7 +429,7 @@ async def served(serve: Serve) -> Served:
 
 
 @pytest.fixture
-def key() -> Iterator[str]:
+def key() -> str:
     """A fresh Idempotency-Key."""
     return str(SystemChance(SystemClock()).uuid7())
 

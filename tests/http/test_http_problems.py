@@ -15,7 +15,8 @@ CITY = "1310100000000001"
 VALUE = "314159265358"
 
 
-def _check(status: int, fields: dict[str, str], document: dict[str, Any], code: str) -> None:
+def _check(answer: tuple[int, dict[str, str], dict[str, Any]], code: str) -> None:
+    status, fields, document = answer
     kind = REGISTRY[code]
     assert document["code"] == code
     assert (status, document["status"]) == (kind.status, kind.status)
@@ -40,19 +41,19 @@ KEY = "Idempotency-Key: abcdefgh"
 
 
 async def test_an_unknown_path_is_not_found(served: Any) -> None:
-    _check(*await served.send(_request("GET /nothing")), "not_found")
-    _check(*await served.send(b"GET /elsewhere HTTP/1.1\r\nHost: x\r\n\r\n"), "not_found")
+    _check(await served.send(_request("GET /nothing")), "not_found")
+    _check(await served.send(b"GET /elsewhere HTTP/1.1\r\nHost: x\r\n\r\n"), "not_found")
 
 
 async def test_a_wrong_method_says_which_are_allowed(served: Any) -> None:
     status, fields, document = await served.send(_request("DELETE /queries"))
-    _check(status, fields, document, "method_not_allowed")
+    _check((status, fields, document), "method_not_allowed")
     assert set(fields["allow"].split(",")) == {"GET", "POST"}
 
 
 @pytest.mark.parametrize("reference", [VALUE, "0199d8d4000070008000000000000001", "..", "%00", "{a}"])
 async def test_an_id_that_is_none_is_not_found(served: Any, reference: str) -> None:
-    _check(*await served.send(_request(f"GET /queries/{reference}")), "not_found")
+    _check(await served.send(_request(f"GET /queries/{reference}")), "not_found")
 
 
 @pytest.mark.parametrize(
@@ -75,7 +76,7 @@ async def test_an_id_that_is_none_is_not_found(served: Any, reference: str) -> N
 )
 async def test_a_body_that_does_not_fit_says_where(served: Any, body: bytes, code: str, pointer: str | None) -> None:
     status, fields, document = await served.send(_request("POST /queries", body, JSON, KEY))
-    _check(status, fields, document, code)
+    _check((status, fields, document), code)
     assert document.get("pointer") == pointer
     assert served.exchange.calls == []
 
@@ -89,7 +90,7 @@ async def test_a_field_s_line_counts_from_one(served: Any, line: Any) -> None:
 async def test_more_lines_than_the_limit_are_refused_with_the_limit(served: Any, line: Any) -> None:
     body = json.dumps({"lines": [line()] * 1001}).encode()
     status, fields, document = await served.send(_request("POST /queries", body, JSON, KEY))
-    _check(status, fields, document, "too_many_lines")
+    _check((status, fields, document), "too_many_lines")
     assert document["limit"] == 1000
 
 
@@ -112,7 +113,7 @@ async def test_a_body_over_the_cap_is_refused_before_it_is_sent(serve: Any) -> N
     status, fields, document = await served.send(
         _request("POST /queries", b"", JSON, KEY, "Content-Length: 1001", "Expect: 100-continue")
     )
-    _check(status, fields, document, "too_large")
+    _check((status, fields, document), "too_large")
     assert document["limit"] == 1000
 
 
@@ -121,7 +122,7 @@ async def test_a_chunked_body_over_the_cap_is_cut_off(serve: Any) -> None:
     chunk = b"190\r\n" + b"x" * 400 + b"\r\n"
     body = chunk * 3 + b"0\r\n\r\n"
     answer = await served.send(_request("POST /queries", body, JSON, KEY, "Transfer-Encoding: chunked"))
-    _check(*answer, "too_large")
+    _check(answer, "too_large")
 
 
 async def test_a_body_is_asked_for_when_it_is_wanted(served: Any, line: Any) -> None:
@@ -133,24 +134,24 @@ async def test_a_body_is_asked_for_when_it_is_wanted(served: Any, line: Any) -> 
         writer.write(body)
         assert (await reader.readline()).split()[1] == b"202"
     wrong = head.replace(CITY.encode(), b"2710000000000003")
-    _check(*await served.send(wrong), "wrong_agency")
+    _check(await served.send(wrong), "wrong_agency")
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "application/jsonp", ""])
 async def test_another_content_type_is_unsupported(served: Any, kind: str) -> None:
     status, fields, document = await served.send(_request("POST /queries", b"{}", f"Content-Type: {kind}", KEY))
-    _check(status, fields, document, "unsupported_media_type")
+    _check((status, fields, document), "unsupported_media_type")
     assert document["expected"] == "application/json"
 
 
 async def test_another_charset_is_unsupported(served: Any) -> None:
     request = _request("POST /queries", b"{}", "Content-Type: application/json; charset=cp932", KEY)
-    _check(*await served.send(request), "unsupported_encoding")
+    _check(await served.send(request), "unsupported_encoding")
 
 
 async def test_compressed_bodies_are_not_unpacked(served: Any) -> None:
     request = _request("POST /queries", b"\x1f\x8b\x08\x00", JSON, KEY, "Content-Encoding: gzip")
-    _check(*await served.send(request), "unsupported_encoding")
+    _check(await served.send(request), "unsupported_encoding")
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ async def test_compressed_bodies_are_not_unpacked(served: Any) -> None:
     ],
 )
 async def test_headers_that_contradict_each_other_are_refused(served: Any, extra: tuple[str, ...]) -> None:
-    _check(*await served.send(_request("POST /queries", b"{}", *extra)), "malformed_request")
+    _check(await served.send(_request("POST /queries", b"{}", *extra)), "malformed_request")
 
 
 @pytest.mark.parametrize(
@@ -182,25 +183,25 @@ async def test_headers_that_contradict_each_other_are_refused(served: Any, extra
     ],
 )
 async def test_what_is_no_http_gets_a_problem_document_too(served: Any, text: str) -> None:
-    _check(*await served.send(text.encode()), "malformed_request")
+    _check(await served.send(text.encode()), "malformed_request")
 
 
 async def test_a_slow_body_ends_at_its_deadline(served: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bodies, "BODY_DEADLINE_S", 0.1)
     request = _request("POST /queries", b"", JSON, KEY, "Content-Length: 100")
-    _check(*await served.send(request + b'{"lines"'), "body_timeout")
+    _check(await served.send(request + b'{"lines"'), "body_timeout")
 
 
 async def test_what_nobody_foresaw_is_internal_and_says_nothing(served: Any, line: Any) -> None:
     served.exchange.inquiries.fails_with = RuntimeError(f"a text with {VALUE}")
     body = json.dumps({"lines": [line()]}).encode()
-    _check(*await served.send(_request("POST /queries", body, JSON, KEY)), "internal")
+    _check(await served.send(_request("POST /queries", body, JSON, KEY)), "internal")
 
 
 async def test_a_deadline_that_passes_is_said(served: Any, line: Any) -> None:
     served.exchange.inquiries.fails_with = TimeoutError()
     body = json.dumps({"lines": [line()]}).encode()
-    _check(*await served.send(_request("POST /queries", body, JSON, KEY)), "deadline_exceeded")
+    _check(await served.send(_request("POST /queries", body, JSON, KEY)), "deadline_exceeded")
 
 
 @pytest.mark.parametrize("code", ["busy", "no_primary", "rate_limited", "common_data_stale", "network_unavailable"])
@@ -208,7 +209,7 @@ async def test_who_may_come_back_is_told_when(served: Any, line: Any, code: str)
     served.exchange.inquiries.fails_with = Problem(code)
     body = json.dumps({"lines": [line()]}).encode()
     status, fields, document = await served.send(_request("POST /queries", body, JSON, KEY))
-    _check(status, fields, document, code)
+    _check((status, fields, document), code)
     assert int(fields["retry-after"]) == document["retry_after_s"] >= 1
 
 
@@ -236,7 +237,7 @@ async def test_parameters_that_are_not_declared_are_refused(served: Any) -> None
         (f"?state={VALUE}", "invalid_field"),
         ("?after=%0a", "invalid_field"),
     ):
-        _check(*await served.send(_request(f"GET /queries{query}")), code)
+        _check(await served.send(_request(f"GET /queries{query}")), code)
     assert served.exchange.calls == []
 
 

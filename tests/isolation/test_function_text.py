@@ -79,6 +79,8 @@ async def test_row_security_is_forced_on_every_leaf_and_parent(eyes):
             "SELECT c.oid::regclass FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE ("
             " n.nspname ~ '^a[0-9]{5}$' AND c.relkind = 'r' OR n.nspname = 'chukan' AND c.relkind = 'p')"
             " AND NOT (c.relrowsecurity AND c.relforcerowsecurity)"
+            # COPY is refused on a table with row security; the stage is held by its schema and its rights.
+            " AND c.relname <> 'stage'"
         )
         == []
     )

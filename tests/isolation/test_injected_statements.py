@@ -24,7 +24,6 @@ ESCAPES = {
     "another session user": "SELECT set_config('session_authorization', 'postgres', false)",
     "another search path": "SELECT set_config('search_path', 'a00008', true), (SELECT count(*) FROM copies)",
     "settings as a table": "UPDATE pg_settings SET setting = 'a00008' WHERE name = 'role'",
-    "settings as a table, by CTE": "WITH x AS (UPDATE pg_settings SET setting = 'a00008' WHERE name = 'role') SELECT 1",
     "session authorization": "SET SESSION AUTHORIZATION postgres",
     "the superuser's role": "SET ROLE postgres",
     "the functions' owner": "SET ROLE chukan_fn",
@@ -249,18 +248,26 @@ async def test_every_attack_of_the_list_is_denied_and_leaves_nothing(eyes, app):
     assert await eyes.picture() == before
 
 
-@pytest.mark.parametrize("name", EMPTY)
-async def test_what_is_visible_tells_nothing_of_the_victim(eyes, app, name):
-    assert await as_attacker(app, EMPTY[name]) == []
+async def test_what_is_visible_tells_nothing_of_the_victim(eyes, app):
+    for name, sql in EMPTY.items():
+        assert await as_attacker(app, sql) == [], name
 
 
-@pytest.mark.parametrize("name", OTHERWISE)
-async def test_what_is_refused_for_another_reason(eyes, app, name):
-    sql, error = OTHERWISE[name]
+async def test_what_is_refused_for_another_reason(eyes, app):
     before = await eyes.picture()
-    with pytest.raises(error):
-        await as_attacker(app, sql)
+    for sql, error in OTHERWISE.values():
+        with pytest.raises(error):
+            await as_attacker(app, sql)
     assert await eyes.picture() == before
+
+
+async def test_settings_in_a_data_changing_query_have_no_effect(eyes, app):
+    """The server drops such an UPDATE without asking for rights; what matters is that nothing is set."""
+    async with app.transaction():
+        await app.execute("SET LOCAL ROLE a00007")
+        await app.fetch("WITH x AS (UPDATE pg_settings SET setting = 'a00008' WHERE name = 'role') SELECT 1")
+        assert await app.fetchval("SELECT current_user") == "a00007"
+        assert await app.fetchval("SELECT current_setting('role')") == "a00007"
 
 
 async def test_the_attacks_would_be_seen(eyes, app):

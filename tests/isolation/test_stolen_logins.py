@@ -18,7 +18,9 @@ BROKER = {
     "sequence", "sequencer_age", "set_numbers", "settle_inquiries", "settle_provisions", "take_inquiries",
     "take_provisions", "worker_share",
 }  # fmt: skip
-STEWARD = {"birth", "close_agency", "list_agencies", "open_doors", "order_begin", "order_finish", "snapshot_put"}
+STEWARD = {
+    "arrival_turn", "birth", "close_agency", "list_agencies", "open_doors", "order_begin", "order_finish", "snapshot_put",
+}  # fmt: skip
 ESCALATIONS = {
     "a server setting": "ALTER SYSTEM SET log_statement = 'all'",
     "the superuser": "SET SESSION AUTHORIZATION postgres",
@@ -80,7 +82,9 @@ async def test_no_login_rises_above_itself(eyes, log_in, login):
         through.append(name)
         await connection.execute("RESET ROLE")
     await connection.close()
-    assert (login, through) in {(login, []), ("chukan_app", ["the agencies' common role"])}
+    # The agencies' common role may call one function, which asks for an agency's role.
+    assert through in ([], ["the agencies' common role"])
+    assert not through or login == "chukan_app"
     assert await eyes.picture() == before
 
 

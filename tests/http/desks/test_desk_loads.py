@@ -32,7 +32,8 @@ def _commit(*parts: ReceivedPart) -> LoadCommit:
 
 
 def _open(expected: int, **changes: Any) -> LoadOpen:
-    return LoadOpen(**({"kind": KIND, "layout": 202506, "mode": "full", "expected": expected} | changes))
+    given: dict[str, Any] = {"kind": KIND, "layout": 202506, "mode": "full", "expected": expected}
+    return LoadOpen(**(given | changes))
 
 
 async def _people(office: Any, *people: str) -> list[str]:

@@ -1,0 +1,158 @@
+"""What all set functions of a simulated cell share (``0010_common.sql``, ``0017``–``0019``): checks, keys, records, leases.
+
+Each function takes the cell and the running transaction, and is the model of the SQL function of the same name. A
+``Problem`` raised here undoes the whole call. Model and SQL are compared by tests/sim on random scripts of calls.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import hashlib
+import math
+import uuid
+from collections.abc import Iterable, Sequence
+
+from chukan.errors import Problem
+from chukan.ops.simulation.tables import AgencyTables, CellTables, Event, Leaf, Lease, Transaction, Waiting, shard
+from chukan.tenants.rows import Grant, RecordRow
+from chukan.tenants.states import SHARDS, Side
+
+
+def defect() -> Problem:
+    """The problem that stands for a caller's mistake or a broken key."""
+    return Problem("internal")
+
+
+def check_generation(cell: CellTables, agencies: Iterable[int], generations: Iterable[int] | None = None) -> None:
+    """Every agency must be open here, in the generation given."""
+    numbers = list(agencies)
+    wanted: Iterable[int | None] = [None] * len(numbers) if generations is None else generations
+    for number, generation in zip(numbers, wanted, strict=True):
+        row = cell.agencies.get(number)
+        if row is None or not row.open or (generation is not None and generation != row.generation):
+            raise Problem("agency_moved", retry_after_s=1)
+
+
+def check_leases(cell: CellTables, side: Side, grants: Sequence[Grant], agencies: Iterable[int]) -> None:
+    """Every agency must lie in a granted shard whose epoch still stands."""
+    epochs = {grant.shard: grant.epoch for grant in grants}
+    for number in {shard(agency) for agency in agencies}:
+        if number not in epochs or lease_of(cell, side, number).epoch != epochs[number]:
+            raise Problem("stale_lease", retry_after_s=1)
+
+
+def check_grants(cell: CellTables, side: Side, grants: Sequence[Grant]) -> None:
+    """Every grant must still stand."""
+    if any(lease_of(cell, side, grant.shard).epoch != grant.epoch for grant in grants):
+        raise Problem("stale_lease", retry_after_s=1)
+
+
+def lease_of(cell: CellTables, side: int, number: int) -> Lease:
+    """The lease row of a shard; a fresh cell's rows are there without being stored."""
+    return cell.leases.get((side, number), Lease(0, None, None))
+
+
+def put_inbox(tx: Transaction, table: AgencyTables, message: uuid.UUID) -> bool:
+    """Write an inbox key; whether it is new."""
+    tries = table.inbox.get(message, 0)
+    tx.put(table.inbox, message, tries + 1)
+    return tries == 0
+
+
+def put_record(cell: CellTables, tx: Transaction, agency: int, line: uuid.UUID, record: RecordRow | None) -> None:
+    """Insert a record and queue it for the sequencer; its id is its line's, or it names the record that it amends."""
+    if record is None:
+        return
+    table = cell.agency(agency)
+    if line != (record.id if record.amends is None else record.amends) or record.id in table.records:
+        raise defect()
+    tx.put(table.records, record.id, record)
+    cell.numbers += 1
+    tx.put(cell.to_sequence, cell.numbers, Waiting(agency, record.id, tx.now))
+
+
+def put_event(
+    cell: CellTables, tx: Transaction, side: Side, agency: int, line: uuid.UUID, before: int | None, after: int
+) -> None:
+    """One event for a line whose state changed."""
+    if before != after:
+        tx.append(cell.agency(agency).events, Event(line, int(side), before, after))
+
+
+# ---------------------------------------------------------------- leases
+
+
+def worker_share(cell: CellTables, tx: Transaction, owner: str, side: Side, ttl_s: float) -> int:
+    """Say that a worker is alive; its fair share of the shards."""
+    ttl = dt.timedelta(seconds=ttl_s)
+    for key in [key for key, until in cell.workers.items() if until < tx.now - ttl]:
+        tx.delete(cell.workers, key)
+    tx.put(cell.workers, (int(side), owner), tx.now + ttl)
+    alive = sum(1 for (where, _), until in cell.workers.items() if where == side and until >= tx.now)
+    return math.ceil(SHARDS / alive)
+
+
+def lease(cell: CellTables, tx: Transaction, owner: str, side: Side, want: int, ttl_s: float) -> list[Grant]:
+    """Renew what the owner holds, give back what is too much, take what is free."""
+    until = tx.now + dt.timedelta(seconds=ttl_s)
+    mine: list[int] = []
+    free: list[int] = []
+    for number in range(SHARDS):
+        row = lease_of(cell, side, number)
+        if row.owner == owner:
+            mine.append(number)
+        elif row.owner is None or row.until is None or row.until < tx.now:
+            free.append(number)
+    for number in mine[want:]:
+        tx.put(cell.leases, (side, number), Lease(lease_of(cell, side, number).epoch, None, None))
+    mine = mine[:want]
+    for number in mine:
+        tx.put(cell.leases, (side, number), Lease(lease_of(cell, side, number).epoch, owner, until))
+    taken = free[: want - len(mine)]
+    for number in taken:
+        tx.put(cell.leases, (side, number), Lease(lease_of(cell, side, number).epoch + 1, owner, until))
+    return [Grant(side, number, lease_of(cell, side, number).epoch) for number in sorted(mine + taken)]
+
+
+def release(cell: CellTables, tx: Transaction, owner: str) -> None:
+    """Give all leases back at once."""
+    for key, row in list(cell.leases.items()):
+        if row.owner == owner:
+            tx.put(cell.leases, key, Lease(row.epoch, None, None))
+    for worker in [worker for worker in cell.workers if worker[1] == owner]:
+        tx.delete(cell.workers, worker)
+
+
+def raise_epochs(cell: CellTables, tx: Transaction) -> None:
+    """After a new timeline nobody's grant stands any more."""
+    for side in Side:
+        for number in range(SHARDS):
+            tx.put(cell.leases, (int(side), number), Lease(lease_of(cell, side, number).epoch + 1, None, None))
+
+
+# ---------------------------------------------------------------- sequencer
+
+
+def sequence(cell: CellTables, tx: Transaction, limit: int) -> int:
+    """Give waiting records their place in their agency's log."""
+    taken = sorted(cell.to_sequence)[:limit]
+    for number in taken:
+        waiting = cell.to_sequence[number]
+        table = cell.agency(waiting.agency)
+        record = table.records[waiting.record]
+        before = next((leaf for leaf in reversed(table.log) if leaf.label == record.label), None)
+        ordinal = 0 if before is None else int.from_bytes(before.data[65:73], "big") + 1
+        previous = bytes(32) if before is None else before.hash
+        data = b"\x01" + record.commitment + record.label + ordinal.to_bytes(8, "big") + previous
+        leaf = Leaf(table.head + 1, record.id, record.label, data, hashlib.sha256(b"\x00" + data).digest())
+        tx.append(table.log, leaf)
+        tx.set(table, "head", leaf.seq)
+        tx.delete(cell.to_sequence, number)
+    return len(taken)
+
+
+def sequencer_age(cell: CellTables, now: dt.datetime) -> float:
+    """Seconds for which the oldest record has waited for its place."""
+    if not cell.to_sequence:
+        return 0.0
+    return max(0.0, (now - cell.to_sequence[min(cell.to_sequence)].at).total_seconds())
