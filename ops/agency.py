@@ -242,7 +242,6 @@ def add_client(
         directory_key: Private key that signs the common data.
         as_json: Print JSON.
     """
-
     if not agency or not function:
         raise Problem("invalid_field", pointer="/agencies", expected="at least one --agency and one --function")
 

@@ -29,6 +29,8 @@ from chukan.tenants import bodies
 from chukan.tenants.bodies import AgencyKind
 
 MOVED_ONE_IN: Final = 3
+_MOVE_NEAR_ONE_IN: Final = 3
+"""Of those who moved, one in so many stayed in their half of the country."""
 PUPIL_ONE_IN: Final = 5
 DISABLED_ONE_IN: Final = 7
 PROTECTED_ONE_IN: Final = 25
@@ -40,6 +42,10 @@ _LODGED_ONE_IN: Final = {HEALTH_INSURANCE: 2, CHILD_ALLOWANCE: 4, PUBLIC_ASSISTA
 _ELDERLY: Final = 75
 _TAX_DAY: Final = (6, 1)
 _YEAR_DAY: Final = (4, 1)
+
+
+def _half(body: str) -> str | None:
+    return cast.home(cast.head(body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +92,11 @@ class Population:
     def _settle(self, person: Person, number: int) -> Resident:
         if number % MOVED_ONE_IN:
             return Resident(number, person, None)
-        others = [body for body in cast.HEADS if body != person.body_code]
-        return Resident(number, self._moved(person, others[number // MOVED_ONE_IN % len(others)]), person)
+        mover = number // MOVED_ONE_IN
+        far = mover % _MOVE_NEAR_ONE_IN != 0
+        homes = [body for body in cast.HEADS if (_half(body) != _half(person.body_code)) is far]
+        to = [body for body in homes if body != person.body_code]
+        return Resident(number, self._moved(person, to[mover % len(to)]), person)
 
     def _moved(self, person: Person, to: str) -> Person:
         old, new = bodies.body(person.body_code), bodies.body(to)

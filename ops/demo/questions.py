@@ -6,7 +6,6 @@ answers, never from here. A later run asks about other people. Pure, like the po
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import zip_longest
 from typing import Final, Literal
 
 from chukan.ops.demo import cast
@@ -195,11 +194,16 @@ def _ask(question: Question, population: Population, law: Law, count: int, run: 
 
 
 def _mixed(people: list[Person]) -> list[Person]:
-    """Return them so that homes are taken evenly, and every other query crosses to the other cell while it can."""
+    """Return them so that every stretch takes homes evenly, and crosses between cells as often as all of them do."""
     spread = [people[n * _STRIDE % len(people)] for n in range(len(people))] if len(people) % _STRIDE else people
     crossing = [person for person in spread if _crosses(person)]
     others = [person for person in spread if not _crosses(person)]
-    return [person for pair in zip_longest(crossing, others) for person in pair if person is not None]
+    placed = [
+        ((n + 0.5) / len(some), order, person)
+        for order, some in enumerate((crossing, others))
+        for n, person in enumerate(some)
+    ]
+    return [person for _, _, person in sorted(placed, key=lambda each: each[:2])]
 
 
 def _crosses(person: Person) -> bool:

@@ -11,6 +11,7 @@ from chukan.ops.simulation.rules import (
     check_grants,
     check_leases,
     defect,
+    due_lines,
     put_event,
     put_inbox,
     put_record,
@@ -203,33 +204,12 @@ def _deliver(cell: CellTables, tx: Transaction, row: AnswerRow) -> str:
 # ---------------------------------------------------------------- reading
 
 
-def due_lines(lines: dict[LineKey, InquiryLine], grants: Sequence[Grant], limit: int, now: dt.datetime) -> list[LineKey]:
-    """Lines that are due, each shard's share first, then in the order in which they are returned."""
-    shards = {grant.shard for grant in grants}
-    due: dict[int, list[InquiryLine]] = {}
-    for row in lines.values():
-        if row.state in _OPEN and row.due <= now and shard(row.agency) in shards:
-            due.setdefault(shard(row.agency), []).append(row)
-    for rows in due.values():
-        rows.sort(key=lambda row: row.due)
-    share = min(limit, 1 + 2 * limit // max(len(grants), 1))
-    while True:
-        placed = sorted(
-            (place, row.due, row.agency, row.id)
-            for rows in due.values()
-            for place, row in enumerate(rows[:share])
-        )[:limit]
-        if share >= limit or len(placed) >= limit:
-            return [(agency, line) for _, _, agency, line in placed]
-        share = limit
-
-
 def take_inquiries(
     cell: CellTables, tx: Transaction, grants: Sequence[Grant], limit: int
 ) -> list[InquiryWork]:
     """Open lines that are due in the granted shards."""
     check_grants(cell, Side.INQUIRER, grants)
-    rows = [cell.inquiries[key] for key in due_lines(cell.inquiries, grants, limit, tx.now)]
+    rows = [cell.inquiries[key] for key in due_lines(cell.inquiries, _OPEN, grants, limit, tx.now)]
     rows.sort(key=lambda row: (row.agency, row.due, row.id))
     return [
         InquiryWork(

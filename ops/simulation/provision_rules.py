@@ -11,6 +11,7 @@ from chukan.ops.simulation.rules import (
     check_grants,
     check_leases,
     defect,
+    due_lines,
     put_event,
     put_inbox,
     put_record,
@@ -24,7 +25,6 @@ from chukan.ops.simulation.tables import (
     ProvisionLine,
     Transaction,
     UsedPermit,
-    shard,
 )
 from chukan.tenants.rows import (
     CopyHit,
@@ -169,7 +169,7 @@ def take_provisions(
 ) -> list[ProvisionWork]:
     """Open provisions that are due in the granted shards."""
     check_grants(cell, Side.PROVIDER, grants)
-    rows = [cell.provisions[key] for key in _due(cell.provisions, grants, limit, tx.now)]
+    rows = [cell.provisions[key] for key in due_lines(cell.provisions, _OPEN, grants, limit, tx.now)]
     rows.sort(key=lambda row: (row.agency, row.due, row.id))
     return [
         ProvisionWork(
@@ -185,26 +185,6 @@ def take_provisions(
         )
         for row in rows
     ]
-
-
-def _due(
-    lines: dict[LineKey, ProvisionLine], grants: Sequence[Grant], limit: int, now: dt.datetime
-) -> list[LineKey]:
-    shards = {grant.shard for grant in grants}
-    due: dict[int, list[ProvisionLine]] = {}
-    for row in lines.values():
-        if row.state in _OPEN and row.due <= now and shard(row.agency) in shards:
-            due.setdefault(shard(row.agency), []).append(row)
-    for rows in due.values():
-        rows.sort(key=lambda row: row.due)
-    share = min(limit, 1 + 2 * limit // max(len(grants), 1))
-    while True:
-        placed = sorted(
-            (place, row.due, row.agency, row.id) for rows in due.values() for place, row in enumerate(rows[:share])
-        )[:limit]
-        if share >= limit or len(placed) >= limit:
-            return [(agency, line) for _, _, agency, line in placed]
-        share = limit
 
 
 def settle_provisions(

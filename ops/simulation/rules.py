@@ -10,10 +10,22 @@ import datetime as dt
 import hashlib
 import math
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from chukan.errors import Problem
-from chukan.ops.simulation.tables import AgencyTables, CellTables, Event, Leaf, Lease, Transaction, Waiting, shard
+from chukan.ops.simulation.tables import (
+    AgencyTables,
+    CellTables,
+    Event,
+    InquiryLine,
+    Leaf,
+    Lease,
+    LineKey,
+    ProvisionLine,
+    Transaction,
+    Waiting,
+    shard,
+)
 from chukan.tenants.rows import Grant, RecordRow
 from chukan.tenants.states import SHARDS, Side
 
@@ -77,6 +89,31 @@ def put_event(
     """One event for a line whose state changed."""
     if before != after:
         tx.append(cell.agency(agency).events, Event(line, int(side), before, after))
+
+
+def due_lines(
+    lines: Mapping[LineKey, InquiryLine] | Mapping[LineKey, ProvisionLine],
+    states: frozenset[int],
+    grants: Sequence[Grant],
+    limit: int,
+    now: dt.datetime,
+) -> list[LineKey]:
+    """Lines that are due in the granted shards, each shard's share first."""
+    shards = {grant.shard for grant in grants}
+    due: dict[int, list[InquiryLine | ProvisionLine]] = {}
+    for row in lines.values():
+        if row.state in states and row.due <= now and shard(row.agency) in shards:
+            due.setdefault(shard(row.agency), []).append(row)
+    for rows in due.values():
+        rows.sort(key=lambda row: row.due)
+    share = min(limit, 1 + 2 * limit // max(len(grants), 1))
+    while True:
+        placed = sorted(
+            (place, row.due, row.agency, row.id) for rows in due.values() for place, row in enumerate(rows[:share])
+        )[:limit]
+        if share >= limit or len(placed) >= limit:
+            return [(agency, line) for _, _, agency, line in placed]
+        share = limit
 
 
 # ---------------------------------------------------------------- leases

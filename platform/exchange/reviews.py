@@ -21,7 +21,7 @@ from chukan.platform.flows.provision import Judgement
 from chukan.platform.wire.agency import Review, ReviewDecision, ReviewPrepare, Reviews
 from chukan.platform.wire.network import SealedAnswer
 from chukan.tenants import drafts
-from chukan.tenants.copies import open_body
+from chukan.tenants.copies import open_hit
 from chukan.tenants.directory import AgencyRow, ClientRow
 from chukan.tenants.partition import Partition
 from chukan.tenants.rows import DecideRow, LookupHit, ProvisionView
@@ -203,11 +203,11 @@ class OfficerReviews:
             expires_at=permit.expires_at,
             state="prepared" if draft is not None and state == "held" else state,
             prepared_by=None if draft is None else draft.officer,
-            addressee=self._addressee(agency, line.hit),
+            addressee=self._addressee(agency, permit.kind, line.hit),
         )
 
-    def _addressee(self, agency: AgencyRow, hit: LookupHit | None) -> str | None:
+    def _addressee(self, agency: AgencyRow, kind: str, hit: LookupHit | None) -> str | None:
         """The agency's own number of the person, from a copy found: its officer must know whom this is about."""
-        if hit is None or not hit.copies:
+        if hit is None or hit.person is None or not hit.copies:
             return None
-        return open_body(self._context.keys(agency.number), hit.copies[0].id, hit.copies[0].body).addressee
+        return open_hit(self._context.keys(agency.number), hit.person, kind, hit.copies[0]).addressee
