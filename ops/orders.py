@@ -126,7 +126,7 @@ def _verdict(document: SignedOrder, config: Path) -> str:
         snapshot = await installation.snapshot()
         order = document.order
         try:
-            orders.demand(
+            orders.verify(
                 document,
                 action=order.action,
                 agency=require_agency(snapshot, order.agency),

@@ -77,7 +77,7 @@ class SignedOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
 
 
 class Approved(NamedTuple):
-    """An order that was verified; only ``demand`` makes one."""
+    """An order that was verified by ``demand``."""
 
     order: Order
     digest: bytes
@@ -199,19 +199,34 @@ def demand(
     if document is None:
         _log.warning("order missing", agency=agency.number, stage=action, code="order_required")
         raise Problem("order_required")
-    order = document.order
+    given = document.order.id
     try:
-        _check_form(order)
-        _check_subject(order, action, agency, at)
-        officers = _signers(document, agency, directory, trusted, at)
+        approved = verify(document, action=action, agency=agency, directory=directory, trusted=trusted, at=at)
     except Problem as problem:
+        reason = problem.expected
         _log.warning(
-            "order refused", agency=agency.number, stage=action, request_id=order.id, code=problem.code,
-            reason=problem.expected,
-        )  # fmt: skip
+            "order refused", agency=agency.number, stage=action, request_id=given, code=problem.code, reason=reason
+        )
         raise
-    for officer in officers:
-        _log.warning("order accepted", agency=agency.number, stage=action, request_id=order.id, peer=officer)
+    for officer in approved.officers:
+        _log.warning("order accepted", agency=agency.number, stage=action, request_id=given, peer=officer)
+    return approved
+
+
+def verify(
+    document: SignedOrder,
+    *,
+    action: Action,
+    agency: AgencyRow,
+    directory: Directory,
+    trusted: Sequence[x509.Certificate],
+    at: dt.datetime,
+) -> Approved:
+    """Judge an order as ``demand`` does, without a line for audit: for looking only, nothing may be done on it."""
+    order = document.order
+    _check_form(order)
+    _check_subject(order, action, agency, at)
+    officers = _signers(document, agency, directory, trusted, at)
     return Approved(order, hashlib.sha256(signed_bytes(order)).digest(), officers)
 
 

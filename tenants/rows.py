@@ -102,6 +102,15 @@ class InquiryView:
 
 
 @dataclass(frozen=True, slots=True)
+class BatchProgress:
+    """How many lines of some batches stand in a state with an outcome."""
+
+    state: InquiryState
+    outcome: Outcome
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
 class InquiryWork:
     """A line whose ``due`` has come, with what its stage needs."""
 

@@ -41,11 +41,12 @@ TABLES: Final = frozenset(
         "addressee",
         "record",
         "stage",
+        "file",
     }
 )
 """What may be sealed: the table (or column family) names that go into the AAD."""
 
-DOMAINS: Final = frozenset({"addressee", "code", "number", "permit", "key", "body", "content", "label", "copy"})
+DOMAINS: Final = frozenset({"addressee", "code", "number", "permit", "key", "body", "content", "label", "copy", "file"})
 """What may be digested; each is a space of its own. ``label`` is reached through ``AgencyKeys.label`` too."""
 
 VERSIONS_MAX: Final = 256

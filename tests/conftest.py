@@ -1,7 +1,8 @@
 """What tests of every subject may stand on: a running PostgreSQL server of each supported make, and cells on them.
 
 Each server is started at its first use in a session, on a fresh data folder, and stopped at the end. A test that needs
-a clean database creates one with a name of its own; ``make_cell`` makes one that is ready to serve.
+a clean database creates one with a name of its own; ``make_cell`` makes one that is ready to serve. The running world
+of two exchanges and the network stands in ``tests/support/nation.py``.
 """
 
 import asyncio
@@ -22,6 +23,8 @@ from chukan.replication.primary import Cells
 from chukan.settings import Cell
 from chukan.tenants.births import birth
 from chukan.tenants.migrate import LOGINS, prepare_cell
+
+pytest_plugins = ("chukan.tests.support.nation",)
 
 _RESULTS = Path(__file__).resolve().parent.parent / "var" / "test-results" / "requirements.json"
 _cited: dict[str, dict[str, object]] = {}

@@ -29,7 +29,7 @@ def demo(
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     reset: Annotated[bool, Parameter(negative="")] = False,
     people: Annotated[int, Parameter(validator=Number(gte=400, lte=50_000))] = _PEOPLE,
-    queries: Annotated[int, Parameter(validator=Number(gte=20, lte=100_000))] = _QUERIES,
+    queries: Annotated[int, Parameter(validator=Number(gte=100, lte=100_000))] = _QUERIES,
 ) -> int:
     """Bring everything up, run the main job, and stay up until Ctrl-C. A second start goes on from the data.
 

@@ -21,6 +21,7 @@ SINGLES: Final = 40
 """Queries that somebody at a counter asks one by one and waits for."""
 LIST_LINES: Final = 200
 COUNTER_WAIT_S: Final = 10
+LATE_WAIT_S: Final = 30
 _SETTLE_TIMEOUT_S: Final = 180.0
 _LOOK_S: Final = 0.3
 _REFUSED_PROCEDURE: Final = "JTX0000000000007"
@@ -82,9 +83,10 @@ class Asking:
             for start in range(0, len(queries), LIST_LINES)
         ]
 
-    async def first(self) -> None:
-        """Ask the first counter query of all, alone."""
+    async def first(self) -> str | None:
+        """Ask the first counter query of all, alone; returns its outcome, None when it has none yet."""
         await self._ask_one(self.counter[0])
+        return self.answers.lines[0][1].outcome
 
     async def at_counters(self, advance: Advance) -> None:
         """Ask the other counter queries one by one at each agency; ``advance`` counts lines."""
@@ -98,6 +100,18 @@ class Asking:
     async def _ask_one(self, query: Planned) -> None:
         system = BusinessSystem(self._systems.agencies[query.inquirer])
         self.answers.lines.append((query, await system.ask(query.line, wait_s=COUNTER_WAIT_S)))
+
+    async def settle(self) -> None:
+        """Look again for the counter queries that had no final outcome while somebody waited for them."""
+
+        async def one(number: int) -> None:
+            query, view = self.answers.lines[number]
+            if view.id is not None:
+                batch = await self._systems.agencies[query.inquirer].view(view.id, wait_s=LATE_WAIT_S)
+                self.answers.lines[number] = (query, batch.lines[0])
+
+        late = [number for number, (_, view) in enumerate(self.answers.lines) if view.state in OPEN_STATES]
+        await for_each(late, one)
 
     async def in_lists(self, advance: Advance) -> None:
         """Send the lists, and collect their answers while officers decide what is held; ``advance`` counts lines."""
@@ -145,8 +159,3 @@ class Asking:
 
 def _is_refused(review: Review) -> bool:
     return review.procedure == _REFUSED_PROCEDURE
-
-
-def still_open(answers: Answers) -> int:
-    """Return how many lines have no final outcome yet."""
-    return sum(view.state in OPEN_STATES for _, view in answers.lines)

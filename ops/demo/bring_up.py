@@ -5,6 +5,7 @@ one left half done. ``Running`` is what stands afterwards; ``stop`` takes it dow
 nothing left running.
 """
 
+import asyncio
 import datetime as dt
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -30,13 +31,13 @@ from chukan.ops.demo.neighbours import (
 from chukan.ops.demo.place import HOST, Place, choose_ports
 from chukan.ops.demo.population import Population
 from chukan.ops.demo.screen import Screen
-from chukan.ops.demo.supervisor import Supervisor, in_thread
+from chukan.ops.demo.supervisor import Supervisor, guarded, in_thread
 from chukan.platform.law import Law
 
 EXCHANGES: Final = {"exchange-east": "east", "exchange-west": "west"}
 """Peer names of the exchanges, each with its centre."""
 READY_TIMEOUT_S: Final = 60.0
-_PORTS: Final = (
+PORTS: Final = (
     *(f"{name} {part}" for part in ("agency", "network", "health") for name in EXCHANGES),
     NETWORK, "network-admin", *COUNTERPARTS, "counterparts-admin",
 )  # fmt: skip
@@ -124,7 +125,7 @@ class Running:
         with screen.step("keys and certificates"):
             self.place.make()
             self.credentials = await in_thread(lambda: Credentials(self.place, self._clock))
-            self.addresses = Addresses(choose_ports(_PORTS))
+            self.addresses = Addresses(self.choose_ports())
             self.around = self._neighbourhood()
         with screen.step("two PostgreSQL servers, one per cell"):
             await self.databases.start()
@@ -141,6 +142,14 @@ class Running:
             await self._start_exchanges()
         with screen.step("two national counterparts (sandbox)"):
             await self._start_counterparts()
+
+    async def watch(self) -> None:
+        """Wait until something ends by itself, which nothing should. Raises ``Problem`` with the log to read."""
+        await guarded(self.supervisor.watch(), self.databases.watch())
+
+    def choose_ports(self) -> Mapping[str, int]:
+        """Return a free port for everything that listens."""
+        return choose_ports(PORTS)
 
     async def stop(self) -> None:
         """Take everything down; nothing is left running."""
@@ -186,7 +195,7 @@ class Running:
                 keystores=self.place.keystores,
             )
             write_settings(path, tables)
-            ready = _answers(f"{self.addresses.health_url(name)}/readyz")
+            ready = _listens(f"{self.addresses.health_url(name)}/readyz", ports["agency"], ports["network"])
             await self._start(name, ["exchange", "--config", str(path)], ready)
 
     async def _start_counterparts(self) -> None:
@@ -211,6 +220,25 @@ def _answers(url: str) -> Callable[[], Awaitable[bool]]:
             return False
 
     return ready
+
+
+def _listens(url: str, *ports: int) -> Callable[[], Awaitable[bool]]:
+    """Return the question whether a URL answers with 200 and somebody listens on all ports."""
+    answers = _answers(url)
+
+    async def ready() -> bool:
+        return await answers() and all([await _is_open(port) for port in ports])
+
+    return ready
+
+
+async def _is_open(port: int) -> bool:
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(HOST, port), _PROBE_TIMEOUT_S)
+    except (OSError, TimeoutError):
+        return False
+    writer.close()
+    return True
 
 
 class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from typing import Final
 
 from chukan.chance import Chance
 from chukan.clock import Clock
+from chukan.errors import Problem
 from chukan.ops.demo import cast
 from chukan.ops.demo.config import SigningKey, keep_password
 from chukan.ops.demo.place import Place
@@ -28,6 +29,7 @@ from chukan.tenants.keystore import KeyStores
 
 CELLS: Final = ("east", "west")
 DATABASE: Final = "chukan"
+_WATCH_S: Final = 1.0
 _LOGINS: Final[Mapping[str, str]] = {
     "broker": "chukan_broker",
     "app": "chukan_app",
@@ -65,6 +67,14 @@ class Databases:
     async def stop(self) -> None:
         """Stop both servers; one that does not run is left alone."""
         await _all([in_thread(server.stop) for server in self._servers.values()])
+
+    async def watch(self) -> None:
+        """Wait until a server ends by itself, which none should. Raises ``Problem`` database_failed, naming its log."""
+        while True:
+            for server in self._servers.values():
+                if server.pid is None:
+                    raise Problem("database_failed", expected=str(server.log_file))
+            await asyncio.sleep(_WATCH_S)
 
     async def prepare(self) -> None:
         """Make each server's database a cell of this release: schema, roles, passwords."""

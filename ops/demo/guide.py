@@ -46,7 +46,16 @@ def show_result(screen: Screen, tally: Tally) -> None:
 
 
 def show_addresses(screen: Screen, running: Running) -> None:
-    """Show where everything listens and lies."""
+    """Show where everything listens and lies, who may act with which certificate, and what this is not."""
+    screen.title("Agencies, and the certificates that act for them")
+    pki = running.place.pki / "clients"
+    screen.rows(
+        [
+            (agency.code, agency.name, agency.home_centre or "", cast.system_of(agency.code), _officers(agency.code))
+            for agency in cast.agencies()
+        ]
+    )
+    screen.say(f"  each as certificate.pem and key.pem in a folder of its name under {pki}")
     screen.title("Where everything is")
     addresses = running.addresses
     for exchange in EXCHANGES:
@@ -54,8 +63,17 @@ def show_addresses(screen: Screen, running: Running) -> None:
         screen.say(f"  {'':<15} {addresses.health_url(exchange)}/readyz, /healthz, /metrics")
     screen.say(f"  {'network':<15} {addresses.network_admin_url}/admin/state")
     screen.say(f"  {'for clients':<15} {running.place.connection}")
-    screen.say(f"  {'certificates':<15} {running.place.pki / 'clients'}")
+    screen.say(f"  {'trusted root':<15} {running.credentials.authority.trusted}")
     screen.say(f"  {'logs':<15} {running.place.log}")
+    screen.say(
+        "  A sandbox on one machine and one disk: what is acknowledged is durable here, not in two centres; master keys"
+        " lie in files, source addresses are not checked, and nobody in it is real."
+    )
+
+
+def _officers(agency: str) -> str:
+    first, *others = (officer.id for officer in cast.officers_of(agency))
+    return ", ".join([first, *(f"…-{other.rpartition('-')[2]}" for other in others)])
 
 
 def curl_calls(running: Running, query: Planned) -> list[tuple[str, str]]:

@@ -24,7 +24,7 @@ from chukan.ops.demo.place import Lock, Place
 from chukan.ops.demo.population import Population
 from chukan.ops.demo.questions import Planned, plan
 from chukan.ops.demo.screen import Screen
-from chukan.ops.demo.supervisor import tail
+from chukan.ops.demo.supervisor import guarded, tail
 from chukan.ops.demo.systems import Systems, connect
 from chukan.ops.demo.tally import Tally, read_records, tally
 from chukan.ops.sandbox.transport import ClientError
@@ -121,7 +121,7 @@ class Demo:
         planned = plan(self._population, self._law, self._options.queries, self._memory.runs)
         self._write_connection(planned)
         async with connect(self._running) as systems:
-            result = await self._main_job(systems, planned)
+            result = await guarded(self._main_job(systems, planned), self._running.watch())
         guide.show_result(self._screen, result)
         good = self._judge(result)
         self.finished = True
@@ -139,12 +139,14 @@ class Demo:
         self._remember(runs=self._memory.runs + 1, registered=True)
         asking = Asking(systems, planned)
         self._screen.title("Asking")
-        with self._screen.step("first query answered"):
-            await asking.first()
+        with self._screen.step("the first query"):
+            outcome = await asking.first()
+        self._screen.say(f"    {outcome or 'no answer yet'}, {self._screen.seconds:.0f} s after the start")
         with self._screen.bar("queries at counters", len(asking.counter) - 1) as advance:
             await asking.at_counters(advance)
         with self._screen.bar("queries in lists, reviews", sum(map(len, asking.lists))) as advance:
             await asking.in_lists(advance)
+            await asking.settle()
         with self._screen.step("a national counterpart asks a municipality"):
             await self._ask_nationally(asking)
         self._screen.title("Counting")
@@ -213,12 +215,12 @@ class Demo:
         query = next(query for query in planned if query.aim == "answered")
         guide.show_calls(self._screen, guide.curl_calls(self._running, query))
         self._screen.title("Running. Ctrl-C ends everything.")
-        await self._running.supervisor.watch()
+        await self._running.watch()
 
     def _explain(self, problem: Problem) -> None:
-        """Show the end of the log that a problem names."""
-        if problem.expected is None:
-            return
-        path = Path(problem.expected)
+        """Show the end of the log that a problem names, and what to do when the data cannot be gone on with."""
+        path = Path(problem.expected or "")
         if path.is_absolute() and path.suffix == ".log":
             self._screen.say(f"\nThe end of {path}:\n{tail(path)}\n")
+        if problem.code in {"database_failed", "keys_unconfirmed", "common_data_stale", "signature_invalid"}:
+            self._screen.say("If the data of an earlier start is in the way: ./chukan demo --reset begins anew.")

@@ -4,9 +4,10 @@ Everything goes to one console: standard error when a program reads standard out
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -50,6 +51,13 @@ class Screen:
         with Progress(*columns, console=self.console) as progress:
             task = progress.add_task(text, total=total)
             yield lambda number: progress.advance(task, number)
+
+    def rows(self, rows: Sequence[Sequence[str]]) -> None:
+        """Show lines in columns; nothing is cut off or broken, so that it can be copied."""
+        widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            cells = (text + " " * (width - cell_len(text)) for text, width in zip(row, widths, strict=True))
+            self.say(f"  {'  '.join(cells).rstrip()}")
 
     def counts(self, title: str, rows: Mapping[str, tuple[int, str]]) -> None:
         """Show a table of numbers with what each means."""

@@ -12,9 +12,9 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from chukan.errors import Problem
 
@@ -133,6 +133,21 @@ def tail(path: Path, lines: int = 12) -> str:
             return "\n".join(file.read().decode("utf-8", "replace").splitlines()[-lines:])
     except OSError:
         return ""
+
+
+async def guarded(work: Coroutine[Any, Any, T], watch: Coroutine[Any, Any, None]) -> T:
+    """Return what ``work`` returns, unless ``watch``, which only ever ends by raising, does so first."""
+    working, watching = asyncio.ensure_future(work), asyncio.ensure_future(watch)
+    try:
+        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
+        if watching.done():
+            # What broke is the reason; that calls fail now is only its consequence.
+            watching.result()
+        return await working
+    finally:
+        working.cancel()
+        watching.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
 
 
 async def in_thread(work: Callable[[], T]) -> T:

@@ -12,7 +12,7 @@ import asyncio
 import heapq
 import sqlite3
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from typing import Final, NamedTuple
 
@@ -47,7 +47,8 @@ class Means(NamedTuple):
     sender: Sender
     clock: Clock
     chance: Chance
-    faults: Faults
+    faults: Callable[[], Faults]
+    """What the network does to its messages at this moment."""
 
 
 class _Later(NamedTuple):
@@ -153,9 +154,12 @@ class Courier:
     async def _push(self, parcels: Sequence[Parcel]) -> dict[uuid.UUID, Ack]:
         path = f"/exchange/v1/{self._channel}"
         try:
-            items = await self._means.faults.push(self._channel, [parcel.body for parcel in parcels])
-            replies = await self._means.sender.post(self._route, path, items)
-            acks = [_acks.decode(reply) for reply in replies]
+            faults, genuine = self._means.faults(), [parcel.body for parcel in parcels]
+            acks: list[Ack] = []
+            for items in await faults.push(self._channel, genuine):
+                replies = await self._means.sender.post(self._route, path, items)
+                acks += [_acks.decode(reply) for reply in replies]
+            await faults.pushed(self._channel, genuine)
         except (Lost, msgspec.MsgspecError):
             raise Unreachable from None
         return {ack.id: ack for ack in acks}

@@ -7,7 +7,7 @@ counts only when a peer of that route signed it as the answer to this very reque
 
 import asyncio
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import aiohttp
@@ -16,7 +16,7 @@ from chukan import log
 from chukan.chance import Chance
 from chukan.clock import Clock
 from chukan.errors import Problem
-from chukan.platform.envelope import Opener, Signer
+from chukan.platform.envelope import Opener, Signed, Signer
 
 TRY_TIMEOUT_S: Final = 20.0
 CONNECT_TIMEOUT_S: Final = 3.0
@@ -70,7 +70,17 @@ class Route:
 class Sender:
     """Posts signed lists over mutual TLS; ``close`` ends its connections."""
 
-    def __init__(self, signer: Signer, opener: Opener, tls: ssl.SSLContext, *, connections: int = 32) -> None:
+    def __init__(
+        self,
+        signer: Signer,
+        opener: Opener,
+        tls: ssl.SSLContext,
+        *,
+        connections: int = 32,
+        outgoing: Callable[[Signed], Signed] = lambda signed: signed,
+    ) -> None:
+        """``outgoing`` may change a signed list on its way out (``faults``)."""
+        self._outgoing = outgoing
         self._signer = signer
         self._opener = opener
         timeout = aiohttp.ClientTimeout(total=TRY_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S)
@@ -100,7 +110,7 @@ class Sender:
         raise Unreachable
 
     async def _try(self, route: Route, url: str, path: str, items: Sequence[bytes]) -> list[bytes]:
-        signed = self._signer.request("POST", path, items)
+        signed = self._outgoing(self._signer.request("POST", path, items))
         async with self._session.post(url, data=signed.body, headers=signed.headers, allow_redirects=False) as response:
             body = await _read(response)
             if response.status != _OK:

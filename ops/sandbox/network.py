@@ -24,7 +24,7 @@ from chukan import log
 from chukan.chance import Chance
 from chukan.clock import Clock
 from chukan.errors import Problem
-from chukan.ops.sandbox import outbox, register
+from chukan.ops.sandbox import forgery, outbox, register
 from chukan.ops.sandbox.acquisition import Acquisitions
 from chukan.ops.sandbox.admin import (
     Agencies,
@@ -41,10 +41,11 @@ from chukan.ops.sandbox.config import NetworkConfig, read_private_key, read_publ
 from chukan.ops.sandbox.core import Core, ListCheck, Surroundings
 from chukan.ops.sandbox.delivery import Delivery, Means
 from chukan.ops.sandbox.endpoints import Route, Sender
-from chukan.ops.sandbox.faults import Faults, NoFaults
+from chukan.ops.sandbox.faults import PLACE_OF_PUSH, FaultCounts, FaultPlan, Faults, NoFaults
+from chukan.ops.sandbox.hostility import PlannedFaults
 from chukan.ops.sandbox.store import Store
 from chukan.platform import tls
-from chukan.platform.envelope import Opener, Signer
+from chukan.platform.envelope import Opener, Signed, Signer
 from chukan.platform.permits import sign_list
 from chukan.platform.wire.network import (
     AcquisitionRequest,
@@ -52,6 +53,7 @@ from chukan.platform.wire.network import (
     AnswerKey,
     PermitRequest,
     ResidentCode,
+    SignedPermit,
 )
 
 SWEEP_S: Final = 0.5
@@ -82,7 +84,7 @@ class Network:
         self.config = config
         self.clock = clock
         self.faults: Faults = faults or NoFaults()
-        key = read_private_key(config.signing_key_file)
+        self._key = key = read_private_key(config.signing_key_file)
         public = {name: read_public_key(peer.verify_key_file) for name, peer in config.peers.items()}
         self.signer = Signer(config.name, key, clock, chance)
         self.opener = Opener(public, clock)
@@ -93,7 +95,7 @@ class Network:
             law=law,
             clock=clock,
             chance=chance,
-            sign=lambda bodies: sign_list(bodies, list_id=chance.uuid7(), key_id=config.name, key=key),
+            sign=self._sign,
             route_key=hmac.digest(secret, b"chukan-core-v1\nroute\n", hashlib.sha256),
             permit_valid=dt.timedelta(seconds=config.permit_valid_s),
         )
@@ -116,8 +118,8 @@ class Network:
         context = tls.client_context(
             self.config.tls.certificate_file, self.config.tls.key_file, self.config.tls.ca_file
         )
-        self._sender = Sender(self.signer, self.opener, context)
-        means = Means(self.store, self._sender, self.clock, self._chance, self.faults)
+        self._sender = Sender(self.signer, self.opener, context, outgoing=self._outgoing)
+        means = Means(self.store, self._sender, self.clock, self._chance, lambda: self.faults)
         self._delivery = Delivery(means, self._routes())
         self._delivery.start()
         self._sweeping = asyncio.create_task(self._sweep())
@@ -187,6 +189,16 @@ class Network:
         """Set which assessments are published; returns how many known agencies were named."""
         return await self.store.write(lambda connection: register.put_pia(connection, body.flags))
 
+    def put_faults(self, plan: FaultPlan) -> int:
+        """Let the network be hostile by a plan from now on; returns how many rules it has."""
+        means = forgery.Means(self._sign, self.clock, self._chance)
+        self.faults = PlannedFaults(plan, sender=self.config.name, key=self._key, means=means)
+        return len(plan.rules)
+
+    def fault_counts(self) -> FaultCounts:
+        """What faults really happened under the plan in force; none without one."""
+        return self.faults.counts() if isinstance(self.faults, PlannedFaults) else FaultCounts(seed=0, counts=[])
+
     async def records(self, after: int, limit: int) -> NetworkRecords:
         """A page of the network's own records."""
         return await self.store.read(lambda connection: register.records(connection, after, limit))
@@ -212,6 +224,13 @@ class Network:
         )
 
     # ------------------------------------------------------------ inside
+
+    def _sign(self, bodies: Sequence[bytes]) -> list[SignedPermit]:
+        return sign_list(bodies, list_id=self._chance.uuid7(), key_id=self.config.name, key=self._key)
+
+    def _outgoing(self, signed: Signed) -> Signed:
+        channel = next(name for name in PLACE_OF_PUSH if signed.path.endswith(f"/{name}"))
+        return self.faults.envelope(PLACE_OF_PUSH[channel], signed)
 
     async def _effect(self, job: Callable[[sqlite3.Connection], T]) -> T:
         result = await self.store.write(job)

@@ -19,7 +19,7 @@ from aiohttp.typedefs import Handler, Middleware
 from chukan import log
 from chukan.errors import Problem
 from chukan.ops.sandbox.admin import PAGE_MAX, Agencies, Done, PiaFlags, Stops
-from chukan.ops.sandbox.faults import Call, Lost
+from chukan.ops.sandbox.faults import PLACE_OF_CALL, Call, FaultPlan, Lost
 from chukan.ops.sandbox.network import Network
 from chukan.platform import tls
 from chukan.platform.envelope import Opened, Signed, message_id
@@ -73,12 +73,13 @@ class _Desk:
                 opened = await self._open(request, peer)
                 await self._network.faults.request(call)
                 items = await work(route or "", opened.items)
-                await self._network.faults.reply(call)
+                items = list(await self._network.faults.reply(call, items))
         except TimeoutError:
             raise Problem("deadline_exceeded") from None
         finally:
             self._free += 1
-        return _response(self._network.signer.reply(items, opened.message))
+        signed = self._network.signer.reply(items, opened.message)
+        return _response(self._network.faults.envelope(PLACE_OF_CALL[call], signed))
 
     def _caller(self, request: web.Request) -> str:
         urn = tls.peer_urn(request)
@@ -170,12 +171,20 @@ def admin_application(network: Network) -> web.Application:
     async def state(_request: web.Request) -> web.Response:
         return json_reply(await network.state())
 
+    async def plan_faults(request: web.Request) -> web.Response:
+        return json_reply(Done(count=network.put_faults(await read_body(request, FaultPlan))))
+
+    async def fault_counts(_request: web.Request) -> web.Response:
+        return json_reply(network.fault_counts())
+
     app = web.Application(middlewares=[admin_boundary()], client_max_size=BODY_MAX)
     app.router.add_put("/admin/agencies", agencies)
     app.router.add_put("/admin/stops", stops)
     app.router.add_put("/admin/pia", pia)
     app.router.add_get("/admin/records", records)
     app.router.add_get("/admin/state", state)
+    app.router.add_put("/admin/faults", plan_faults)
+    app.router.add_get("/admin/faults", fault_counts)
     return app
 
 

@@ -26,13 +26,15 @@ from chukan.tenants.states import Side
 R = TypeVar("R")
 NOBODY: Final = contextvars.Context()
 """The context of what belongs to no process: the ground itself, which never freezes."""
+IDLE_SPARED: Final = 0.8
+"""Share of the calls without work to do that meet no weather: most of a run is such calls."""
 
 
 class Entry(NamedTuple):
     """One commit."""
 
-    n: int
     at_s: float
+    cell: str
     process: str
     function: str
     given: Any
@@ -45,9 +47,9 @@ class Journal:
 
     entries: list[Entry] = field(default_factory=list)
 
-    def add(self, at_s: float, process: str, function: str, given: object, result: object) -> None:
+    def add(self, entry: Entry) -> None:
         """Note a commit."""
-        self.entries.append(Entry(len(self.entries), at_s, process, function, given, result))
+        self.entries.append(entry)
 
 
 Tell = Callable[[str, str], None]
@@ -87,7 +89,7 @@ class SimulatedCell:
             tx.roll_back()
             raise
         if tx.wrote:
-            self.journal.add(self._loop.now_s, process, function, given, result)
+            self.journal.add(Entry(self._loop.now_s, self.name, process, function, given, result))
         return result
 
     async def call(
@@ -97,8 +99,10 @@ class SimulatedCell:
         process.check_alive()
         if self.away:
             await self._refused()
+        if idle and self._draw.random() < IDLE_SPARED:
+            return self.execute(process.name, function, work, given)
         fate = self._weather.cell(self._draw)
-        if fate.there_s == 0.0 and (idle or fate.quick):
+        if fate.quick:
             return self.execute(process.name, function, work, given)
         reply: asyncio.Future[R] = self._loop.create_future()
         arrive = partial(self._arrive, reply, process.name, function, work, given, fate.after, fate.back_s, self._line)

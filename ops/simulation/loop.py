@@ -47,6 +47,7 @@ class Process:
         self.dead = False
         self.held_up_s = 0.0
         """Virtual seconds for which it was frozen so far."""
+        self._paused_at_s = 0.0
         self.parked: list[asyncio.Handle] = []
         self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
         self.context = contextvars.Context()
@@ -79,12 +80,15 @@ class Process:
         self.spawn(work()).add_done_callback(done)
         return await reply
 
-    def pause(self) -> None:
+    def pause(self, loop: SimulatedLoop) -> None:
         """Freeze: nothing of it runs until ``resume``."""
         self.paused = True
+        self._paused_at_s = loop.now_s
 
     def resume(self, loop: SimulatedLoop) -> None:
         """Go on with everything that came up meanwhile."""
+        if self.paused:
+            self.held_up_s += loop.now_s - self._paused_at_s
         self.paused = False
         loop.put_back(self.parked)
         self.parked = []

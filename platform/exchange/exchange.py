@@ -70,7 +70,7 @@ class Exchange:
         self.cells = cells
         self.law = law
         self.peer = peer
-        self.sets = {cell: CellSets(cells.primary(cell).broker) for cell in settings.cells}
+        self.sets = {cell: self.set_functions(cell) for cell in settings.cells}
         self.common = PolledCommonData(self.sets, directory_key, clock)
         self.context = Context(
             settings=settings,
@@ -105,6 +105,10 @@ class Exchange:
     def directory(self) -> Directory:
         """The common data in force."""
         return self.common.directory
+
+    def set_functions(self, cell: str) -> CellSets:
+        """Door 2 of a cell: its set functions on the broker's login. A simulation puts its own cell here."""
+        return CellSets(self.cells.primary(cell).broker)
 
     @asynccontextmanager
     async def door(self, agency: AgencyRow) -> AsyncIterator[Partition]:

@@ -48,6 +48,8 @@ PAGE_MAX: Final = 1000
 
 Accepting = tuple[AcceptBatch, list[AcceptLine]]
 Judged = tuple[flow.Refused | flow.Step, CodeRow | None]
+Numbered = Sequence[tuple[int, QueryLine]]
+"""Lines with their ordinals."""
 
 
 class Inquiries:
@@ -67,7 +69,6 @@ class Inquiries:
         context = self._context
         refuse_old_key(key, context.clock)
         keys = context.keys(agency.number)
-        now = context.clock.now()
         opening = AcceptBatch(
             agency=agency.number,
             generation=agency.generation,
@@ -75,21 +76,7 @@ class Inquiries:
             body=keys.digest("body", raw),
             batch=context.chance.uuid7(),
         )
-        lines: list[AcceptLine] = []
-        refused: dict[int, Problem] = {}
-        for ordinal, (verdict, link) in enumerate(await self._judge(agency, body.lines, now)):
-            if isinstance(verdict, flow.Refused):
-                refused[ordinal] = verdict.problem
-                context.meter.problem(verdict.problem.code)
-                continue
-            memo = RequestMemo(
-                line=body.lines[ordinal],
-                items=list(verdict.items),
-                asked_at=now,
-                caller=caller.id,
-                law=str(context.law.number),
-            )
-            lines.append(self._line(agency, keys, opening.batch, ordinal, memo, verdict, link))
+        lines, refused = await self._prepare(agency, caller, opening.batch, list(enumerate(body.lines)))
         accepted = await self._commit(agency, opening, lines)
         if not accepted.same_body:
             raise Problem("idempotency_key_reused")
@@ -100,11 +87,62 @@ class Inquiries:
             stored = {view.line for view in views}
             again = {n: refused.get(n, Problem("bad_line")) for n in range(len(body.lines)) if n not in stored}
             return batch_of(accepted.batch, views, again, len(body.lines))
+        self._accepted(agency, lines)
+        now = context.clock.now()
+        return batch_of(opening.batch, [_view_of_new(line, now) for line in lines], refused, len(body.lines))
+
+    async def accept_part(
+        self, agency: AgencyRow, caller: ClientRow, batch: uuid.UUID, numbered: Numbered, content: bytes
+    ) -> dict[int, Problem]:
+        """Make a part of a file durable as the batch of that name, once; return the lines that were refused.
+
+        ``content`` is what must be the same when the part comes again. Not for the shared stage: of two sets at once
+        the second one waits in its own commit and finds the first.
+        """
+        keys = self._context.keys(agency.number)
+        opening = AcceptBatch(
+            agency=agency.number,
+            generation=agency.generation,
+            key=keys.digest("key", b"file part " + batch.bytes),
+            body=keys.digest("body", content),
+            batch=batch,
+        )
+        lines, refused = await self._prepare(agency, caller, batch, numbered)
+        (accepted,) = await self._cell(agency).accept([opening], lines)
+        if not accepted.same_body:
+            raise Problem("file_conflict")
+        if accepted.fresh:
+            self._accepted(agency, lines)
+            return refused
+        stored = {row.ordinal for row in await self._cell(agency).inquiry_views(agency.number, batch=batch)}
+        return {n: refused.get(n, Problem("bad_line")) for n, _ in numbered if n not in stored}
+
+    def _accepted(self, agency: AgencyRow, lines: Sequence[AcceptLine]) -> None:
         for line in lines:
             if line.record is not None:
-                context.meter.outcome(Side.INQUIRER, line.outcome.word)
+                self._context.meter.outcome(Side.INQUIRER, line.outcome.word)
         self._wake(agency)
-        return batch_of(opening.batch, [_view_of_new(line, now) for line in lines], refused, len(body.lines))
+
+    async def _prepare(
+        self, agency: AgencyRow, caller: ClientRow, batch: uuid.UUID, numbered: Numbered
+    ) -> tuple[list[AcceptLine], dict[int, Problem]]:
+        """Judge lines under their ordinals: rows to store, and a problem for each that is malformed."""
+        context = self._context
+        keys = context.keys(agency.number)
+        now = context.clock.now()
+        lines: list[AcceptLine] = []
+        refused: dict[int, Problem] = {}
+        judged = await self._judge(agency, [line for _, line in numbered], now)
+        for (ordinal, line), (verdict, link) in zip(numbered, judged, strict=True):
+            if isinstance(verdict, flow.Refused):
+                refused[ordinal] = verdict.problem
+                context.meter.problem(verdict.problem.code)
+                continue
+            memo = RequestMemo(
+                line=line, items=list(verdict.items), asked_at=now, caller=caller.id, law=str(context.law.number)
+            )
+            lines.append(self._line(agency, keys, batch, ordinal, memo, verdict, link))
+        return lines, refused
 
     async def _judge(self, agency: AgencyRow, lines: Sequence[QueryLine], now: dt.datetime) -> list[Judged]:
         context = self._context

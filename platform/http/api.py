@@ -23,7 +23,8 @@ from chukan.errors import Problem
 from chukan.platform.admission import Priority
 from chukan.platform.http import bodies, headers, problems
 from chukan.platform.http.auth import AddressCheck, authenticate, authorise
-from chukan.platform.http.calls import Call, Reply, Route, Services, Work
+from chukan.platform.http.calls import Call, Pieces, Reply, Route, Services, Work
+from chukan.platform.http.poured import PouredResponse
 from chukan.platform.http.ports import RequestKey
 from chukan.tenants.directory import ClientRow
 
@@ -103,6 +104,8 @@ class AgencyApi:
             answer = trail.refuse(Problem("deadline_exceeded" if isinstance(error, TimeoutError) else "internal"))
             _log.error("request failed", route=route, request_id=trail.request_id, exc_info=error)
         self._finish(request, answer, trail)
+        if isinstance(answer, PouredResponse):
+            await answer.pour(request, trail.request_id)
         return answer
 
     def _finish(self, request: web.Request, answer: web.StreamResponse, trail: "_Trail") -> None:
@@ -139,6 +142,8 @@ class AgencyApi:
                 content = b"\n".join((request.method.encode(), request.path.encode(), call.raw))
                 call.key = RequestKey(key, content)
             reply = await _carry_out(call)
+            if isinstance(reply.body, Pieces):
+                return PouredResponse(reply.body, reply.status, reply.headers)
             answer = web.Response(status=reply.status, body=msgspec.json.encode(reply.body), content_type=bodies.JSON)
             answer.headers.update(reply.headers)
             return answer

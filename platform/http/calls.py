@@ -6,7 +6,7 @@ it and ``openapi`` documents it, so that neither can forget what the other knows
 
 import enum
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
@@ -68,6 +68,10 @@ class Route:
     work: Work = Work.HELD
     streams: tuple[str, ...] = ()
     """Media types of a body that the handler reads itself."""
+    stream_form: str = ""
+    """What such a body is, for the documentation; the two forms of load parts need no words."""
+    produces: tuple[str, str] | None = None
+    """Media type of a reply that is written piece by piece, and what it is."""
     prefer_wait: bool = False
     problems: tuple[str, ...] = ()
     """Codes of problems beside those that every call may answer with."""
@@ -80,10 +84,22 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
+class Pieces:
+    """A reply that is written piece by piece, each when the one before has left; closed in the end, come what may.
+
+    What fails on the way cuts the reply off, so that nobody takes a part for the whole.
+    """
+
+    media_type: str
+    """With its charset."""
+    of: AsyncGenerator[bytes, None]
+
+
+@dataclass(frozen=True, slots=True)
 class Reply:
     """What a handler answers with."""
 
-    body: msgspec.Struct
+    body: msgspec.Struct | Pieces
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
 

@@ -5,6 +5,8 @@ difference is how requests are smuggled. Headers that a proxy might add (``X-For
 read: who is calling is told by the tunnel, the certificate and the path, and by nothing else (invariant 8).
 """
 
+import base64
+import binascii
 import datetime as dt
 import re
 import uuid
@@ -48,6 +50,7 @@ _PREFERENCE: Final = re.compile(
 )
 _PREFERENCES_MAX: Final = 16
 _WAIT: Final = re.compile(r"[0-9]{1,9}")
+_SHA256: Final = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]*):")
 
 
 def refuse_nonsense(headers: CIMultiDictProxy[str]) -> None:
@@ -123,3 +126,15 @@ def media_type(request: web.Request) -> tuple[str, str | None, dict[str, str]]:
         if separator:
             parameters.setdefault(name.strip().lower(), value.strip().strip('"').lower())
     return kind.lower(), parameters.pop("charset", None), parameters
+
+
+def content_digest(request: web.Request) -> bytes | None:
+    """Return the SHA-256 of ``Content-Digest``; None where none is announced. Raises ``Problem`` malformed_request."""
+    text = request.headers.get("Content-Digest")
+    if text is None:
+        return None
+    found = _SHA256.search(text)
+    try:
+        return base64.b64decode(found[1], validate=True) if found else None
+    except binascii.Error:
+        raise Problem("malformed_request", expected="Content-Digest: sha-256=:<base64>:") from None

@@ -6,8 +6,6 @@ damaged on its way is refused before a line of it is read.
 """
 
 import asyncio
-import base64
-import binascii
 import re
 from typing import Final
 
@@ -29,7 +27,6 @@ COMMIT_DEADLINE_S: Final = 1800.0
 _RIGHT: Final = Right(("copies",))
 _ORDER: Final = Right(("order",))
 _PART: Final = re.compile(r"0|[1-9][0-9]{0,5}")
-_SHA256: Final = re.compile(r"(?:^|,)\s*sha-256=:([A-Za-z0-9+/=]*):")
 
 
 async def begin(call: Call) -> Reply:
@@ -50,7 +47,7 @@ async def put_part(call: Call) -> Reply:
     load, number = call.id("load"), _part_number(call.request)
     media_type, charset, _ = headers.media_type(call.request)
     received = parts.ReceivedPart(media_type, charset)
-    announced = _announced_digest(call.request)
+    announced = headers.content_digest(call.request)
     admission = call.services.admission
     size = bodies.announced_bytes(call.request, parts.BYTES_MAX)
     with admission.reading(call.agency.number, call.priority, size):
@@ -86,18 +83,6 @@ def _part_number(request: web.Request) -> int:
     if not _PART.fullmatch(text) or int(text) >= PARTS_MAX:
         raise Problem("not_found", limit=PARTS_MAX)
     return int(text)
-
-
-def _announced_digest(request: web.Request) -> bytes | None:
-    """Return the SHA-256 of ``Content-Digest``; None where none is announced. Raises ``Problem`` malformed_request."""
-    text = request.headers.get("Content-Digest")
-    if text is None:
-        return None
-    found = _SHA256.search(text)
-    try:
-        return base64.b64decode(found[1], validate=True) if found else None
-    except binascii.Error:
-        raise Problem("malformed_request", expected="Content-Digest: sha-256=:<base64>:") from None
 
 
 _STATE: Final = ("not_found", "load_not_open")

@@ -134,7 +134,7 @@ def _operation(route: Route) -> dict[str, Any]:
             }
         operation["requestBody"] = {"required": True, "content": {_JSON: content}}
     elif route.streams:
-        operation["requestBody"] = {"required": True, "content": _stream_content()}
+        operation["requestBody"] = {"required": True, "content": _stream_content(route)}
     return operation
 
 
@@ -143,7 +143,10 @@ def _right_text(right: Right) -> str:
     return f"Function: {' or '.join(right.functions)}.{officer}"
 
 
-def _stream_content() -> dict[str, Any]:
+def _stream_content(route: Route) -> dict[str, Any]:
+    if route.stream_form:
+        form = {"schema": {"type": "string", "description": route.stream_form}}
+        return dict.fromkeys(route.streams, form)
     limits = f"At most {parts.LINES_MAX} lines, {parts.BYTES_MAX} bytes, {parts.RECORD_BYTES_MAX} bytes a line."
     return {
         parts.NDJSON: {
@@ -204,7 +207,7 @@ def _header_parameters(route: Route) -> list[dict[str, Any]]:
             {
                 "name": "Content-Digest",
                 "in": "header",
-                "description": "`sha-256=:…:` (RFC 9530): the part is refused when it arrived otherwise.",
+                "description": "`sha-256=:…:` (RFC 9530): the body is refused when it arrived otherwise.",
                 "schema": {"type": "string"},
             }
         )
@@ -228,6 +231,9 @@ def _responses(route: Route) -> dict[str, Any]:
         response: dict[str, Any] = {"description": _SUCCESS[status], "headers": dict(_RESPONSE_HEADERS)}
         if route.reply is not None:
             response["content"] = {_JSON: {"schema": _ref(route.reply)}}
+        elif route.produces is not None:
+            media_type, form = route.produces
+            response["content"] = {media_type: {"schema": {"type": "string", "description": form}}}
         if status in {201, 202} and "{" not in route.path:
             response["headers"]["Location"] = {"schema": {"type": "string"}, "description": "Where to look."}
         if route.prefer_wait:

@@ -14,6 +14,7 @@ from chukan.tenants.rows import (
     AcceptedBatch,
     AcceptLine,
     AnswerRow,
+    BatchProgress,
     Collected,
     Grant,
     InquirySettle,
@@ -60,6 +61,11 @@ class InquirySets(SetCaller):
         ids = None if ids is None else list(ids)
         rows = await self._call("inquiry_views", agency, batch, ids, state, after, limit)
         return [InquiryView(**_line(row), **_progress(row)) for row in rows]
+
+    async def batch_progress(self, agency: int, batches: Sequence[uuid.UUID]) -> list[BatchProgress]:
+        """Count the lines of batches of one agency by state and outcome; long purged ones are counted no more."""
+        rows = await self._call("batch_progress", agency, list(batches))
+        return [BatchProgress(InquiryState(row["state"]), Outcome(row["outcome"]), row["count"]) for row in rows]
 
     async def take_inquiries(self, grants: Sequence[Grant], limit: int) -> list[InquiryWork]:
         """Return open lines that are due in the granted shards, each shard's share first; marks nothing."""

@@ -20,7 +20,7 @@ from chukan.ops.installation import (
     publish,
     register_client,
 )
-from chukan.tenants import births, bodies, handover, order_book, standing
+from chukan.tenants import births, bodies, departure, handover, order_book, standing
 from chukan.tenants.changes import Changes
 from chukan.tenants.directory import Directory
 from chukan.tenants.export_file import Manifest, read_export
@@ -190,9 +190,11 @@ async def test_without_an_order_nothing_is_handed_over(agencies: Pair, tmp_path:
     assert found(tmp_path, "*export*") == ["export-key.pem"]
 
 
-async def test_an_order_to_export_serves_once(agencies: Pair, tmp_path: Path) -> None:
+async def test_an_order_to_export_serves_once(agencies: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     order = agencies.site.order("export")
     await export_agency(agencies.installation, SAPPORO, order, tmp_path / "first")
+    # Not a row is opened for it again.
+    monkeypatch.setattr(departure, "ExportWriter", None)
     with pytest.raises(Problem, match="order_invalid"):
         await export_agency(agencies.installation, SAPPORO, order, tmp_path / "second")
     assert not (tmp_path / "second").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from chukan.chance import SystemChance
@@ -126,6 +127,17 @@ def test_lost_moved_and_added_chunks_show(tmp_path: Path, recipient: X25519Priva
     path.write_bytes(content[:start] + b"".join(altered))
     with pytest.raises(Problem, match="export_unreadable"):
         read(path, recipient)
+    # By the cipher itself, before anybody looks at the content.
+    with path.open("rb") as file, pytest.raises(InvalidTag):
+        list(export_file._chunks(file, recipient))
+
+
+def test_no_nonce_serves_twice() -> None:
+    nonces = {export_file._nonce(number, last=last) for number in range(300) for last in (False, True)}
+    assert len(nonces) == 600
+    assert {len(nonce) for nonce in nonces} == {12}
+    with pytest.raises(ValueError, match="bounded"):
+        export_file._nonce(2**32, last=False)
 
 
 def test_what_does_not_fit_its_manifest_is_refused(

@@ -42,6 +42,8 @@ def test_folders_of_the_demo_are_closed_to_others(tmp_path: Path) -> None:
 def test_ports_are_fixed_and_a_taken_one_is_passed_over() -> None:
     free = choose_ports(["first"])["first"]
     with socket.socket() as taken:
+        # Connections of an earlier test may still be fading away on it.
+        taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         taken.bind((HOST, free))
         taken.listen()
         ports = choose_ports(["first", "second"], first=free)

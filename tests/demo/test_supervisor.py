@@ -13,7 +13,7 @@ import pytest
 
 from chukan.errors import Problem
 from chukan.ops.demo import supervisor as supervisor_module
-from chukan.ops.demo.supervisor import Supervisor, in_thread, tail
+from chukan.ops.demo.supervisor import Supervisor, guarded, in_thread, tail
 
 DEADLINE_S = 20.0
 
@@ -167,6 +167,40 @@ async def _until(holds: object) -> None:
             await asyncio.to_thread(os.sched_yield)
 
     await asyncio.wait_for(poll(), DEADLINE_S)
+
+
+async def test_what_broke_is_told_and_not_what_failed_because_of_it() -> None:
+    stopped = asyncio.Event()
+
+    async def work() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+        return "never"
+
+    async def watch() -> None:
+        raise Problem("process_failed", expected="the log")
+
+    with pytest.raises(Problem, match="process_failed"):
+        await asyncio.wait_for(guarded(work(), watch()), DEADLINE_S)
+    assert stopped.is_set()
+
+
+async def test_guarded_work_returns_what_it_did_and_ends_the_watch() -> None:
+    watched = asyncio.Event()
+
+    async def watch() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            watched.set()
+
+    async def work() -> str:
+        return "done"
+
+    assert await guarded(work(), watch()) == "done"
+    assert watched.is_set()
 
 
 async def test_blocking_work_is_finished_before_a_cancellation_goes_on() -> None:

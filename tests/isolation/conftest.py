@@ -26,7 +26,13 @@ FILLERS = {
     "timestamptz": lambda _n: dt.datetime(2026, 1, 1, tzinfo=dt.UTC),
 }
 SECRETIVE = {"request", "sealed", "notice", "body", "addressee", "number", "code", "note"}
-FIXED = {"mode": "full", "on_error": "reject_file", "state": "open", "leaf_data": SECRET.ljust(105, b"x")}
+FIXED = {
+    "purpose": "queries",
+    "mode": "full",
+    "on_error": "reject_file",
+    "state": "open",
+    "leaf_data": SECRET.ljust(105, b"x"),
+}
 TABLES = (
     "SELECT n.nspname AS schema, c.relname AS table FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
     " WHERE c.relkind IN ('r', 'p') AND n.nspname ~ '^(chukan|chukan_plain|a[0-9]{5})$' ORDER BY 1, 2"

@@ -43,8 +43,7 @@ async def serves(cells, doors=("broker", "app")):
         try:
             await asks[door]()
         except Problem as problem:
-            assert problem.code == "unavailable"
-            answers.append(False)
+            answers.append(False if problem.code == "unavailable" else problem.code)
         else:
             answers.append(True)
     await cells.close()
@@ -65,7 +64,7 @@ async def test_every_open_door_is_found_at_connect(eyes, walled, open_cell):
     for door, right in rights.items():
         await eyes.admin.execute(f"GRANT {right} TO PUBLIC")
         try:
-            if True in await serves(await open_cell(walled), ["broker"]):
+            if await serves(await open_cell(walled), ["broker"]) != [False]:
                 served.append(door)
         finally:
             await eyes.admin.execute(f"REVOKE {right} FROM PUBLIC")

@@ -1,6 +1,7 @@
 """Door 1 as the code uses it: one agency, single statements, one transaction."""
 
 import asyncio
+import contextlib
 
 import asyncpg
 import pytest
@@ -22,11 +23,16 @@ async def test_every_table_of_the_own_agency_answers(app):
             assert len(await partition.fetch(f"SELECT * FROM {partition.table(table)}")) == 3, table
 
 
+async def alone(app, sql, *values):
+    """Run one statement in a transaction of its own, for agency 7."""
+    async with act_for(app, 7) as partition:
+        return await partition.execute(sql, *values)
+
+
 async def test_another_agency_is_out_of_reach_and_the_problem_says_nothing(app, capfd):
-    for verb in ("SELECT * FROM a00008.copies", "DELETE FROM a00008.copies", "SELECT * FROM chukan.records"):
+    for sql in ("SELECT * FROM a00008.copies", "DELETE FROM a00008.copies", "SELECT * FROM chukan.records"):
         with pytest.raises(Problem) as caught:
-            async with act_for(app, 7) as partition:
-                await partition.fetch(verb)
+            await alone(app, sql)
         assert str(caught.value) == "internal"
         assert caught.value.__cause__ is None
         assert "a00008" not in repr(caught.value.as_dict())
@@ -35,8 +41,7 @@ async def test_another_agency_is_out_of_reach_and_the_problem_says_nothing(app, 
 
 async def test_an_error_that_quotes_a_value_does_not_pass_it_on(app, capfd):
     with pytest.raises(Problem) as caught:
-        async with act_for(app, 7) as partition:
-            await partition.execute("INSERT INTO a00007.holds (kind) VALUES ($1), ($1)", "VALUE-IN-AN-ERROR")
+        await alone(app, "INSERT INTO a00007.holds (kind) VALUES ($1), ($1)", "VALUE-IN-AN-ERROR")
     assert caught.value.code == "internal"
     assert "VALUE-IN-AN-ERROR" not in str(caught.value) + repr(caught.value.args) + capfd.readouterr().err
 
@@ -105,13 +110,17 @@ async def test_an_agency_that_is_not_here_is_unknown(app):
             pass
 
 
+async def insert_and_fail(app):
+    async with act_for(app, 7) as partition:
+        await partition.execute("INSERT INTO a00007.holds (kind) VALUES ($1)", "rolled back")
+        raise RuntimeError("mine")
+
+
 async def test_the_block_commits_and_an_exception_rolls_back(eyes, app):
     async with act_for(app, 7) as partition:
         assert await partition.execute("INSERT INTO a00007.holds (kind) VALUES ($1)", "committed") == 1
     with pytest.raises(RuntimeError, match="mine"):
-        async with act_for(app, 7) as partition:
-            await partition.execute("INSERT INTO a00007.holds (kind) VALUES ($1)", "rolled back")
-            raise RuntimeError("mine")
+        await insert_and_fail(app)
     kinds = {row["kind"] for row in await eyes.admin.fetch("SELECT kind FROM a00007.holds")}
     assert "committed" in kinds
     assert "rolled back" not in kinds
@@ -119,12 +128,16 @@ async def test_the_block_commits_and_an_exception_rolls_back(eyes, app):
         assert await partition.execute("DELETE FROM a00007.holds WHERE kind = 'committed'") == 1
 
 
+async def insert_and_swallow_an_error(app):
+    async with act_for(app, 7) as partition:
+        await partition.execute("INSERT INTO a00007.holds (kind) VALUES ('half')")
+        with contextlib.suppress(Problem):
+            await partition.fetch("SELECT 1/0")
+
+
 async def test_a_failed_statement_that_was_swallowed_does_not_commit(eyes, app):
     with pytest.raises(Problem, match="internal"):
-        async with act_for(app, 7) as partition:
-            await partition.execute("INSERT INTO a00007.holds (kind) VALUES ('half')")
-            with pytest.raises(Problem):
-                await partition.fetch("SELECT 1/0")
+        await insert_and_swallow_an_error(app)
     assert await eyes.admin.fetchval("SELECT count(*) FROM a00007.holds WHERE kind = 'half'") == 0
 
 
@@ -194,7 +207,7 @@ async def test_a_cancelled_caller_leaves_nothing_running(eyes, walled, app):
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND usename = 'chukan_app'"
     async with asyncio.timeout(10):
         while await watching.fetchval(waiting) == 0:
-            await asyncio.sleep(0)
+            pass
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -147,8 +147,8 @@ async def test_a_cell_is_prepared_again_with_other_passwords(any_server, blank, 
     assert await admin.fetchval("SELECT name FROM chukan.cell") == "east"
     login = {"host": any_server.socket_dir, "port": any_server.port, "database": blank, "user": "chukan_steward"}
     with pytest.raises(asyncpg.InvalidPasswordError):
-        await asyncpg.connect(**login, password="first word")
-    steward = await asyncpg.connect(**login, password="second, 'quoted' word")
+        await asyncpg.connect(**login, password=old["chukan_steward"])
+    steward = await asyncpg.connect(**login, password=new["chukan_steward"])
     assert await steward.fetchval("SELECT session_user") == "chukan_steward"
     await steward.close()
     # Roles are shared by the databases of a server: other tests' cells log in with this one.

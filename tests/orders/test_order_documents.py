@@ -244,5 +244,17 @@ def test_every_try_is_logged_for_audit(office: Any, signed: Sign) -> None:
     assert not any("dropped" in line for line in lines)
 
 
+def test_looking_at_an_order_leaves_no_trace_of_an_act(office: Any, signed: Sign) -> None:
+    stream = io.StringIO()
+    log.configure("info", stream)
+    try:
+        members = {"action": "destroy", "agency": office.agency, "directory": office.directory}
+        trusted = read_certificates(office.authority.trusted)
+        orders.verify(signed(), **members, trusted=trusted, at=office.clock.now())
+    finally:
+        log.configure("info")
+    assert stream.getvalue() == ""
+
+
 def test_a_client_is_named_alike_on_connections_and_in_documents() -> None:
     assert credentials.CLIENT_URN == tls.CLIENT_URN

@@ -6,9 +6,12 @@ the exchanges ``east`` and ``west``, one of the counterpart ``nation``, and one 
 
 import asyncio
 import datetime as dt
+import itertools
+import os
 import socket
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,17 +119,23 @@ class Recorder:
     async def codes(self, items: list[AcquiredCode], /) -> list[Ack]:
         return self._take(self.codes_, items)
 
-    async def until(self, ready: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    async def until(self, ready: Callable[[], bool], timeout_s: float = 30.0) -> None:
         async with asyncio.timeout(timeout_s):
             while not ready():
                 self.arrived.clear()
                 await self.arrived.wait()
 
 
+_ports = itertools.count(10_000 + os.getpid() * 37 % 18_000)
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port below those that the system gives to outgoing connections, so that nobody takes it before we do."""
+    for port in _ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 class Keys:
@@ -279,7 +288,7 @@ class World:
         await exchange.inbox.until(lambda: len(exchange.inbox.codes_) > before)
         return exchange.inbox.codes_[-1]
 
-    async def until(self, ready: Callable[[State], bool], timeout_s: float = 15.0) -> None:
+    async def until(self, ready: Callable[[State], bool], timeout_s: float = 30.0) -> None:
         """Wait for what only the network itself can tell."""
         async with asyncio.timeout(timeout_s):
             while not ready(await self.network.state()):

@@ -79,7 +79,7 @@ class Scene:
         )  # fmt: skip
         return msgspec.structs.replace(base, **changes)
 
-    async def until(self, ready: Any, timeout_s: float = 20.0) -> None:
+    async def until(self, ready: Any, timeout_s: float = 40.0) -> None:
         async with asyncio.timeout(timeout_s):
             while not await ready():
                 await pause(0.02, asyncio.Event())

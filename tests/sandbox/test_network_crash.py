@@ -88,7 +88,8 @@ class Process:
     async def end(self, number: signal.Signals) -> int:
         assert self._process is not None
         self._process.send_signal(number)
-        return await asyncio.wait_for(self._process.wait(), 20)
+        async with asyncio.timeout(20):
+            return await self._process.wait()
 
 
 @pytest.fixture
@@ -134,7 +135,8 @@ async def test_a_killed_network_has_lost_nothing_that_it_said_and_says_it_again(
     said: list[tuple[bytes, PermitReply]] = []
     some = asyncio.Event()
     asking = asyncio.create_task(_ask_until_it_is_gone(pair, bodies, said, some))
-    await asyncio.wait_for(some.wait(), 30)
+    async with asyncio.timeout(30):
+        await some.wait()
     await network.end(signal.SIGKILL)
     await asking
     await network.start()

@@ -129,14 +129,15 @@ async def test_a_fault_may_lose_a_push_and_nothing_is_lost(tmp_path, clock: Manu
         async def request(self, call: str) -> None:
             self.calls.append(f"request {call}")
 
-        async def reply(self, call: str) -> None:
+        async def reply(self, call: str, items: Sequence[bytes]) -> Sequence[bytes]:
             self.calls.append(f"reply {call}")
+            return items
 
-        async def push(self, channel: Channel, items: Sequence[bytes]) -> Sequence[bytes]:
+        async def push(self, channel: Channel, items: Sequence[bytes]) -> Sequence[Sequence[bytes]]:
             self.pushes += 1
             if self.pushes <= 2:
                 raise Lost
-            return items
+            return [items, items]
 
     faults = Losing()
     world = World(tmp_path, clock, faults)  # type: ignore[arg-type]
@@ -157,10 +158,11 @@ async def test_a_lost_reply_is_recovered_by_asking_again(tmp_path, clock: Manual
         def __init__(self) -> None:
             self.lost = 0
 
-        async def reply(self, call: str) -> None:
+        async def reply(self, call: str, items: Sequence[bytes]) -> Sequence[bytes]:
             if call == "permit-requests" and not self.lost:
                 self.lost += 1
                 raise Lost
+            return items
 
     world = World(tmp_path, clock, Deaf())  # type: ignore[arg-type]
     await world.start()

@@ -100,7 +100,8 @@ async def test_a_closed_store_answers_instead_of_hanging(tmp_path: Path) -> None
     await store.close()
 
     with pytest.raises(Problem, match="busy"):
-        await asyncio.wait_for(store.write(_put(2)), 5)
+        async with asyncio.timeout(5):
+            await store.write(_put(2))
 
 
 async def test_jobs_that_wait_at_the_close_are_done(tmp_path: Path) -> None:

@@ -146,7 +146,8 @@ async def test_hints_reach_whoever_listens_and_are_sent_alone(own, sets):
     async def wait_for(count):
         while len(heard) < count:
             woken.clear()
-            await asyncio.wait_for(woken.wait(), 10)
+            async with asyncio.timeout(10):
+                await woken.wait()
 
     task = asyncio.create_task(listen(own, "here", hear))
     await wait_for(2)
@@ -162,14 +163,16 @@ async def test_hints_reach_whoever_listens_and_are_sent_alone(own, sets):
 async def test_a_lost_listener_comes_back_and_looks_again(own_cell, own):
     looks = asyncio.Queue()
     task = asyncio.create_task(listen(own, "here", lambda _cell, side: looks.put_nowait(side)))
-    assert {await asyncio.wait_for(looks.get(), 10) for _ in Side} == set(Side)
+    async with asyncio.timeout(10):
+        assert {await looks.get() for _ in Side} == set(Side)
     admin = await own_cell.admin()
     ended = await admin.fetchval(
         "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity"
         " WHERE datname = current_database() AND usename = 'chukan_broker' AND query LIKE 'LISTEN%'"
     )
     assert ended == 1
-    assert {await asyncio.wait_for(looks.get(), 10) for _ in Side} == set(Side)
+    async with asyncio.timeout(10):
+        assert {await looks.get() for _ in Side} == set(Side)
     task.cancel()
     await admin.close()
 

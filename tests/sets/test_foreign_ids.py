@@ -1,7 +1,7 @@
 """Every set function called for one agency with the identifiers of another: nothing comes back, nothing is changed.
 
-The victim has lines in several states of both sides, an open acquisition and a link; its values are marked. The attacker
-names its own agency, as it must, and everything else is the victim's.
+The victim has lines in several states of both sides, an open acquisition and a link; its values are marked. The
+attacker names its own agency, as it must, and everything else is the victim's.
 """
 
 import dataclasses

@@ -159,13 +159,15 @@ async def stage_in_flight(bench, agency, grants):
 async def test_a_stage_in_flight_delays_no_renewal(bench, make, leases):
     _, grants = await line_and_grants(bench, make)
     async with stage_in_flight(bench, 1, grants):
-        assert await asyncio.wait_for(leases.lease(bench.owner, Side.INQUIRER, SHARDS, 10), 5) == grants
+        async with asyncio.timeout(5):
+            assert await leases.lease(bench.owner, Side.INQUIRER, SHARDS, 10) == grants
 
 
 async def test_a_stage_in_flight_keeps_its_shard_from_a_takeover_that_does_not_wait(bench, make, leases):
     _, grants = await line_and_grants(bench, make)
     await expire(bench, bench.owner)
     async with stage_in_flight(bench, 1, grants) as shard:
-        taken = await asyncio.wait_for(leases.lease("another", Side.INQUIRER, SHARDS, 10), 5)
+        async with asyncio.timeout(5):
+            taken = await leases.lease("another", Side.INQUIRER, SHARDS, 10)
         assert shards(taken) == set(range(SHARDS)) - {shard}
     assert shards(await leases.lease("another", Side.INQUIRER, SHARDS, 10)) == set(range(SHARDS))

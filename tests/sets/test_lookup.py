@@ -34,7 +34,8 @@ class Provider:
     async def copy(self, effective_from, *, period="", layout=1, kind=KIND, review=False, person=None):
         row = self.make.id()
         await self.bench.admin.execute(
-            f"INSERT INTO {self.schema}.copies (id, person, kind, period, effective_from, layout, body, content, review)"
+            f"INSERT INTO {self.schema}.copies"
+            " (id, person, kind, period, effective_from, layout, body, content, review)"
             " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             row,
             person or self.person,

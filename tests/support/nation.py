@@ -1,7 +1,8 @@
 """Two exchanges, two cells on a real PostgreSQL, and the simulated network on real sockets, in one process.
 
-``nation`` is a running world with four municipal agencies (two in each cell) and helpers that act as their systems. The
-clock is the machine's; every wait is for an event, with a deadline.
+``nation`` is a running world with four municipal agencies (two in each cell) and helpers that act as their systems;
+``running`` makes one for a fixture of a wider scope. The clock is the machine's; every wait is for an event, with a
+deadline. A plugin of ``tests/conftest.py``, because several subjects stand on it.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import json
 import socket
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -403,10 +404,17 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
-async def nation(embedded_server, tmp_path) -> AsyncIterator[World]:
-    world = World(tmp_path, embedded_server)
+@asynccontextmanager
+async def running(server, folder: Path) -> AsyncIterator[World]:
+    """A started world on a database server, stopped at the end; ``folder`` is its own."""
+    world = World(folder, server)
     async with AsyncExitStack() as stack:
         await world.start()
         stack.push_async_callback(world.stop)
+        yield world
+
+
+@pytest.fixture
+async def nation(embedded_server, tmp_path) -> AsyncIterator[World]:
+    async with running(embedded_server, tmp_path) as world:
         yield world

@@ -1,0 +1,122 @@
+"""Reads what all parties hold when a crash test is over, and watches how far the network has come meanwhile.
+
+Agencies are read through the agency API as they would read themselves, the national counterparts and the network from
+their own endpoints. A record is visible once it has its place in its agency's log, so reading waits, within a bound,
+until ``chukan reconcile`` finds nothing on its way any more.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Final, NamedTuple
+
+import aiohttp
+import msgspec
+
+from chukan.clock import SystemClock
+from chukan.ops.reconcile import Report, reconcile
+from chukan.ops.sandbox.admin import NetworkRecord, State
+from chukan.ops.sandbox.parties import read_counterparts, read_network
+from chukan.platform.wire.agency import Record
+from tests.crash.checker import Evidence, Fault, check
+from tests.crash.customers import Asked
+from tests.crash.journal import Journal
+from tests.crash.town import Town
+
+SETTLE_S: Final = 120.0
+_LOOK_S: Final = 0.5
+_WATCH_S: Final = 0.1
+_READ_S: Final = 5.0
+
+
+class Verdict(NamedTuple):
+    """What came of a crash test."""
+
+    faults: list[Fault]
+    report: Report
+    evidence: Evidence
+
+    def outcomes(self) -> dict[str, int]:
+        """How many lines have which outcome."""
+        counts: dict[str, int] = {}
+        for told in (told for here in self.evidence.views.values() for told in here):
+            counts[told.outcome or told.state] = counts.get(told.outcome or told.state, 0) + 1
+        return dict(sorted(counts.items()))
+
+
+async def judge(town: Town, asked: Asked, journal: Journal) -> Verdict:
+    """Ask everything once more by its key, read all parties, and judge."""
+    await asked.again()
+    views = await asked.views()
+    deadline = asyncio.get_running_loop().time() + SETTLE_S
+    while True:
+        records, network = await _read(town)
+        report = reconcile(records, network, as_of=SystemClock().now())
+        evidence = Evidence(views, records, network)
+        faults = check(journal.read(), evidence)
+        settled = not report.pending and not report.differences and not faults
+        if settled or asyncio.get_running_loop().time() >= deadline:
+            return Verdict(faults, report, evidence)
+        await wait(_LOOK_S)
+
+
+async def _read(town: Town) -> tuple[Mapping[str, Sequence[Record]], Sequence[NetworkRecord]]:
+    records: dict[str, Sequence[Record]] = {}
+    for agency, client in town.systems.agencies.items():
+        records[agency] = await client.all_records()
+    records.update(await read_counterparts(town.addresses.counterparts_admin_url))
+    return records, await read_network(town.addresses.network_admin_url)
+
+
+async def wait(seconds: float) -> None:
+    """Look again after a while: another process cannot set an event of ours."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().create_future()
+
+
+class Progress:
+    """How many exchanges the network has closed since it was made; ``reach`` waits for a number of them."""
+
+    def __init__(self, town: Town) -> None:
+        self._url = f"{town.addresses.network_admin_url}/admin/state"
+        self._before: int | None = None
+        self._news = asyncio.Condition()
+        self.closed = 0
+
+    async def reach(self, number: int) -> int:
+        """Return once so many are closed; how many they are then."""
+        async with asyncio.timeout(SETTLE_S), self._news:
+            await self._news.wait_for(lambda: self.closed >= number)
+            return self.closed
+
+    async def watch(self) -> None:
+        """Look until cancelled; while the network is away nothing becomes known."""
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_READ_S)) as session:
+            while True:
+                with contextlib.suppress(aiohttp.ClientError, TimeoutError, msgspec.MsgspecError):
+                    async with session.get(self._url) as reply:
+                        await self._note(msgspec.json.decode(await reply.read(), type=State))
+                await wait(_WATCH_S)
+
+    async def _note(self, state: State) -> None:
+        closed = sum(count for outcome, count in state.exchanges.items() if outcome != "open")
+        if self._before is None:
+            self._before = closed
+        async with self._news:
+            self.closed = closed - self._before
+            self._news.notify_all()
+
+
+@contextlib.asynccontextmanager
+async def progress(town: Town) -> AsyncIterator[Progress]:
+    """Watch the network's progress for the time of a block."""
+    watched = Progress(town)
+    task = asyncio.create_task(watched.watch())
+    try:
+        await watched.reach(0)
+        yield watched
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
