@@ -72,6 +72,9 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     in_flight_max: Positive = 256
     permit_skew_s: Seconds = 2.0
     notice_hold_s: Seconds = 30.0
+    drain_notice_s: Seconds = 3.0
+    """How long everybody is told of a planned stop, and still served, before connections are closed. A device moves its
+    route 1.1 s after ``/readyz`` says no (DESIGN §8)."""
     result_keep_days: Positive = 14
 
 

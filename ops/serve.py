@@ -2,9 +2,9 @@
 
 The health listener comes first, so that everybody can see that the process is starting; the agency and the network
 listener open when the exchange works. On SIGTERM (or SIGINT) the exchange goes out of service without losing anybody:
-``/readyz`` says so, nothing new is taken, who waits is answered, who works finishes, and the leases are given back so
-that the other exchange goes on at once. Past the deadline the rest is dropped: its effects are durable or absent, and
-every caller finds out by its own key.
+``/readyz`` says so for a while, in which everybody is still served; then nothing new is taken, who waits is answered,
+who works finishes, and the leases are given back so that the other exchange goes on at once. Past the deadline the rest
+is dropped: its effects are durable or absent, and every caller finds out by its own key.
 
 This module puts things together and decides nothing.
 """
@@ -151,6 +151,7 @@ class Server:
         self._make_exchange()
         self._make_listeners()
         self._loops: list[asyncio.Task[None]] = []
+        self._listening = False
 
     def _make_network(self) -> None:
         mine, network = self.settings.exchange, self.settings.network
@@ -181,6 +182,7 @@ class Server:
                 PartitionLoads(door, keys, self._law, self._clock, self._chance, self._metrics),
                 PartitionRecords(door, keys),
             ),
+            law=self._law,
             admission=Admission(Limits(in_flight_max=self.settings.exchange.in_flight_max), self._clock, self._metrics),
             metrics=self._metrics,
             clock=self._clock,
@@ -215,6 +217,7 @@ class Server:
             keys=lambda: len(store.agencies()),
             common_age_s=self.exchange.common.age_s,
             snapshot=lambda: self.exchange.directory.number,
+            listening=lambda: self._listening,
             network_ok=lambda: self.exchange.peer.answered,
         )
         about = {"exchange": self.settings.exchange.name, "centre": centre}
@@ -235,12 +238,19 @@ class Server:
         agency = await self._agency_side.start()
         _log.info("listening", stage="network", port=network)
         _log.info("listening", stage="agency", port=agency)
+        self._listening = True
         started(Ports(agency, network, health))
 
     async def stop(self, drain_s: float) -> None:
-        """Go out of service: drain the listeners, stop the exchange, close what is open. Safe after a failed start."""
-        _log.info("going out of service", seconds=drain_s)
+        """Go out of service: give notice, drain the listeners, stop the exchange, close what is open.
+
+        Safe after a failed start, of which nobody needs notice.
+        """
+        notice_s = self.settings.exchange.drain_notice_s if self._listening else 0.0
+        _log.info("going out of service", seconds=notice_s + drain_s)
         self._drain.begin()
+        await asyncio.sleep(notice_s)
+        self._drain.close()
         await asyncio.gather(self._agency_side.close(drain_s), self._network_side.close(drain_s))
         await self.exchange.stop()
         for loop in self._loops:

@@ -145,8 +145,9 @@ class Cells:
     async def close(self) -> None:
         """Drop all connections; what was in flight on them is found out by a repeat."""
         for connections in self._pools.values():
-            connections.broker.terminate()
-            connections.app.terminate()
+            for pool in (connections.broker, connections.app):
+                with contextlib.suppress(asyncpg.InterfaceError):  # a pool that was never opened has nothing to drop
+                    pool.terminate()
 
     async def _connect(self, name: str, user: str) -> Connection:
         try:

@@ -1,4 +1,4 @@
-"""Files of many lines that an agency sends (照会ファイル, 符号取得ファイル): one row a file, found by its name (CON-03).
+"""Files of many lines that an agency sends (照会ファイル, 符号取得ファイル): a row a file, found by its name (CON-03).
 
 A file is ``open`` until all of its lines are durable, then ``accepted``. Its lines are made durable batch by batch
 under keys that follow from the file's id; so a file that was cut short in the middle is simply sent again, and what
@@ -13,8 +13,8 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -22,7 +22,7 @@ from chukan.errors import Problem
 from chukan.tenants import idempotency
 
 if TYPE_CHECKING:
-    from chukan.tenants.partition import Partition
+    from chukan.tenants.partition import Partition, Record
     from chukan.tenants.sealing import AgencyKeys
 
 Purpose = Literal["queries", "codes"]
@@ -122,7 +122,7 @@ async def get(partition: Partition, keys: AgencyKeys, file: uuid.UUID, purpose: 
     return _row(keys, row)
 
 
-def _row(keys: AgencyKeys, row: Mapping[str, Any]) -> FileRow:
+def _row(keys: AgencyKeys, row: Record) -> FileRow:
     return FileRow(
         id=row["id"],
         state=row["state"],

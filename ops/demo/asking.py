@@ -6,6 +6,7 @@ What is counted here is what the clients were told, line by line, in the replies
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -142,10 +143,9 @@ class Asking:
     async def _decide_until(self, done: asyncio.Event) -> None:
         while not done.is_set():
             await for_each([cast.head(body) for body in cast.HEADS], self._decide_at)
-            try:
-                await asyncio.wait_for(done.wait(), _LOOK_S)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_S):
+                    await done.wait()
 
     async def _decide_at(self, agency: str) -> None:
         """Two officers of one agency work off what is held there: the first proposes, the second carries it out."""

@@ -234,7 +234,8 @@ def _listens(url: str, *ports: int) -> Callable[[], Awaitable[bool]]:
 
 async def _is_open(port: int) -> bool:
     try:
-        _, writer = await asyncio.wait_for(asyncio.open_connection(HOST, port), _PROBE_TIMEOUT_S)
+        async with asyncio.timeout(_PROBE_TIMEOUT_S):
+            _, writer = await asyncio.open_connection(HOST, port)
     except (OSError, TimeoutError):
         return False
     writer.close()

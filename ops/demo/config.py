@@ -136,6 +136,8 @@ def exchange_tables(
         "tls_ca_file": trusted,
         "signing_key_file": signing.private_file,
         "directory_key_file": directory.public_file,
+        # No device here has a route to move; clients of the demo go to the other exchange by themselves.
+        "drain_notice_s": 0.5,
     }
     return [
         # The clients of a demo stand on this machine; only a sandbox may leave their addresses unchecked.

@@ -55,6 +55,10 @@ _IN_ANSWERS: Final[tuple[FaultName, ...]] = ("forged_permit", "wrong_signature",
 _envelope: Final = msgspec.json.Decoder(Envelope)
 
 
+Pushed = dict[Channel, deque[bytes]]
+"""The newest items that were pushed, by channel."""
+
+
 class _Behind:
     """The clock of a sender who signed an hour ago."""
 
@@ -71,7 +75,16 @@ class _Behind:
 class PlannedFaults:
     """The faults of one plan, in the name of ``sender``; ``key`` signs what is stale but otherwise genuine."""
 
-    def __init__(self, plan: FaultPlan, *, sender: str, key: Ed25519PrivateKey, means: forgery.Means) -> None:
+    def __init__(
+        self,
+        plan: FaultPlan,
+        *,
+        sender: str,
+        key: Ed25519PrivateKey,
+        means: forgery.Means,
+        seen: Pushed | None = None,
+    ) -> None:
+        """``seen`` is what was pushed under the plan before: it may be replayed under this one."""
         self._plan = plan
         self._draw = SeededChance(plan.seed, means.clock)
         self._chance = means.chance
@@ -80,7 +93,7 @@ class PlannedFaults:
         self._late = Signer(sender, key, _Behind(means.clock), means.chance)
         self._done: Counter[int] = Counter()
         self._count: Counter[tuple[FaultName, Place]] = Counter()
-        self._seen: dict[Channel, deque[bytes]] = {channel: deque(maxlen=REMEMBERED_MAX) for channel in PLACE_OF_PUSH}
+        self.seen: Pushed = seen or {channel: deque(maxlen=REMEMBERED_MAX) for channel in PLACE_OF_PUSH}
 
     def counts(self) -> FaultCounts:
         """What happened so far."""
@@ -123,7 +136,7 @@ class PlannedFaults:
 
     async def pushed(self, channel: Channel, items: Sequence[bytes]) -> None:
         """Remember what was pushed, or lose the acknowledgements."""
-        self._seen[channel].extend(items)
+        self.seen[channel].extend(items)
         if self._strikes("drop_after", PLACE_OF_PUSH[channel]):
             raise Lost
 
@@ -178,8 +191,8 @@ class PlannedFaults:
             made = [self._forger.notice(fault, self._any(items)) for fault in _IN_NOTICES if self._strikes(fault, at)]
         elif channel == "answers":
             made = [self._forger.answer(fault, self._any(items)) for fault in _IN_ANSWERS if self._strikes(fault, at)]
-        if self._seen[channel] and self._strikes("replayed", at):
-            made.append(forgery.renamed(self._any(self._seen[channel]), self._chance.uuid7()))
+        if self.seen[channel] and self._strikes("replayed", at):
+            made.append(forgery.renamed(self._any(self.seen[channel]), self._chance.uuid7()))
         return made
 
     def _spoiled(self, channel: Channel, items: list[bytes]) -> list[bytes]:

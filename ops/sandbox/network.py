@@ -192,7 +192,8 @@ class Network:
     def put_faults(self, plan: FaultPlan) -> int:
         """Let the network be hostile by a plan from now on; returns how many rules it has."""
         means = forgery.Means(self._sign, self.clock, self._chance)
-        self.faults = PlannedFaults(plan, sender=self.config.name, key=self._key, means=means)
+        seen = self.faults.seen if isinstance(self.faults, PlannedFaults) else None
+        self.faults = PlannedFaults(plan, sender=self.config.name, key=self._key, means=means, seen=seen)
         return len(plan.rules)
 
     def fault_counts(self) -> FaultCounts:

@@ -179,7 +179,8 @@ def _deliver(cell: CellTables, tx: Transaction, row: AnswerRow) -> str:
     table = cell.agency(row.agency)
     fresh = put_inbox(tx, table, row.inbox)
     if fresh and was.state >= _FINAL:
-        put_record(cell, tx, row.agency, row.id, row.amendment)
+        if was.outcome != int(row.outcome):
+            put_record(cell, tx, row.agency, row.id, row.amendment)
         return "late"
     if not fresh or (was.state == _HELD and row.state == _HELD):
         return "repeat"

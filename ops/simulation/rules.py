@@ -47,21 +47,18 @@ def check_generation(cell: CellTables, agencies: Iterable[int], generations: Ite
 
 def check_leases(cell: CellTables, side: Side, grants: Sequence[Grant], agencies: Iterable[int]) -> None:
     """Every agency must lie in a granted shard whose epoch still stands."""
-    epochs = {grant.shard: grant.epoch for grant in grants}
+    epochs, leases = {grant.shard: grant.epoch for grant in grants}, cell.leases[side]
     for number in {shard(agency) for agency in agencies}:
-        if number not in epochs or lease_of(cell, side, number).epoch != epochs[number]:
+        if leases[number].epoch != epochs.get(number):
             raise Problem("stale_lease", retry_after_s=1)
 
 
 def check_grants(cell: CellTables, side: Side, grants: Sequence[Grant]) -> None:
     """Every grant must still stand."""
-    if any(lease_of(cell, side, grant.shard).epoch != grant.epoch for grant in grants):
-        raise Problem("stale_lease", retry_after_s=1)
-
-
-def lease_of(cell: CellTables, side: int, number: int) -> Lease:
-    """The lease row of a shard; a fresh cell's rows are there without being stored."""
-    return cell.leases.get((side, number), Lease(0, None, None))
+    leases = cell.leases[side]
+    for grant in grants:
+        if leases[grant.shard].epoch != grant.epoch:
+            raise Problem("stale_lease", retry_after_s=1)
 
 
 def put_inbox(tx: Transaction, table: AgencyTables, message: uuid.UUID) -> bool:
@@ -130,41 +127,45 @@ def worker_share(cell: CellTables, tx: Transaction, owner: str, side: Side, ttl_
 
 
 def lease(cell: CellTables, tx: Transaction, owner: str, side: Side, want: int, ttl_s: float) -> list[Grant]:
-    """Renew what the owner holds, give back what is too much, take what is free."""
-    until = tx.now + dt.timedelta(seconds=ttl_s)
-    mine: list[int] = []
-    free: list[int] = []
-    for number in range(SHARDS):
-        row = lease_of(cell, side, number)
-        if row.owner == owner:
-            mine.append(number)
-        elif row.owner is None or row.until is None or row.until < tx.now:
-            free.append(number)
+    """Renew what the owner holds, give back what is too much, take what is free.
+
+    All that one owner holds has one term: a call renews all of it, so the term stands once for owner and side.
+    """
+    leases, over = cell.leases[side], {who for (where, who), end in cell.terms.items() if where == side and end < tx.now}
+    over.discard(owner)
+    mine = [number for number, row in enumerate(leases) if row.owner == owner]
     for number in mine[want:]:
-        tx.put(cell.leases, (side, number), Lease(lease_of(cell, side, number).epoch, None, None))
+        tx.replace(leases, number, Lease(leases[number].epoch, None))
     mine = mine[:want]
-    for number in mine:
-        tx.put(cell.leases, (side, number), Lease(lease_of(cell, side, number).epoch, owner, until))
-    taken = free[: want - len(mine)]
-    for number in taken:
-        tx.put(cell.leases, (side, number), Lease(lease_of(cell, side, number).epoch + 1, owner, until))
-    return [Grant(side, number, lease_of(cell, side, number).epoch) for number in sorted(mine + taken)]
+    if len(mine) < want:
+        kept = set(mine)
+        free = [
+            number
+            for number, row in enumerate(leases)
+            if (row.owner is None or row.owner in over) and number not in kept
+        ]
+        for number in free[: want - len(mine)]:
+            tx.replace(leases, number, Lease(leases[number].epoch + 1, owner))
+            mine.append(number)
+    tx.put(cell.terms, (int(side), owner), tx.now + dt.timedelta(seconds=ttl_s))
+    return [Grant(side, number, leases[number].epoch) for number in sorted(mine)]
 
 
 def release(cell: CellTables, tx: Transaction, owner: str) -> None:
     """Give all leases back at once."""
-    for key, row in list(cell.leases.items()):
-        if row.owner == owner:
-            tx.put(cell.leases, key, Lease(row.epoch, None, None))
+    for leases in cell.leases.values():
+        for number, row in enumerate(leases):
+            if row.owner == owner:
+                tx.replace(leases, number, Lease(row.epoch, None))
     for worker in [worker for worker in cell.workers if worker[1] == owner]:
         tx.delete(cell.workers, worker)
 
 
 def raise_epochs(cell: CellTables, tx: Transaction) -> None:
     """After a new timeline nobody's grant stands any more."""
-    for side in Side:
-        for number in range(SHARDS):
-            tx.put(cell.leases, (int(side), number), Lease(lease_of(cell, side, number).epoch + 1, None, None))
+    for leases in cell.leases.values():
+        for number, row in enumerate(leases):
+            tx.replace(leases, number, Lease(row.epoch + 1, None))
 
 
 # ---------------------------------------------------------------- sequencer

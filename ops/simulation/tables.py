@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from chukan.tenants.rows import RecordRow
 from chukan.tenants.sets import SnapshotRow
-from chukan.tenants.states import LinkStatus, shard_of
+from chukan.tenants.states import SHARDS, LinkStatus, Side, shard_of
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -131,11 +131,10 @@ class CopyEntry(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """A row of ``leases``; ``until`` None stands for minus infinity."""
+    """A row of ``leases``; its ``until`` stands in ``CellTables.terms``, once for all that an owner holds."""
 
-    epoch: int
-    owner: str | None
-    until: dt.datetime | None
+    epoch: int = 0
+    owner: str | None = None
 
 
 class Waiting(NamedTuple):
@@ -181,7 +180,8 @@ class CellTables:
     inquiries: dict[LineKey, InquiryLine] = field(default_factory=dict)
     provisions: dict[LineKey, ProvisionLine] = field(default_factory=dict)
     to_sequence: dict[int, Waiting] = field(default_factory=dict)
-    leases: dict[tuple[int, int], Lease] = field(default_factory=dict)
+    leases: dict[int, list[Lease]] = field(default_factory=lambda: {int(side): [Lease()] * SHARDS for side in Side})
+    terms: dict[tuple[int, str], dt.datetime] = field(default_factory=dict)
     workers: dict[tuple[int, str], dt.datetime] = field(default_factory=dict)
     snapshot: SnapshotRow | None = None
     numbers: int = 0
@@ -225,6 +225,11 @@ class Transaction:
         """Add a row to a table that is only added to."""
         table.append(row)
         self._undo.append(table.pop)
+
+    def replace(self, table: list[V], place: int, row: V) -> None:
+        """Replace a row of a table that is a list."""
+        self._undo.append(partial(table.__setitem__, place, table[place]))
+        table[place] = row
 
     def set(self, row: object, name: str, value: object) -> None:
         """Change one column of a row that is an object."""

@@ -25,6 +25,7 @@ from chukan.platform.exchange.facts import Persons
 from chukan.platform.exchange.inbox import Inbox
 from chukan.platform.exchange.inquiries import Inquiries
 from chukan.platform.exchange.provisions import Provisions
+from chukan.platform.exchange.query_files import QueryFiles
 from chukan.platform.exchange.reviews import OfficerReviews
 from chukan.platform.exchange.waiters import Waiters
 from chukan.platform.exchange.workers import InquiryWorker, ProvisionWorker, Worker
@@ -95,6 +96,7 @@ class Exchange:
             self._workers[cell, Side.PROVIDER] = ProvisionWorker(self.context, cell, self.owner, peer)
         self.inquiries = Inquiries(self.context, self._persons, self._waiters, self._accepted)
         self.reviews = OfficerReviews(self.context, self._provisions, self.door, self._asked)
+        self.files = QueryFiles(self.context, self.inquiries, self.door)
         self.codes = Codes(self.context, self._persons, peer)
         self.inbox = Inbox(self.context, self._provisions, verifier, answered=self._answered, asked=self._asked)
         self._announced: set[str] = set()

@@ -114,6 +114,10 @@ class Inbox:
             _log.warning("permit used twice", agency=line.agency.number, code="permit_replayed")
             return Ack(id=line.inbox, status="refused", reason="permit_replayed")
         if status == "stored" and line.judgement is not None:
+            if line.judgement.outcome is Outcome.EXPIRED:
+                # Recorded, answered with nothing, and told: a permit that arrives dead is late or an attack (PRV-01).
+                self._context.meter.problem("permit_expired")
+                _log.warning("permit past its time", agency=line.agency.number, code="permit_expired")
             self._context.meter.outcome(Side.PROVIDER, line.judgement.outcome.word)
             self._asked(line.agency)
         return Ack(id=line.inbox, status="accepted")

@@ -1,4 +1,4 @@
-"""Query files (照会ファイル): up to 10,000 lines made durable part by part, their progress, and the result line by line.
+"""Query files (照会ファイル): up to 10,000 lines made durable part by part, their progress, their result line by line.
 
 The file's row is claimed by its name, each part of 1,000 lines is a batch of query lines whose id follows from the
 file's, and the row is closed when every line is durable or refused. Whatever happens in between, the same file sent
@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Final
@@ -67,7 +67,7 @@ class FileResult:
 
     charset: str
     kinds: tuple[str, ...]
-    pages: AsyncIterator[list[QueryLineView]]
+    pages: AsyncGenerator[list[QueryLineView], None]
 
 
 class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -210,7 +210,7 @@ class QueryFiles:
 
     async def _pages(
         self, agency: AgencyRow, row: files.FileRow, parts: frozenset[int], after: int
-    ) -> AsyncIterator[list[QueryLineView]]:
+    ) -> AsyncGenerator[list[QueryLineView], None]:
         keys = self._context.keys(agency.number)
         cell = self._context.cell(agency)
         refused = [refused_view(refusal.line - 1, _problem(refusal)) for refusal in row.refusals]

@@ -115,6 +115,9 @@ class OfficerReviews:
             row = await self._held(agency, review)
             line = self._line(agency, row)
             await self._provisions.look_up([line])
+            if provide and self._is_behind(line):
+                await self._context.common.refresh()
+                continue
             judgement = self._judge(line) if provide else Judgement(ProvisionState.ANSWERED, Outcome.REFUSED, "officer")
             sealed = None
             if judgement.outcome in {Outcome.PROVIDED, Outcome.PROVIDED_WITH_GAPS}:
@@ -131,9 +134,13 @@ class OfficerReviews:
             await self._context.common.refresh()
         raise Problem("busy", retry_after_s=1)
 
+    def _is_behind(self, line: Asked) -> bool:
+        """Whether the cell has newer common data than we would judge by: a kill switch may be among them."""
+        assert line.hit is not None  # noqa: S101 - look_up came first
+        return line.hit.snapshot != self._provisions.current_number()
+
     def _judge(self, line: Asked) -> Judgement:
         """Judge anew, the hold itself being what the officers just decided about."""
-        self._provisions.current_number()
         assert line.hit is not None  # noqa: S101 - look_up came first
         line.hit = replace(line.hit, held=False)
         judgement = self._provisions.judge(line)

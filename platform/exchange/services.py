@@ -7,8 +7,10 @@ failure is a ``Problem``.
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterable, Sequence
 from typing import Protocol
 
+from chukan.platform.exchange.query_files import FileLine, FileResult, SentFile
 from chukan.platform.wire.agency import (
     Batch,
     CodeAsk,
@@ -20,6 +22,7 @@ from chukan.platform.wire.agency import (
     ReviewPrepare,
     Reviews,
 )
+from chukan.platform.wire.files import QueryFile
 from chukan.tenants.directory import AgencyRow, ClientRow
 
 
@@ -80,4 +83,22 @@ class CodeService(Protocol):
 
     async def search(self, agency: AgencyRow, body: CodeAsk) -> CodeStatuses:
         """Status per addressee number."""
+        ...
+
+
+class QueryFileService(Protocol):
+    """Query files (照会ファイル)."""
+
+    async def put(
+        self, agency: AgencyRow, caller: ClientRow, sent: SentFile, parts: Iterable[Sequence[FileLine]]
+    ) -> QueryFile:
+        """Make a file durable, or find that it is. Raises Problem ``file_conflict``."""
+        ...
+
+    async def get(self, agency: AgencyRow, file: uuid.UUID) -> QueryFile:
+        """A file and the progress of its lines. Raises Problem ``not_found``."""
+        ...
+
+    async def result(self, agency: AgencyRow, file: uuid.UUID, after: int) -> FileResult:
+        """The result behind a line. Raises Problem ``not_found``, ``file_incomplete``."""
         ...

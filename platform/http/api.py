@@ -24,8 +24,8 @@ from chukan.platform.admission import Priority
 from chukan.platform.http import bodies, headers, problems
 from chukan.platform.http.auth import AddressCheck, authenticate, authorise
 from chukan.platform.http.calls import Call, Pieces, Reply, Route, Services, Work
-from chukan.platform.http.poured import PouredResponse
 from chukan.platform.http.ports import RequestKey
+from chukan.platform.http.poured import PouredResponse
 from chukan.tenants.directory import ClientRow
 
 HANDLER_DEADLINE_S: Final = 30.0

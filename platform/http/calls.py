@@ -20,6 +20,7 @@ from chukan.platform.admission import Admission, Priority
 from chukan.platform.http.auth import Right
 from chukan.platform.http.drain import Drain
 from chukan.platform.http.ports import AgencyExchange, Desks, RequestKey
+from chukan.platform.law import Law
 from chukan.platform.metrics import Metrics
 from chukan.tenants.directory import AgencyRow, ClientRow
 
@@ -110,6 +111,7 @@ class Services:
 
     exchange: AgencyExchange
     desks: Desks
+    law: Law
     admission: Admission
     metrics: Metrics
     clock: Clock

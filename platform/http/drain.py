@@ -1,7 +1,8 @@
-"""Going out of service without losing anybody: who waits is answered now, who works finishes, nobody new comes in.
+"""Going out of service without losing anybody, in two steps.
 
-``Drain`` is a flag that can be awaited. Requests that only wait for an outcome race it; answers that leave while it is
-set close their connection, so that clients go elsewhere by themselves.
+``begin`` is the notice: ``/readyz`` says no, and every answer closes its connection, so that clients and devices go
+elsewhere by themselves; whoever still comes is served as before. ``close`` is the end: who only waits for an outcome is
+answered now, as things stand.
 """
 
 import asyncio
@@ -12,27 +13,33 @@ T = TypeVar("T")
 
 
 class Drain:
-    """Set once, never unset."""
+    """Begun once and closed once, never taken back."""
 
     def __init__(self) -> None:
-        self._event = asyncio.Event()
+        self._begun = False
+        self._closed = asyncio.Event()
 
     @property
     def begun(self) -> bool:
         """Whether this exchange is going out of service."""
-        return self._event.is_set()
+        return self._begun
 
     def begin(self) -> None:
-        """Go out of service."""
-        self._event.set()
+        """Go out of service: tell everybody."""
+        self._begun = True
+
+    def close(self) -> None:
+        """End all waiting."""
+        self._begun = True
+        self._closed.set()
 
     async def race(self, waiting: Coroutine[Any, Any, T]) -> T | None:
-        """Return what a waiting coroutine returns, or None when the drain begins first; then it is cancelled."""
-        if self.begun:
+        """Return what a waiting coroutine returns, or None when the drain closes first; then it is cancelled."""
+        if self._closed.is_set():
             waiting.close()
             return None
         task = asyncio.ensure_future(waiting)
-        drained = asyncio.ensure_future(self._event.wait())
+        drained = asyncio.ensure_future(self._closed.wait())
         try:
             await asyncio.wait((task, drained), return_when=asyncio.FIRST_COMPLETED)
             return task.result() if task.done() else None

@@ -2,7 +2,7 @@
 
 ``/healthz`` says that the process answers. ``/readyz`` says 503 only for faults that another exchange does not share:
 this loop is stuck, these keys cannot be read, this clock jumped, no cell's primary can be reached from here, the common
-data is too old here, or this exchange is going out of service. A stalled cell, the network or the other centre being
+data is too old here, or this exchange does not listen yet or is going out of service. A stalled cell, the network or the other centre being
 away are told in the detail of a 200, for taking every exchange out of service would help nobody. ``/readyz?cell=C`` is
 what a device agent asks: it says 503 also when that cell cannot commit.
 
@@ -60,6 +60,8 @@ class Sources:
     """Number of the common data in force; may raise ``Problem``."""
     network_ok: Callable[[], bool] | None = None
     """Whether the network answered of late, where somebody knows."""
+    listening: Callable[[], bool] | None = None
+    """Whether the listeners of agencies and network are open, where somebody knows."""
 
 
 @dataclass(slots=True)
@@ -193,6 +195,8 @@ class Health:
     def faults(self) -> list[str]:
         """Return the faults that another exchange does not share; none means ready."""
         found: list[str] = []
+        if self._sources.listening is not None and not self._sources.listening():
+            found.append("starting")
         if self._drain.begun:
             found.append("draining")
         if self._lag.worst() > LAG_MAX_S:

@@ -5,14 +5,13 @@ answer would quote them), compressed bodies are not unpacked, headers are short 
 dawdling connection have a deadline, and the number of connections has a cap. Connections are kept alive: a new one
 costs twenty times what a request costs.
 
-The end has three steps: stop listening; let clients go by themselves (every answer closes its connection while the
-drain is on); then finish what is at work, within the deadline.
+The end: stop listening, close what is idle, finish what is at work within the deadline. Whoever ends it gave notice
+before (see ``drain``), for a client cannot be told of the end on a connection on which it asks nothing.
 """
 
 import asyncio
 import logging
 import ssl
-from contextlib import suppress
 from typing import Any, Final
 
 from aiohttp import web
@@ -32,8 +31,6 @@ LINGER_S: Final = 5.0
 LINE_BYTES_MAX: Final = 4096
 FIELD_BYTES_MAX: Final = 8192
 FIELDS_MAX: Final = 64
-GRACE_PART: Final = 0.25
-"""Part of the drain's deadline in which clients may leave by themselves."""
 
 _log = log.get("http.listener")
 # aiohttp's access log would hold paths and headers; this server writes its own lines.
@@ -42,21 +39,16 @@ _SILENT.disabled = True
 
 
 class _Connections:
-    """Counts connections, so that their end can be awaited."""
+    """Counts connections."""
 
     def __init__(self) -> None:
         self.count = 0
-        self.none = asyncio.Event()
-        self.none.set()
 
     def add(self) -> None:
         self.count += 1
-        self.none.clear()
 
     def remove(self) -> None:
         self.count -= 1
-        if not self.count:
-            self.none.set()
 
 
 class _Handler(RequestHandler):
@@ -162,10 +154,7 @@ class Listener:
             self._server.close()
 
     async def close(self, deadline_s: float) -> None:
-        """Let clients leave, finish what is at work, close what is left; after about ``deadline_s`` it is over."""
+        """Close what is idle, finish what is at work, close what is left; after about ``deadline_s`` it is over."""
         self.stop_listening()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(deadline_s * GRACE_PART):
-                await self._connections.none.wait()
-        self._runner._shutdown_timeout = deadline_s * (1 - GRACE_PART)  # noqa: SLF001 (known only now)
+        self._runner._shutdown_timeout = deadline_s  # noqa: SLF001 (known only now)
         await self._runner.cleanup()

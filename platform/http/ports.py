@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chukan.errors import Problem
-from chukan.platform.exchange.services import CodeService, InquiryService, ReviewService
+from chukan.platform.exchange.services import CodeService, InquiryService, QueryFileService, ReviewService
 from chukan.platform.http.params import RecordSearch
 from chukan.platform.wire import agency as wire
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory
@@ -134,6 +134,11 @@ class AgencyExchange(Protocol):
     @property
     def codes(self) -> CodeService:
         """符号取得."""
+        ...
+
+    @property
+    def files(self) -> QueryFileService:
+        """照会ファイル."""
         ...
 
     @property

@@ -33,7 +33,18 @@ _WITHHELD: Final = {"1": False, "2": True}
 _APRIL: Final = 4
 _INSTANT_FORM: Final = "YYYYMMDDHHmmssSSS"
 _DAY_FORM: Final = "YYYYMMDD"
-_COLUMNS: Final = ("line", "copy", "state", "outcome", "reason", "problem", "field", "layout", "effective_from", "period")
+_COLUMNS: Final = (
+    "line",
+    "copy",
+    "state",
+    "outcome",
+    "reason",
+    "problem",
+    "field",
+    "layout",
+    "effective_from",
+    "period",
+)
 
 
 def read_parts(content: bytes, charset: str, inquirer: str) -> Iterator[list[FileLine]]:
@@ -159,7 +170,7 @@ def _asked_at(text: str) -> dt.date:
 
 
 def _condition(asked_on: dt.date, period: str, years_back: str, start: str, end: str) -> Condition:
-    """Return the condition (INQ-07); which of its parts a kind may have is the law's to say (``validate_condition``)."""
+    """Return the condition (INQ-07); which parts of it a kind may have, the law says (``validate_condition``)."""
     known: dict[str, Literal["0", "1", "2"]] = {"0": "0", "1": "1", "2": "2"}
     if period not in known:
         raise Problem("bad_condition", pointer="/15")

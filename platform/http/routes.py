@@ -5,12 +5,13 @@
 
 from typing import Final
 
-from chukan.platform.http import codes, copies, loads, queries, records, reviews
+from chukan.platform.http import codes, copies, loads, queries, query_files, records, reviews
 from chukan.platform.http.calls import Route
 
 # The router tries them in this order: what is called most stands first.
 ROUTES: Final[tuple[Route, ...]] = (
     *queries.ROUTES,
+    *query_files.ROUTES,
     *codes.ROUTES,
     *copies.ROUTES,
     *loads.ROUTES,

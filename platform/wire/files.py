@@ -69,7 +69,8 @@ FIELD_OF: Final = {
 """Where a member of a query line stands in a file's line: a problem of the one is shown at the other."""
 
 Name = Annotated[
-    str, msgspec.Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$", description="Name of the file: its id at the agency")
+    str,
+    msgspec.Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63}$", description="Name of the file: its id at the agency"),
 ]
 
 

@@ -1,20 +1,33 @@
-"""kill -9 of an exchange in the middle of a list of 1,000 lines: every line reaches exactly one outcome.
+"""One exchange is killed, stopped or frozen in the middle of lists: every line reaches exactly one outcome.
 
-The moment is an event, "so many lines are answered", chosen by a seed that is printed.
+The moment is an event, "so many lines are answered", chosen by a seed that is printed. Each test leaves both exchanges
+at work, and each judges everything that this town was ever asked.
 """
 
 import asyncio
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from tests.crash.customers import Asked, lists
-from tests.crash.evidence import Verdict, judge, progress
+from chukan.platform.wire.agency import QueryLine
+from tests.crash.customers import Asked, gathered, lists
+from tests.crash.evidence import Verdict, judge, progress, wait
 from tests.crash.journal import Journal
+from tests.crash.probes import load
 from tests.crash.town import EXCHANGES, Town
 
 LINES = 1000
+SMALL, SMALL_LISTS = 60, 4
+FROZEN_S = 15.0
 pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+def _lists(here: Town, run: int) -> list[tuple[str, Sequence[QueryLine]]]:
+    """One list of 1,000 lines, and small ones of other agencies, so that both exchanges have shards to work on."""
+    (long,) = lists(here, 1, LINES, run)
+    small = {agency: lines for agency, lines in lists(here, 40, SMALL, run + 1) if agency != long[0]}
+    return [long, *list(small.items())[:SMALL_LISTS]]
 
 
 def _good(verdict: Verdict) -> None:
@@ -23,31 +36,61 @@ def _good(verdict: Verdict) -> None:
     assert verdict.report.pending == 0
 
 
-async def test_a_list_survives_the_kill_of_an_exchange_that_is_started_again(
+@pytest.mark.requirement("OPS-05")
+async def test_lists_survive_the_kill_of_an_exchange_that_is_started_again(
     here: Town, asked: Asked, journal: Journal, moments: Any
 ) -> None:
-    (agency, lines), *_ = lists(here, 1, LINES)
     victim = moments.one_of(tuple(EXCHANGES))
     async with progress(here) as network:
-        asking = asyncio.create_task(asked.ask(agency, lines))
-        await network.reach(moments.number(50, 700))
+        asking = [asyncio.create_task(asked.ask(*one)) for one in _lists(here, 0)]
+        await network.reach(moments.number(50, 800))
         await here.kill(victim)
         await here.again(victim)
-        await asking
+        await gathered(asking)
     _good(await judge(here, asked, journal))
 
 
-async def test_a_list_is_finished_by_the_other_exchange(
+async def test_lists_are_finished_by_the_other_exchange(
     here: Town, asked: Asked, journal: Journal, moments: Any
 ) -> None:
-    (agency, lines), *_ = lists(here, 1, LINES, run=3)
     victim = moments.one_of(tuple(EXCHANGES))
     async with progress(here) as network:
-        asking = asyncio.create_task(asked.ask(agency, lines))
-        await network.reach(moments.number(50, 700))
+        asking = [asyncio.create_task(asked.ask(*one)) for one in _lists(here, 3)]
+        await network.reach(moments.number(50, 800))
         await here.kill(victim)
-        await asking
+        await gathered(asking)
     try:
         _good(await judge(here, asked, journal))
     finally:
         await here.again(victim)
+
+
+async def test_no_request_fails_while_an_exchange_is_stopped_in_good_order(
+    here: Town, asked: Asked, journal: Journal, moments: Any
+) -> None:
+    victim = moments.one_of(tuple(EXCHANGES))
+    async with load(here, asked, journal, probes=6) as probing:
+        await probing.until(good=moments.number(20, 60))
+        assert await here.end(victim) == 0
+        await probing.until(good=20)
+        await here.again(victim)
+        await probing.switch.until(victim, ready=True)
+        await probing.until(good=20)
+        results = probing.results()
+    assert set(results) == {"good"}
+    _good(await judge(here, asked, journal))
+
+
+async def test_who_was_frozen_has_no_second_effect(here: Town, asked: Asked, journal: Journal, moments: Any) -> None:
+    victim = moments.one_of(tuple(EXCHANGES))
+    async with progress(here) as network:
+        # Customers whose patience is shorter than the frost send again elsewhere what the frozen one may still do.
+        asking = [asyncio.create_task(asked.ask(*one, timeout_s=4.0)) for one in _lists(here, 6)]
+        await network.reach(moments.number(50, 800))
+        here.freeze(victim)
+        try:
+            await wait(FROZEN_S)
+        finally:
+            here.thaw(victim)
+        await gathered(asking)
+    _good(await judge(here, asked, journal))

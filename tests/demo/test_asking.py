@@ -147,7 +147,8 @@ async def test_every_query_is_asked_once_and_every_aim_is_shown(platform: Platfo
     asking = Asking(_systems(platform), planned)
     assert len(asking.counter) == SINGLES
     assert max(map(len, asking.lists)) <= LIST_LINES
-    counted = await asyncio.wait_for(_run(asking), DEADLINE_S)
+    async with asyncio.timeout(DEADLINE_S):
+        counted = await _run(asking)
     assert sum(counted) + 1 == len(asking.answers.lines) == len(planned)
     assert {id(query) for query, _ in asking.answers.lines} == {id(query) for query in planned}
     assert not asking.answers.missed()
@@ -160,7 +161,8 @@ async def test_a_failing_agency_ends_the_run_with_its_failure(platform: Platform
     asking = Asking(_systems(platform), planned)
     platform.fails_at = asking.lists[-1][0].inquirer
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(asking.in_lists(lambda _: None), DEADLINE_S)
+        async with asyncio.timeout(DEADLINE_S):
+            await asking.in_lists(lambda _: None)
 
 
 async def test_failing_officers_end_the_run_too(
@@ -171,7 +173,8 @@ async def test_failing_officers_end_the_run_too(
 
     monkeypatch.setattr(Agency, "reviews", broken)
     with pytest.raises(ConnectionError):
-        await asyncio.wait_for(Asking(_systems(platform), planned).in_lists(lambda _: None), DEADLINE_S)
+        async with asyncio.timeout(DEADLINE_S):
+            await Asking(_systems(platform), planned).in_lists(lambda _: None)
 
 
 def test_what_came_out_differently_is_counted_by_aim(planned: list[Planned]) -> None:

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import textwrap
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -118,7 +118,8 @@ async def test_the_death_of_one_is_noticed(supervisor: Supervisor, tmp_path: Pat
     watching = asyncio.create_task(supervisor.watch())
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(Problem) as failed:
-        await asyncio.wait_for(watching, DEADLINE_S)
+        async with asyncio.timeout(DEADLINE_S):
+            await watching
     assert failed.value.expected == str(tmp_path / "log" / "stubborn.log")
 
 
@@ -155,18 +156,17 @@ async def test_no_process_outlives_a_parent_that_was_killed(modules: Path, tmp_p
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_reader(descriptor, ended.set)
-    await asyncio.wait_for(ended.wait(), DEADLINE_S)
+    async with asyncio.timeout(DEADLINE_S):
+        await ended.wait()
     loop.remove_reader(descriptor)
     os.close(descriptor)
     assert _says(said, "ended in good order")
 
 
-async def _until(holds: object) -> None:
-    async def poll() -> None:
-        while not holds():  # type: ignore[operator]
+async def _until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(DEADLINE_S):
+        while not holds():
             await asyncio.to_thread(os.sched_yield)
-
-    await asyncio.wait_for(poll(), DEADLINE_S)
 
 
 async def test_what_broke_is_told_and_not_what_failed_because_of_it() -> None:
@@ -183,7 +183,8 @@ async def test_what_broke_is_told_and_not_what_failed_because_of_it() -> None:
         raise Problem("process_failed", expected="the log")
 
     with pytest.raises(Problem, match="process_failed"):
-        await asyncio.wait_for(guarded(work(), watch()), DEADLINE_S)
+        async with asyncio.timeout(DEADLINE_S):
+            await guarded(work(), watch())
     assert stopped.is_set()
 
 

@@ -5,7 +5,7 @@ import datetime as dt
 import json
 import ssl
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +19,7 @@ from chukan.clock import SystemClock
 from chukan.errors import Problem
 from chukan.ops.certificates import Authority, Issued
 from chukan.platform.admission import Admission, Limits
+from chukan.platform.exchange.query_files import FileLine, FileResult, SentFile
 from chukan.platform.http import openapi
 from chukan.platform.http.api import AgencyApi
 from chukan.platform.http.auth import AddressCheck
@@ -28,9 +29,11 @@ from chukan.platform.http.listener import Listener
 from chukan.platform.http.params import RecordSearch
 from chukan.platform.http.ports import Desks, PartSource, RequestKey
 from chukan.platform.http.routes import ROUTES
+from chukan.platform.law import Law
 from chukan.platform.metrics import Metrics
 from chukan.platform.tls import client_context, server_context
 from chukan.platform.wire import agency as wire
+from chukan.platform.wire.files import QueryFile
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory, Snapshot
 
 CITY = "1310100000000001"
@@ -281,6 +284,52 @@ class Desk:
 
 
 @dataclass
+class Files:
+    """QueryFileService in memory: one page of result for each part that was sent."""
+
+    calls: list[Any] = field(default_factory=list)
+    parts: list[list[FileLine]] = field(default_factory=list)
+    fails_after: int | None = None
+
+    def _file(self, file: uuid.UUID) -> QueryFile:
+        lines = [line for part in self.parts for line in part]
+        good = sum(line.line is not None for line in lines)
+        return QueryFile(
+            id=file,
+            name="N1",
+            charset="utf-8",
+            state="accepted",
+            received_at=AT,
+            lines=good,
+            refused=len(lines) - good,
+            batches=[],
+            states={"accepted": good},
+            outcomes={},
+        )
+
+    async def put(
+        self, agency: AgencyRow, caller: ClientRow, sent: SentFile, parts: Iterable[Sequence[FileLine]]
+    ) -> QueryFile:
+        self.calls.append(("put", agency.code, caller.id, sent))
+        self.parts = [list(part) for part in parts]
+        return self._file(uuid.uuid4())
+
+    async def get(self, agency: AgencyRow, file: uuid.UUID) -> QueryFile:
+        self.calls.append(("get file", agency.code))
+        return self._file(file)
+
+    async def result(self, agency: AgencyRow, file: uuid.UUID, after: int) -> FileResult:
+        self.calls.append(("result", agency.code, after))
+        return FileResult("cp932", ("TM00000000000002",), self._pages(after))
+
+    async def _pages(self, after: int) -> AsyncGenerator[list[wire.QueryLineView], None]:
+        for number, part in enumerate(self.parts):
+            if number == self.fails_after:
+                raise Problem("no_primary", retry_after_s=1)
+            yield [wire.QueryLineView(line=each.number - 1, state="accepted") for each in part if each.number > after]
+
+
+@dataclass
 class FakeExchange:
     """The parts of an exchange that the API calls, and everything that they were asked."""
 
@@ -288,11 +337,12 @@ class FakeExchange:
     inquiries: Inquiries = field(default_factory=Inquiries)
     reviews: Reviews = field(default_factory=Reviews)
     codes: Codes = field(default_factory=Codes)
+    files: Files = field(default_factory=Files)
     desk: Desk = field(default_factory=Desk)
 
     @property
     def calls(self) -> list[Any]:
-        return [*self.inquiries.calls, *self.reviews.calls, *self.codes.calls, *self.desk.calls]
+        return [*self.inquiries.calls, *self.reviews.calls, *self.codes.calls, *self.files.calls, *self.desk.calls]
 
 
 class AnyAddress:
@@ -402,6 +452,7 @@ async def serve(contexts: Callable[[str], ssl.SSLContext], server_tls: ssl.SSLCo
         services = Services(
             exchange=exchange,
             desks=Desks(exchange.desk, exchange.desk, exchange.desk),
+            law=Law.load(),
             admission=Admission(limits or Limits(), clock, metrics),
             metrics=metrics,
             clock=clock,

@@ -28,6 +28,7 @@ class World:
     clock: Any = field(default_factory=lambda: ManualClock(dt.datetime(2026, 11, 23, tzinfo=dt.UTC)))
     drain: Drain = field(default_factory=Drain)
     network: bool = True
+    listening: bool = True
 
     def _canary(self, cell: str) -> Callable[[], Any]:
         async def commit() -> None:
@@ -51,6 +52,7 @@ class World:
             common_age_s=lambda: self.age_s,
             snapshot=lambda: 7,
             network_ok=lambda: self.network,
+            listening=lambda: self.listening,
         )
         return Health(sources, self.clock, Metrics(), self.drain, {"exchange": "x1", "centre": "east"})
 
@@ -81,6 +83,14 @@ async def _serving(health: Health) -> AsyncIterator[Callable[[str], Any]]:
 
 async def test_before_the_first_canary_nothing_is_ready() -> None:
     assert set(World().health().faults()) == {"keys", "no_primary"}
+
+
+async def test_nobody_is_sent_to_listeners_that_are_not_open_yet() -> None:
+    world = World(listening=False)
+    health = await _looked(world.health())
+    assert health.faults() == ["starting"]
+    world.listening = True
+    assert health.faults() == []
 
 
 async def test_all_well_is_ready_with_detail() -> None:

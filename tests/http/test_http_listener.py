@@ -65,7 +65,7 @@ async def test_a_drain_finishes_what_is_at_work_and_takes_nothing_new(served: An
     async with served.socket() as (reader, writer), asyncio.timeout(10):
         writer.write(head + body)
         await served.exchange.inquiries.waiting.wait()
-        served.services.drain.begin()
+        served.services.drain.close()
         closing = asyncio.ensure_future(served.listener.close(4.0))
         status, answered = await _answer(reader)
         assert status == 202
@@ -76,12 +76,28 @@ async def test_a_drain_finishes_what_is_at_work_and_takes_nothing_new(served: An
             await asyncio.open_connection("localhost", served.port)
 
 
-async def test_a_drain_ends_although_a_client_stays(served: Any) -> None:
+async def test_a_drain_does_not_wait_for_a_client_that_stays_and_asks_nothing(served: Any) -> None:
     async with served.socket() as (reader, writer), asyncio.timeout(10):
         writer.write(_get())
         await _answer(reader)
+        served.services.drain.close()
+        # Far longer than the test may take: only what is at work is waited for.
+        await served.listener.close(60.0)
+        assert await reader.read() == b""
+
+
+async def test_a_drain_ends_although_a_request_does_not(served: Any, line: Any) -> None:
+    body = json.dumps({"lines": [line()]}).encode()
+    head = (
+        f"POST /v1/agencies/{CITY}/queries HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        f"Idempotency-Key: abcdefgh\r\nPrefer: wait=60\r\nContent-Length: {len(body)}\r\n\r\n"
+    ).encode()
+    async with served.socket() as (reader, writer), asyncio.timeout(10):
+        writer.write(head + body)
+        await served.exchange.inquiries.waiting.wait()
+        # Begun and not closed: this request goes on waiting, past the deadline.
         served.services.drain.begin()
-        await served.listener.close(0.4)
+        await served.listener.close(0.2)
         assert await reader.read() == b""
 
 

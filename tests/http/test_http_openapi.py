@@ -70,8 +70,9 @@ def test_an_operation_says_what_the_engine_demands(route: Any) -> None:
     queries = {each["name"] for each in operation["parameters"] if each["in"] == "query"}
     assert queries == set(route.params.__struct_fields__ if route.params else ())
     assert ("requestBody" in operation) == bool(route.body or route.streams)
+    produced = route.produces[0] if route.produces else "application/json"
     for status in route.statuses:
-        assert operation["responses"][str(status)]["content"]["application/json"]["schema"]
+        assert operation["responses"][str(status)]["content"][produced]["schema"]
     for function in route.right.functions:
         assert function in operation["description"]
 

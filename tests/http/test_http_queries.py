@@ -132,6 +132,11 @@ async def test_a_drain_ends_every_wait(served: Any, line: Any, headers: Any) -> 
     posting = asyncio.ensure_future(_post(served, {"lines": [line()]}, headers | {"Prefer": "wait=60"}))
     await served.exchange.inquiries.waiting.wait()
     served.services.drain.begin()
+    async with served.client() as client, client.get(served.url("/queries")) as answer:
+        # Notice is given, and everybody is still served: who waits goes on waiting.
+        assert (answer.status, answer.headers["Connection"]) == (200, "close")
+    assert not posting.done()
+    served.services.drain.close()
     async with asyncio.timeout(5):
         status, fields, _ = await posting
     assert (status, fields["Connection"]) == (202, "close")

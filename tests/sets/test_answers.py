@@ -82,6 +82,14 @@ async def test_a_late_answer_is_dropped_and_amended(bench, make, end):
     assert await records_of(bench, 42, line.id) == (1, 1)
 
 
+@pytest.mark.requirement("TXR-03")
+async def test_an_old_answer_under_a_new_id_says_nothing_new_and_amends_nothing(bench, make):
+    (line,) = await accepted(bench, make)
+    assert await bench.sets.deliver_answers([make.answer(line)]) == ["applied"]
+    assert await bench.sets.deliver_answers([make.answer(line), make.answer(line)]) == ["late", "late"]
+    assert await records_of(bench, 1, line.id) == (1, 0)
+
+
 async def test_an_unknown_line_leaves_no_key_so_its_repeat_is_unknown_again(bench, make):
     ghost = make.line(make.batch())
     answer = make.answer(ghost)

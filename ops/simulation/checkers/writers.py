@@ -30,6 +30,7 @@ class _Replay:
     """Who holds what, by the journal alone."""
 
     held: dict[Place, _Held] = field(default_factory=dict)
+    places: dict[tuple[str, Side, str], frozenset[Place]] = field(default_factory=dict)
     owners: dict[tuple[Place, int], str] = field(default_factory=dict)
 
     def leased(self, entry: Entry) -> Iterator[str]:
@@ -37,22 +38,34 @@ class _Replay:
         owner, side = entry.given
         grants: list[Grant] = entry.result
         now = {(entry.cell, side, grant.shard): grant.epoch for grant in grants}
-        for place in [place for place, held in self.held.items() if held.owner == owner]:
-            if place[:2] == (entry.cell, side) and place not in now:
-                del self.held[place]
+        mine = (entry.cell, side, owner)
+        before = self.places.get(mine, frozenset())
+        self.places[mine] = frozenset(now)
+        for place in before - now.keys():
+            if place in self.held and self.held[place].owner == owner:
+                self._give_back(place)
         for place, epoch in now.items():
-            before = self.held.get(place)
-            if before is not None and before.owner != owner and before.until_s > entry.at_s + 1e-6:
-                yield f"a shard was taken from {before.owner} before its term was over"
+            last = self.held.get(place)
+            if last is not None and last.owner != owner and last.until_s > entry.at_s + 1e-6:
+                yield f"a shard was taken from {last.owner} before its term was over"
             if self.owners.setdefault((place, epoch), owner) != owner:
                 yield "two workers were given one shard in one epoch"
             self.held[place] = _Held(owner, epoch, entry.at_s + _TTL_S)
 
-    def lost(self, entry: Entry) -> None:
-        """Somebody gave everything back, or nobody's grant stands any more."""
-        for place, held in list(self.held.items()):
-            if place[0] == entry.cell and entry.given in {None, held.owner}:
-                del self.held[place]
+    def _give_back(self, place: Place) -> None:
+        """The shard is free; what its last holder has under way is still the only writer until somebody takes it."""
+        self.held[place] = self.held[place]._replace(until_s=0.0)
+
+    def released(self, entry: Entry) -> None:
+        """Somebody gave everything back."""
+        for place in [place for place, held in self.held.items() if held.owner == entry.given]:
+            if place[0] == entry.cell:
+                self._give_back(place)
+
+    def raised(self, entry: Entry) -> None:
+        """Nobody's grant in this cell stands any more."""
+        for place in [place for place in self.held if place[0] == entry.cell]:
+            del self.held[place]
 
     def wrote(self, entry: Entry) -> Iterator[str]:
         """A stage function moved lines."""
@@ -73,7 +86,9 @@ def check(evidence: Evidence) -> Iterator[str]:
     for entry in evidence.world.journal.entries:
         if entry.function == "lease":
             yield from replay.leased(entry)
-        elif entry.function in {"release", "raise_epochs"}:
-            replay.lost(entry)
+        elif entry.function == "release":
+            replay.released(entry)
+        elif entry.function == "raise_epochs":
+            replay.raised(entry)
         elif entry.function in _SIDES:
             yield from replay.wrote(entry)

@@ -47,10 +47,11 @@ BEGIN
   FROM unnest(_go, _agency, _id, _state, _outcome, _reason, _due, _deadline, _drop)
        u(go, agency, id, state, outcome, reason, due, deadline, dropped)
   WHERE u.go AND w.agency = u.agency AND w.id = u.id;
-  UPDATE chukan.inquiry_work w SET outbox = false
-  FROM unnest(_go, _agency, _id, _drop) u(go, agency, id, dropped)
-  WHERE NOT u.go AND u.dropped AND w.outbox AND w.agency = u.agency AND w.id = u.id;
-
+  IF false = ANY (_go) THEN
+    UPDATE chukan.inquiry_work w SET outbox = false
+    FROM unnest(_go, _agency, _id, _drop) u(go, agency, id, dropped)
+    WHERE NOT u.go AND u.dropped AND w.outbox AND w.agency = u.agency AND w.id = u.id;
+  END IF;
   INSERT INTO chukan.permits (agency, id, sealed)
   SELECT u.agency, u.id, u.sealed FROM unnest(_agency, _id, _permit, _was) u(agency, id, sealed, was)
   WHERE u.sealed IS NOT NULL AND u.was IS NOT NULL ORDER BY u.agency
@@ -124,14 +125,17 @@ BEGIN
     _was := chukan.lock_inquiries(_agency, _id);
     _fresh := chukan.put_inbox(_agency, _message, ARRAY(
       SELECT u.turn = _turn AND u.was IS NOT NULL FROM unnest(_turns, _was) WITH ORDINALITY u(turn, was, n) ORDER BY u.n));
+    -- Late is amended where it says something else than what the line ended with: an old answer under a new id does not.
     SELECT array_agg(u.fresh AND u.was < 50 AND (u.state >= 50 OR u.was < 40) ORDER BY u.n),
-           array_agg(u.fresh AND u.was >= 50 ORDER BY u.n),
+           array_agg(u.fresh AND u.was >= 50 AND w.outcome <> u.outcome ORDER BY u.n),
            array_agg(CASE WHEN u.turn <> _turn THEN u.result
                           WHEN u.was IS NULL THEN 'unknown'
                           WHEN NOT u.fresh OR u.was = 40 AND u.state = 40 THEN 'repeat'
                           WHEN u.was >= 50 THEN 'late' ELSE 'applied' END ORDER BY u.n)
       INTO _go, _late, _result
-    FROM unnest(_fresh, _was, _state, _turns, _result) WITH ORDINALITY u(fresh, was, state, turn, result, n);
+    FROM unnest(_fresh, _was, _state, _turns, _result, _agency, _id, _outcome) WITH ORDINALITY
+         u(fresh, was, state, turn, result, agency, id, outcome, n)
+    LEFT JOIN chukan.inquiry_work w ON w.agency = u.agency AND w.id = u.id;
 
     UPDATE chukan.inquiry_work w SET
       state = u.state, outcome = u.outcome, reason = u.reason, due = w.deadline, outbox = false, updated_at = now()
@@ -141,7 +145,9 @@ BEGIN
     SELECT u.agency, u.id, u.sealed FROM unnest(_go, _agency, _id, _answer) u(go, agency, id, sealed)
     WHERE u.go AND u.sealed IS NOT NULL ORDER BY u.agency;
     PERFORM chukan.put_records(_agency, _id, _go, _r_id, _r_label, _r_month, _r_sealed, _r_commitment, _r_amends);
-    PERFORM chukan.put_records(_agency, _id, _late, _a_id, _a_label, _a_month, _a_sealed, _a_commitment, _a_amends);
+    IF true = ANY (_late) THEN
+      PERFORM chukan.put_records(_agency, _id, _late, _a_id, _a_label, _a_month, _a_sealed, _a_commitment, _a_amends);
+    END IF;
     PERFORM chukan.put_events(1::smallint, _agency, _id, _go, _was, _state);
   END LOOP;
   RETURN QUERY SELECT CASE WHEN u.first = u.n OR _result[u.first] = 'unknown' THEN _result[u.first] ELSE 'repeat' END

@@ -3,45 +3,45 @@
 -- Lines that are due, of open state, in the worker's shards. Each shard gives its share first, so that one agency's
 -- flood does not hide the others; only when that does not fill the set is each asked for more.
 CREATE FUNCTION chukan.due_inquiries(_shards smallint[], _limit integer)
-RETURNS TABLE (agency integer, id uuid, state smallint, tries integer, deadline timestamptz)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+RETURNS TABLE (agency integer, id uuid, state smallint, tries integer, deadline timestamptz, outbox boolean)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   _share integer := least(_limit, 1 + 2 * _limit / greatest(cardinality(_shards), 1));
-  _agencies integer[];
-  _ids uuid[];
+  _found chukan.inquiry_work[];
 BEGIN
   LOOP
-    SELECT array_agg(f.agency), array_agg(f.id) INTO _agencies, _ids
-    FROM (SELECT w.agency, w.id FROM unnest(_shards) s(shard) CROSS JOIN LATERAL (
-            SELECT i.agency, i.id, i.due, row_number() OVER (ORDER BY i.due) AS place
-            FROM (SELECT d.agency, d.id, d.due FROM chukan.inquiry_work d
-                  WHERE d.shard = s.shard AND d.due <= now() AND d.state IN (10, 20, 30, 40)
-                  ORDER BY d.due LIMIT _share) i
-          ) w ORDER BY w.place, w.due LIMIT _limit) f;
-    EXIT WHEN _share >= _limit OR coalesce(cardinality(_ids), 0) >= _limit;
+    _found := ARRAY(
+      SELECT w.line FROM unnest(_shards) s(shard) CROSS JOIN LATERAL (
+        SELECT i.line, i.due, row_number() OVER (ORDER BY i.due) AS place
+        FROM (SELECT d AS line, d.due FROM chukan.inquiry_work d
+              WHERE d.shard = s.shard AND d.due <= now() AND d.state IN (10, 20, 30, 40)
+              ORDER BY d.due LIMIT _share) i
+      ) w ORDER BY w.place, w.due LIMIT _limit);
+    EXIT WHEN _share >= _limit OR cardinality(_found) >= _limit;
     _share := _limit;
   END LOOP;
-  RETURN QUERY SELECT w.agency, w.id, w.state, w.tries, w.deadline
-    FROM unnest(_agencies, _ids) u(agency, id) JOIN chukan.inquiry_work w ON w.agency = u.agency AND w.id = u.id;
+  RETURN QUERY SELECT f.agency, f.id, f.state, f.tries, f.deadline, f.outbox FROM unnest(_found) f;
 END $$;
 
 CREATE FUNCTION chukan.take_inquiries(_shards smallint[], _epochs bigint[], _limit integer)
 RETURNS TABLE (agency integer, id uuid, state smallint, tries integer, deadline timestamptz, request bytea, outbox bytea)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   _found record;
 BEGIN
   PERFORM chukan.check_grants(1::smallint, _shards, _epochs);
-  FOR _found IN SELECT d.agency, array_agg(d.id) AS ids FROM chukan.due_inquiries(_shards, _limit) d
-                GROUP BY d.agency ORDER BY d.agency LOOP
+  FOR _found IN SELECT d.agency, array_agg(d.id) AS ids, array_agg(d.state) AS states, array_agg(d.tries) AS tries,
+                       array_agg(d.deadline) AS deadlines, array_agg(d.outbox) AS sends
+                FROM chukan.due_inquiries(_shards, _limit) d GROUP BY d.agency ORDER BY d.agency LOOP
     RETURN QUERY EXECUTE format(
-      'SELECT w.agency, w.id, w.state, w.tries, w.deadline, q.request, o.sealed FROM unnest($1) u(id)
-       JOIN chukan.inquiry_work w ON w.agency = %2$s AND w.id = u.id
+      'SELECT %2$s, u.id, u.state, u.tries, u.deadline, q.request, o.sealed
+       FROM unnest($1, $2, $3, $4, $5) u(id, state, tries, deadline, sends)
        JOIN %1$I.queries q ON q.agency = %2$s AND q.id = u.id
-       LEFT JOIN %1$I.outbox o ON w.outbox AND o.agency = %2$s AND o.id = u.id ORDER BY w.due, w.id',
-      chukan.schema_of(_found.agency), _found.agency) USING _found.ids;
+       LEFT JOIN %1$I.outbox o ON u.sends AND o.agency = %2$s AND o.id = u.id',
+      chukan.schema_of(_found.agency), _found.agency)
+      USING _found.ids, _found.states, _found.tries, _found.deadlines, _found.sends;
   END LOOP;
 END $$;
 

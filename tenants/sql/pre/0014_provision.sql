@@ -1,7 +1,7 @@
 -- Provider: from a notice to a sealed answer in one commit (提供), and the steps after it.
 
 -- What the provider's own data say about each line: the link behind the code, the holds, and the copies that the
--- condition selects. One row a copy, at least one row a line (n). STABLE: all is read in one snapshot, with the versions
+-- condition selects. A first row for each line (n), and one more for each copy of a span. STABLE: all is read in one snapshot, with the versions
 -- that provide() compares. A copy is in force from its date until the next date of the same person and kind.
 CREATE FUNCTION chukan.lookup(
   _agency integer[], _code bytea[], _kind text[], _period text[], _year text[], _on date[], _start date[], _end date[]
@@ -14,9 +14,11 @@ DECLARE
   _snapshot bigint := (SELECT c.snapshot FROM chukan.cell c);
 BEGIN
   FOR _rows IN
-    SELECT u.agency, a.hold_version, array_agg(u.n) AS n, array_agg(u.code) AS code, array_agg(u.kind) AS kind,
-           array_agg(u.period) AS period, array_agg(u.year) AS year, array_agg(u.asof) AS asof,
-           array_agg(u.first) AS first, array_agg(u.last) AS last
+    SELECT u.agency, a.hold_version, bool_or(u.period = '2') AS spans, array_agg(u.n) AS n, array_agg(u.code) AS code,
+           array_agg(u.kind) AS kind, array_agg(CASE WHEN u.period = '1' THEN u.year END) AS year,
+           array_agg(CASE WHEN u.period <> '2' THEN u.asof END) AS asof,
+           array_agg(CASE WHEN u.period = '2' THEN u.first END) AS first,
+           array_agg(CASE WHEN u.period = '2' THEN u.last END) AS last
     FROM unnest(_agency, _code, _kind, _period, _year, _on, _start, _end)
          WITH ORDINALITY u(agency, code, kind, period, year, asof, first, last, n)
     LEFT JOIN chukan.agencies a ON a.agency = u.agency AND a.state = 'open'
@@ -25,32 +27,37 @@ BEGIN
     IF _rows.hold_version IS NULL THEN
       RAISE EXCEPTION USING ERRCODE = 'CK002', MESSAGE = 'stale_generation';
     END IF;
+    -- Planning costs more than running here, and there is one plan an agency: so the common conditions have a query of
+    -- their own, and spans, which are rare, a second one.
     RETURN QUERY EXECUTE format(
-      'SELECT u.n, c.status, c.person, coalesce(c.version, 0::bigint),
-              coalesce(EXISTS (SELECT FROM %1$I.holds h WHERE h.person = c.person AND (h.kind IS NULL OR h.kind = u.kind))
-                    OR EXISTS (SELECT FROM %1$I.holds h WHERE h.person IS NULL AND (h.kind IS NULL OR h.kind = u.kind)), false),
-              $9, $10, p.id, p.layout, p.effective_from, p.period, p.body, p.review
-       FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) u(n, code, kind, period, year, asof, first, last)
+      'SELECT u.n, c.status, c.person, coalesce(c.version, 0),
+              EXISTS (SELECT FROM %1$I.holds h WHERE (h.person = c.person OR h.person IS NULL)
+                                                 AND (h.kind = u.kind OR h.kind IS NULL)),
+              $6, $7, p.id, p.layout, p.effective_from, p.period, p.body, p.review
+       FROM unnest($1, $2, $3, $4, $5) u(n, code, kind, year, asof)
        LEFT JOIN %1$I.codes c ON c.code_digest = u.code
        LEFT JOIN LATERAL (
-         (SELECT k.* FROM %1$I.copies k
-          WHERE u.period = ''0'' AND k.person = c.person AND k.kind = u.kind AND k.effective_from <= u.asof
-          ORDER BY k.effective_from DESC, k.layout DESC, k.period DESC LIMIT 1)
-         UNION ALL
-         (SELECT k.* FROM %1$I.copies k
-          WHERE u.period = ''1'' AND k.person = c.person AND k.kind = u.kind AND k.period = u.year
-            AND k.effective_from <= u.asof
-          ORDER BY k.effective_from DESC, k.layout DESC LIMIT 1)
-         UNION ALL
-         (SELECT DISTINCT ON (k.effective_from, k.period) k.* FROM %1$I.copies k
-          WHERE u.period = ''2'' AND k.person = c.person AND k.kind = u.kind AND k.effective_from <= u.last
-            AND NOT EXISTS (SELECT FROM %1$I.copies s WHERE s.person = k.person AND s.kind = k.kind
-                            AND s.effective_from > k.effective_from AND s.effective_from <= u.first)
-          ORDER BY k.effective_from DESC, k.period, k.layout DESC LIMIT 100)
-       ) p ON true
-       ORDER BY u.n, p.effective_from, p.period', chukan.schema_of(_rows.agency), _rows.agency)
-      USING _rows.n, _rows.code, _rows.kind, _rows.period, _rows.year, _rows.asof, _rows.first, _rows.last,
-            _rows.hold_version, _snapshot;
+         SELECT k.id, k.layout, k.effective_from, k.period, k.body, k.review FROM %1$I.copies k
+         WHERE k.person = c.person AND k.kind = u.kind AND k.period = coalesce(u.year, k.period)
+           AND k.effective_from <= u.asof
+         ORDER BY k.effective_from DESC, k.layout DESC, k.period DESC LIMIT 1) p ON true',
+      chukan.schema_of(_rows.agency))
+      USING _rows.n, _rows.code, _rows.kind, _rows.year, _rows.asof, _rows.hold_version, _snapshot;
+    IF _rows.spans THEN
+      RETURN QUERY EXECUTE format(
+        'SELECT u.n, c.status, c.person, c.version, false, $6, $7,
+                p.id, p.layout, p.effective_from, p.period, p.body, p.review
+         FROM unnest($1, $2, $3, $4, $5) u(n, code, kind, first, last)
+         JOIN %1$I.codes c ON c.code_digest = u.code
+         JOIN LATERAL (
+           SELECT DISTINCT ON (k.effective_from, k.period) k.* FROM %1$I.copies k
+           WHERE k.person = c.person AND k.kind = u.kind AND k.effective_from <= u.last
+             AND NOT EXISTS (SELECT FROM %1$I.copies s WHERE s.person = k.person AND s.kind = k.kind
+                             AND s.effective_from > k.effective_from AND s.effective_from <= u.first)
+           ORDER BY k.effective_from DESC, k.period, k.layout DESC LIMIT 100) p ON true
+         ORDER BY u.n, p.effective_from, p.period', chukan.schema_of(_rows.agency))
+        USING _rows.n, _rows.code, _rows.kind, _rows.first, _rows.last, _rows.hold_version, _snapshot;
+    END IF;
   END LOOP;
 END $$;
 

@@ -19,45 +19,48 @@ BEGIN
 END $$;
 
 -- The same order of fairness as due_inquiries().
-CREATE FUNCTION chukan.due_provisions(_shards smallint[], _limit integer) RETURNS TABLE (agency integer, id uuid)
-LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
+CREATE FUNCTION chukan.due_provisions(_shards smallint[], _limit integer)
+RETURNS TABLE (agency integer, id uuid, state smallint, outcome smallint, tries integer, deadline timestamptz,
+               outbox boolean)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   _share integer := least(_limit, 1 + 2 * _limit / greatest(cardinality(_shards), 1));
-  _agencies integer[];
-  _ids uuid[];
+  _found chukan.provision_work[];
 BEGIN
   LOOP
-    SELECT array_agg(f.agency), array_agg(f.id) INTO _agencies, _ids
-    FROM (SELECT w.agency, w.id FROM unnest(_shards) s(shard) CROSS JOIN LATERAL (
-            SELECT i.agency, i.id, i.due, row_number() OVER (ORDER BY i.due) AS place
-            FROM (SELECT d.agency, d.id, d.due FROM chukan.provision_work d
-                  WHERE d.shard = s.shard AND d.due <= now() AND d.state IN (40, 50)
-                  ORDER BY d.due LIMIT _share) i
-          ) w ORDER BY w.place, w.due LIMIT _limit) f;
-    EXIT WHEN _share >= _limit OR coalesce(cardinality(_ids), 0) >= _limit;
+    _found := ARRAY(
+      SELECT w.line FROM unnest(_shards) s(shard) CROSS JOIN LATERAL (
+        SELECT i.line, i.due, row_number() OVER (ORDER BY i.due) AS place
+        FROM (SELECT d AS line, d.due FROM chukan.provision_work d
+              WHERE d.shard = s.shard AND d.due <= now() AND d.state IN (40, 50)
+              ORDER BY d.due LIMIT _share) i
+      ) w ORDER BY w.place, w.due LIMIT _limit);
+    EXIT WHEN _share >= _limit OR cardinality(_found) >= _limit;
     _share := _limit;
   END LOOP;
-  RETURN QUERY SELECT u.agency, u.id FROM unnest(_agencies, _ids) u(agency, id);
+  RETURN QUERY SELECT f.agency, f.id, f.state, f.outcome, f.tries, f.deadline, f.outbox FROM unnest(_found) f;
 END $$;
 
 CREATE FUNCTION chukan.take_provisions(_shards smallint[], _epochs bigint[], _limit integer)
 RETURNS TABLE (agency integer, id uuid, state smallint, outcome smallint, tries integer, deadline timestamptz, notice bytea,
                person bytea, outbox bytea)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
   _found record;
 BEGIN
   PERFORM chukan.check_grants(2::smallint, _shards, _epochs);
-  FOR _found IN SELECT d.agency, array_agg(d.id) AS ids FROM chukan.due_provisions(_shards, _limit) d
-                GROUP BY d.agency ORDER BY d.agency LOOP
+  FOR _found IN SELECT d.agency, array_agg(d.id) AS ids, array_agg(d.state) AS states, array_agg(d.outcome) AS outcomes,
+                       array_agg(d.tries) AS tries, array_agg(d.deadline) AS deadlines, array_agg(d.outbox) AS sends
+                FROM chukan.due_provisions(_shards, _limit) d GROUP BY d.agency ORDER BY d.agency LOOP
     RETURN QUERY EXECUTE format(
-      'SELECT w.agency, w.id, w.state, w.outcome, w.tries, w.deadline, p.notice, p.person, o.sealed FROM unnest($1) u(id)
-       JOIN chukan.provision_work w ON w.agency = %2$s AND w.id = u.id
+      'SELECT %2$s, u.id, u.state, u.outcome, u.tries, u.deadline, p.notice, p.person, o.sealed
+       FROM unnest($1, $2, $3, $4, $5, $6) u(id, state, outcome, tries, deadline, sends)
        JOIN %1$I.provisions p ON p.agency = %2$s AND p.id = u.id
-       LEFT JOIN %1$I.outbox o ON w.outbox AND o.agency = %2$s AND o.id = u.id ORDER BY w.due, w.id',
-      chukan.schema_of(_found.agency), _found.agency) USING _found.ids;
+       LEFT JOIN %1$I.outbox o ON u.sends AND o.agency = %2$s AND o.id = u.id',
+      chukan.schema_of(_found.agency), _found.agency)
+      USING _found.ids, _found.states, _found.outcomes, _found.tries, _found.deadlines, _found.sends;
   END LOOP;
 END $$;
 

@@ -83,6 +83,7 @@ class Site:
                     "tls_ca_file": folder / "ca" / "ca.pem",
                     "signing_key_file": folder / "x1.pem",
                     "directory_key_file": folder / "directory.public.pem",
+                    "drain_notice_s": 1.0,
                 },
             ),
             (
