@@ -15,6 +15,7 @@ from chukan.clock import Clock
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND
 _TIME_BITS = 48
 _UUID7 = 7
 
@@ -74,7 +75,10 @@ def make_uuid7(at: datetime, randomness: bytes) -> uuid.UUID:
 
 
 def uuid7_time(value: uuid.UUID) -> datetime:
-    """Return the instant in a UUIDv7, in UTC to the millisecond; ``ValueError`` for any other kind of UUID."""
+    """Return the instant in a UUIDv7, in UTC to the millisecond; ``ValueError`` for any other kind of UUID.
+
+    Its 48 bits reach beyond the year 9999: what lies there is told as the last instant that there is.
+    """
     if value.version != _UUID7 or value.variant != uuid.RFC_4122:
         raise ValueError("not a UUIDv7")
-    return _EPOCH + (value.int >> 80) * _MILLISECOND
+    return _EPOCH + min(value.int >> 80, _LAST) * _MILLISECOND

@@ -41,6 +41,7 @@ COMMANDS: "Mapping[str, str]" = MappingProxyType(
         "reconcile": "chukan.ops.reconcile:app",
         "sandbox": "chukan.ops.sandbox.serve:app",
         "specs": "chukan.ops.specs:app",
+        "simulate": "chukan.ops.simulate:app",
         "stop": "chukan.ops.stop:app",
         "trace": "chukan.ops.trace:app",
     }
@@ -58,6 +59,7 @@ SUMMARIES: "Mapping[str, str]" = MappingProxyType(
         "reconcile": "Compare the records of both sides and the network.",
         "sandbox": "Serve the simulated neighbours: the network and the registry network.",
         "specs": "Render the specifications that are made from data.",
+        "simulate": "Run seeded worlds in which everything goes wrong, and judge them.",
         "stop": "Stop provisions of a kind or under a procedure (kill switch), and lift the stop.",
         "trace": "Show which requirement is covered by which passed test.",
     }

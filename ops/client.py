@@ -8,7 +8,7 @@ agency API. What it shows is the agency's own data on the agency's own terminal;
 import asyncio
 import sys
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
@@ -201,6 +201,68 @@ def cancel(reference: uuid.UUID, *, target: Target) -> None:
 def queries(*, target: Target, state: str | None = None, limit: int = 100) -> None:
     """List query lines, by state where one is given."""
     _run(target, lambda client: client.queries(state=state, limit=limit), view.query_page)
+
+
+# ---------------------------------------------------------------- query files: 照会ファイル
+
+query_files = App(
+    name="query-files", help="Send files of query lines, fetch their results. (照会ファイル)"
+)
+app.command(query_files)
+
+
+@query_files.command(name="send")
+def send_query_file(file: Path, *, target: Target, name: str | None = None, charset: str = "utf-8") -> None:
+    """Send a file of at most 10,000 lines of 18 fields; the same file again has no second effect.
+
+    Parameters
+    ----------
+    file
+        The file.
+    name
+        What the file is known by; its own name otherwise.
+    charset
+        utf-8 or cp932.
+    """
+    if not file.is_file():
+        raise Problem("settings_unreadable", expected="a readable file")
+    _run(target, lambda client: client.send_query_file(name or file.name, file, charset=charset), view.query_file)
+
+
+@query_files.command(name="show")
+def show_query_file(file: uuid.UUID, *, target: Target) -> None:
+    """Show how far a file's lines are, and the first refused ones."""
+    _run(target, lambda client: client.query_file(file), view.query_file)
+
+
+@query_files.command(name="result")
+def fetch_result(file: uuid.UUID, into: Path, *, target: Target, after: int = 0) -> None:
+    """Fetch a file's result into a new file (CSV); answered lines become collected.
+
+    Parameters
+    ----------
+    file
+        Id of the file.
+    into
+        Where to write it; nothing may stand there.
+    after
+        Line after which to go on, when a result was cut off.
+    """
+    _run(target, lambda client: _write(into, client.query_file_result(file, after=after)), view.document)
+
+
+async def _write(into: Path, pieces: AsyncIterator[bytes]) -> dict[str, int]:
+    """Write pieces to a new file; what came before a break stays. Raises ``Problem`` file_exists, file_unwritable."""
+    size = 0
+    try:
+        with into.open("xb") as file:
+            async for piece in pieces:
+                size += file.write(piece)
+    except FileExistsError:
+        raise Problem("file_exists", expected=str(into)) from None
+    except OSError:
+        raise Problem("file_unwritable", expected=str(into)) from None
+    return {"bytes": size}
 
 
 # ---------------------------------------------------------------- copies: 副本

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from chukan.platform.law import Law
 from chukan.platform.wire import agency as wire
+from chukan.platform.wire.files import QueryFile
 
 
 def terminal() -> Console:
@@ -45,6 +46,20 @@ def query_page(console: Console, reply: wire.QueryPage) -> None:
     _lines(console, reply.lines)
     if reply.next is not None:
         console.print(f"next: {reply.next}")
+
+
+def query_file(console: Console, reply: QueryFile) -> None:
+    """Show a query file: how many lines stand where, and the first refused ones."""
+    console.print(f"file {reply.id} {reply.name} {reply.state}: {reply.lines} lines, {reply.refused} refused")
+    shown = table("state or outcome", "lines")
+    for word, count in [*reply.states.items(), *reply.outcomes.items()]:
+        shown.add_row(word, str(count))
+    console.print(shown)
+    if reply.problems:
+        refused = table("line", "field", "problem")
+        for problem in reply.problems:
+            refused.add_row(str(problem.line), (problem.pointer or "").removeprefix("/"), problem.code)
+        console.print(refused)
 
 
 def _lines(console: Console, lines: list[wire.QueryLineView]) -> None:

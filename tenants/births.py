@@ -83,6 +83,9 @@ async def depart(admin: Connection, agency: int) -> None:
     state = await admin.fetchval("SELECT state FROM chukan.agencies WHERE agency = $1", agency)
     if state == "open":
         raise Problem("agency_open")
+    # What waits for the schema's tables goes first: a sequencer or worker must not find a row without its leaf.
+    for table in ("inquiry_work", "provision_work", "to_sequence"):
+        await admin.execute(f"DELETE FROM chukan.{table} WHERE agency = $1", agency)
     await admin.execute("SET lock_timeout = '200ms'")
     try:
         for parent, pending in await _leaves(admin, schema):
@@ -90,7 +93,7 @@ async def depart(admin: Connection, agency: int) -> None:
         await _patiently(lambda: admin.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
     finally:
         await admin.execute("RESET lock_timeout")
-    for table in ("inquiry_work", "provision_work", "to_sequence", "log_heads", "agencies"):
+    for table in ("log_heads", "agencies"):
         await admin.execute(f"DELETE FROM chukan.{table} WHERE agency = $1", agency)
     try:
         await admin.execute(f"DROP ROLE IF EXISTS {schema}")

@@ -247,15 +247,19 @@ class KeyStores:
             self._cache[agency] = cached
         return cached
 
+    def forget(self, agency: int) -> None:
+        """Drop an agency's keys from memory, as when it is closed; they are read again when they are needed again."""
+        cached = self._cache.pop(agency, None)
+        if cached is not None:
+            cached.forget()
+
     def destroy(self, agency: int) -> None:
         """Destroy an agency's keys in all centres: its data can never be read again (crypto-erase).
 
         Every store that can be reached is cleared first; then, if one could not be, ``Problem`` keys_unconfirmed says
         so, and the call must be repeated when it is back.
         """
-        cached = self._cache.pop(agency, None)
-        if cached is not None:
-            cached.forget()
+        self.forget(agency)
         missed = False
         for store in self._stores.values():
             try:

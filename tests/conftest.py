@@ -60,7 +60,7 @@ def _running(origin: Origin) -> Iterator[Server]:
         server.start()
         yield server
     finally:
-        server.stop()
+        server.kill()  # a fast stop would write out what is thrown away in the next line
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -16,6 +16,7 @@ from chukan.ops.demo.screen import Advance
 from chukan.ops.demo.systems import Systems, for_each
 from chukan.ops.sandbox.counterparts import AskedView
 from chukan.ops.sandbox.systems import OPEN_STATES, BusinessSystem
+from chukan.ops.sandbox.transport import ClientError
 from chukan.platform.wire.agency import QueryLineView, Review, ReviewPrepare
 
 SINGLES: Final = 40
@@ -152,8 +153,13 @@ class Asking:
         first, second = self._systems.officers[agency]
         for review in (await first.reviews()).reviews:
             refuses = _is_refused(review)
-            await first.prepare_review(review.id, ReviewPrepare(decision="refuse" if refuses else "provide"))
-            await second.approve_review(review.id)
+            try:
+                await first.prepare_review(review.id, ReviewPrepare(decision="refuse" if refuses else "provide"))
+                await second.approve_review(review.id)
+            except ClientError as error:
+                # The reply to the first try was lost with its exchange, but not the decision.
+                if error.code != "already_final":
+                    raise
             self.answers.reviews["refused" if refuses else "released"] += 1
 
 

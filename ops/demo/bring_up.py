@@ -144,8 +144,11 @@ class Running:
             await self._start_counterparts()
 
     async def watch(self) -> None:
-        """Wait until something ends by itself, which nothing should. Raises ``Problem`` with the log to read."""
-        await guarded(self.supervisor.watch(), self.databases.watch())
+        """Start a process that ended by itself again; a server that did so ends this. Raises ``Problem``."""
+        await guarded(self.supervisor.watch(self._restarted), self.databases.watch())
+
+    def _restarted(self, name: str) -> None:
+        self._screen.say(f"  ! {name} has ended by itself; it is started again (log: {self.place.log / name}.log)")
 
     def choose_ports(self) -> Mapping[str, int]:
         """Return a free port for everything that listens."""

@@ -210,7 +210,7 @@ class Demo:
         return not complaints
 
     async def _stay(self, planned: list[Planned]) -> None:
-        """Show how to go on, then wait for a signal; a process that ends by itself is a problem."""
+        """Show how to go on, then keep everything running until a signal comes."""
         guide.show_addresses(self._screen, self._running)
         query = next(query for query in planned if query.aim == "answered")
         guide.show_calls(self._screen, guide.curl_calls(self._running, query))

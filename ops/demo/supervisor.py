@@ -3,8 +3,8 @@
 Each process writes to a log file of its own, is a session of its own (Ctrl-C at the terminal reaches the demo alone,
 which then stops everything in good order), and is ended by the kernel when the demo is killed (see ``child``).
 
-Invariant: ``stop`` returns with no process left, whatever happened before; a process that ends by itself, or is not
-ready in time, is a ``Problem`` that names the log to read.
+Invariant: ``stop`` returns with no process left, whatever happened before; a process that is not ready in time is a
+``Problem`` that names the log to read. One that ends by itself is started again, as a site's service manager would do.
 """
 
 import asyncio
@@ -19,6 +19,8 @@ from typing import Any, Final, NamedTuple, TypeVar
 from chukan.errors import Problem
 
 STOP_TIMEOUT_S: Final = 20.0
+RESTARTS_MAX: Final = 20
+"""How often processes are started again in one run; whoever kills more than that is not trying things out."""
 _KILL_TIMEOUT_S: Final = 10.0
 _POLL_S: Final = 0.1
 _TRY_TIMEOUT_S: Final = 5.0
@@ -29,33 +31,47 @@ T = TypeVar("T")
 Ready = Callable[[], Awaitable[bool]]
 
 
-class _Process(NamedTuple):
+class _Wanted(NamedTuple):
+    """What a process is started with, the first time and again."""
+
     name: str
+    module: str
+    arguments: Sequence[str]
+    ready: Ready
+    timeout_s: float
+
+
+class _Process(NamedTuple):
+    wanted: _Wanted
     process: asyncio.subprocess.Process
     log: Path
     ended: "asyncio.Task[int]"
 
 
 class Supervisor:
-    """Starts processes, one when the one before is ready, and stops them all."""
+    """Starts processes, starts one that ended by itself again, and stops them all."""
 
     def __init__(self, log_folder: Path) -> None:
         """Keep logs in ``log_folder``, made when missing, readable by this user only."""
         log_folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._folder = log_folder
         self._processes: list[_Process] = []
+        self._restarts_left = RESTARTS_MAX
 
     def pids(self) -> dict[str, int]:
         """Return the process ids by name."""
-        return {each.name: each.process.pid for each in self._processes}
+        return {each.wanted.name: each.process.pid for each in self._processes}
 
     async def start(self, name: str, module: str, arguments: Sequence[str], ready: Ready, timeout_s: float) -> None:
         """Run ``python -m module arguments`` and return when ``ready`` says so.
 
         Raises ``Problem`` process_failed, naming the log, when it ends before that or is not ready in time.
         """
-        log = self._folder / f"{name}.log"
-        command = [sys.executable, "-m", "chukan.ops.demo.child", str(os.getpid()), module, *arguments]
+        await self._start(_Wanted(name, module, arguments, ready, timeout_s))
+
+    async def _start(self, wanted: _Wanted) -> None:
+        log = self._folder / f"{wanted.name}.log"
+        command = [sys.executable, "-m", "chukan.ops.demo.child", str(os.getpid()), wanted.module, *wanted.arguments]
         descriptor = _open_log(log)
         try:
             process = await asyncio.create_subprocess_exec(
@@ -63,28 +79,37 @@ class Supervisor:
             )
         finally:
             os.close(descriptor)
-        started = _Process(name, process, log, asyncio.create_task(process.wait()))
+        started = _Process(wanted, process, log, asyncio.create_task(process.wait()))
         self._processes.append(started)
-        await self._until_ready(started, ready, timeout_s)
+        await self._until_ready(started)
 
-    async def _until_ready(self, started: _Process, ready: Ready, timeout_s: float) -> None:
-        deadline = asyncio.get_running_loop().time() + timeout_s
+    async def _until_ready(self, started: _Process) -> None:
+        deadline = asyncio.get_running_loop().time() + started.wanted.timeout_s
         while asyncio.get_running_loop().time() < deadline:
             if started.ended.done():
                 break
-            if await _said_yes(ready):
+            if await _said_yes(started.wanted.ready):
                 return
             # Wakes at once when the process ends; there is no event for "now it would answer".
             await asyncio.wait({started.ended}, timeout=_POLL_S)
         raise Problem("process_failed", expected=str(started.log))
 
-    async def watch(self) -> None:
-        """Wait until a process ends by itself, which none should. Raises ``Problem`` process_failed."""
+    async def watch(self, restarted: Callable[[str], None]) -> None:
+        """Start a process that ended by itself again, and tell its name; only ever ends by raising.
+
+        Raises ``Problem`` process_failed, naming the log, when it does not become ready, or too many have ended.
+        """
         if not self._processes:
             raise ValueError("there is nothing to watch")
-        await asyncio.wait({each.ended for each in self._processes}, return_when=asyncio.FIRST_COMPLETED)
-        first = next(each for each in self._processes if each.ended.done())
-        raise Problem("process_failed", expected=str(first.log))
+        while True:
+            await asyncio.wait({each.ended for each in self._processes}, return_when=asyncio.FIRST_COMPLETED)
+            first = next(each for each in self._processes if each.ended.done())
+            if self._restarts_left == 0:
+                raise Problem("process_failed", expected=str(first.log))
+            self._restarts_left -= 1
+            self._processes.remove(first)
+            restarted(first.wanted.name)
+            await self._start(first.wanted)
 
     async def stop(self) -> None:
         """End all processes at once; those that do not obey in time are killed.

@@ -8,7 +8,7 @@ with it stands in ``systems``.
 import base64
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -44,9 +44,12 @@ from chukan.platform.wire.agency import (
     ReviewPrepare,
     Reviews,
 )
+from chukan.platform.wire.files import QueryFile
 from chukan.platform.wire.network import LINES_MAX
 
 NDJSON: Final = "application/x-ndjson"
+FILE_WAIT_S: Final = 180.0
+"""How much longer than other calls a file may take to become durable."""
 _encode: Final = msgspec.json.encode
 T = TypeVar("T")
 
@@ -160,6 +163,30 @@ class AgencyClient:
     async def cancel(self, reference: uuid.UUID) -> Batch:
         """Take open lines back (中断)."""
         return await self._post(f"/queries/{reference}/cancel", None, Batch)
+
+    # ------------------------------------------------------------ query files: 照会ファイル
+
+    async def send_query_file(
+        self, name: str, content: bytes | Path, *, charset: str = "utf-8", key: str | None = None
+    ) -> QueryFile:
+        """Send a file of at most 10,000 lines; the same file may be sent again."""
+        headers = {
+            "Content-Type": f"text/plain; charset={charset}",
+            "Content-Digest": _content_digest(digest_of(content)),
+        }
+        if key is not None:
+            headers["Idempotency-Key"] = key
+        request = Request("POST", "/query-files", content, headers, {"name": name}, wait_s=FILE_WAIT_S)
+        return await self._transport.call(request, QueryFile)
+
+    async def query_file(self, file: uuid.UUID) -> QueryFile:
+        """A file and the progress of its lines."""
+        return await self._transport.call(Request("GET", f"/query-files/{file}"), QueryFile)
+
+    def query_file_result(self, file: uuid.UUID, *, after: int = 0) -> AsyncIterator[bytes]:
+        """The result (CSV) behind a line, piece by piece; answered lines become collected."""
+        request = Request("GET", f"/query-files/{file}/result", params={"after": str(after)})
+        return self._transport.stream(request)
 
     # ------------------------------------------------------------ reviews and records
 

@@ -11,6 +11,7 @@ Invariant: an error's text is the code and nothing else; a problem document neve
 import asyncio
 import ssl
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -168,24 +169,56 @@ class Transport:
             raise ClientError(_document(body), status)
         raise ClientError(None)
 
+    async def stream(self, request: Request) -> AsyncIterator[bytes]:
+        """Yield a reply of any length piece by piece, from the exchange that answered last time or the next one.
+
+        A piece must come within the connection's deadline.
+
+        Raises:
+            ClientError: the exchange refused; ``unreachable`` when none answered or the reply was cut off: what came is
+                true, and no more than a part.
+        """
+        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_TIMEOUT_S, sock_read=self.connection.timeout_s)
+        count = len(self._urls)
+        for step in range(count):
+            place = (self._preferred + step) % count
+            begun = False
+            try:
+                async with self._open(self._urls[place], request, request.headers, timeout) as response:
+                    self._preferred = place
+                    if response.status >= _CLIENT_ERROR:
+                        raise ClientError(_document(await response.read()), response.status)
+                    async for piece in response.content.iter_any():
+                        begun = True
+                        yield piece
+                    return
+            except (aiohttp.ClientError, TimeoutError, OSError):
+                if begun:
+                    raise ClientError(None) from None
+        raise ClientError(None)
+
     async def _send(self, url: str, request: Request, headers: Mapping[str, str]) -> tuple[int, bytes]:
-        if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._context, limit=self._limit, keepalive_timeout=60)
-            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         timeout = aiohttp.ClientTimeout(
             total=self.connection.timeout_s + request.wait_s, sock_connect=CONNECT_TIMEOUT_S
         )
-        data = _pieces(request.body)() if isinstance(request.body, Path) else request.body
-        async with self._session.request(
+        async with self._open(url, request, headers, timeout) as response:
+            return response.status, await response.read()
+
+    def _open(
+        self, url: str, request: Request, headers: Mapping[str, str], timeout: aiohttp.ClientTimeout
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        if self._session is None:
+            connector = aiohttp.TCPConnector(ssl=self._context, limit=self._limit, keepalive_timeout=60)
+            self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        return self._session.request(
             request.method,
             f"{url}/v1/agencies/{self.connection.agency}{request.path}",
-            data=data,
+            data=_pieces(request.body)() if isinstance(request.body, Path) else request.body,
             headers=headers,
             params=request.params,
             timeout=timeout,
             allow_redirects=False,
-        ) as response:
-            return response.status, await response.read()
+        )
 
 
 def _pieces(path: Path) -> Callable[[], AsyncIterator[bytes]]:

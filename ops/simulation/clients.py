@@ -1,8 +1,8 @@
 """Those who use the exchanges: agencies' systems with a journal of their own, and officers who decide about holds.
 
-A client asks one of the two exchanges at random, gives up after a while and asks again with the same Idempotency-Key: it
-cannot know what became of a request whose reply was lost. What it was told is written into its journal, and the checkers
-hold everything else against that.
+A client asks one of the two exchanges at random, gives up after a while and asks again with the same Idempotency-Key:
+it cannot know what became of a request whose reply was lost. What it was told is written into its journal, and the
+checkers hold everything else against that.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ T = TypeVar("T")
 PATIENCE_S: Final = 6.0
 TRIES_MAX: Final = 200
 CALL_BOUND_S: Final = 8.0
-"""What the calls to cells that a wait makes may add to its deadline: each is slow at worst, and two belong to a look."""
+"""What a look may add to the deadline of a wait: it is two calls to a cell, and each is slow at worst."""
 OPEN: Final = frozenset({"accepted", "permit_requested", "permitted", "held"})
 
 
@@ -280,7 +280,8 @@ class Clients:
                 continue
             prepare = msgspec.convert({"decision": decision}, ReviewPrepare)
             await self.ask(
-                None, lambda at: at.exchange.reviews.prepare(row, _officer(agency, "first"), review.id, prepare)  # noqa: B023
+                None,
+                lambda at: at.exchange.reviews.prepare(row, _officer(agency, "first"), review.id, prepare),  # noqa: B023
             )
             second = _officer(agency, "second")
             body = ReviewDecision()
@@ -310,5 +311,3 @@ def _word(error: Exception) -> str:
     if isinstance(error, Problem):
         return error.code
     return "no reply" if isinstance(error, TimeoutError) else "the connection was lost"
-
-

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from chukan.ops.simulation.rules import (
     check_generation,
@@ -27,6 +28,7 @@ from chukan.tenants.rows import (
     InquirySettle,
     InquiryView,
     InquiryWork,
+    RecordRow,
     RequestHit,
 )
 from chukan.tenants.states import InquiryState, Outcome, Side
@@ -160,15 +162,33 @@ def deliver_answers(cell: CellTables, tx: Transaction, rows: Sequence[AnswerRow]
         ):
             raise defect()
     first: dict[tuple[int, uuid.UUID], str] = {}
+    turns: dict[LineKey, int] = {}
+    records: list[_Written] = []
     words = []
-    for row in rows:
+    for n, row in enumerate(rows):
         message = (row.agency, row.inbox)
         if message in first:
             words.append("unknown" if first[message] == "unknown" else "repeat")
-        else:
-            first[message] = _deliver(cell, tx, row)
-            words.append(first[message])
+            continue
+        turn = turns[row.agency, row.id] = turns.get((row.agency, row.id), 0) + 1
+        first[message] = word = _deliver(cell, tx, row)
+        words.append(word)
+        # Late is amended where it says something else than what the line ended with.
+        new = word == "late" and cell.inquiries[row.agency, row.id].outcome != row.outcome
+        if new or word == "applied":
+            record = row.amendment if new else row.record
+            records.append(_Written((turn, word == "late", n), row, record))
+    for written in sorted(records, key=lambda each: each.order):
+        put_record(cell, tx, written.row.agency, written.row.id, written.record)
     return words
+
+
+class _Written(NamedTuple):
+    """A record in the order in which the SQL inserts them: turn by turn, amendments last."""
+
+    order: tuple[int, bool, int]
+    row: AnswerRow
+    record: RecordRow | None
 
 
 def _deliver(cell: CellTables, tx: Transaction, row: AnswerRow) -> str:
@@ -179,8 +199,6 @@ def _deliver(cell: CellTables, tx: Transaction, row: AnswerRow) -> str:
     table = cell.agency(row.agency)
     fresh = put_inbox(tx, table, row.inbox)
     if fresh and was.state >= _FINAL:
-        if was.outcome != int(row.outcome):
-            put_record(cell, tx, row.agency, row.id, row.amendment)
         return "late"
     if not fresh or (was.state == _HELD and row.state == _HELD):
         return "repeat"
@@ -197,7 +215,6 @@ def _deliver(cell: CellTables, tx: Transaction, row: AnswerRow) -> str:
         if row.id in table.answers:
             raise defect()
         tx.put(table.answers, row.id, row.answer)
-    put_record(cell, tx, row.agency, row.id, row.record)
     put_event(cell, tx, Side.INQUIRER, row.agency, row.id, was.state, int(row.state))
     return "applied"
 
@@ -205,9 +222,7 @@ def _deliver(cell: CellTables, tx: Transaction, row: AnswerRow) -> str:
 # ---------------------------------------------------------------- reading
 
 
-def take_inquiries(
-    cell: CellTables, tx: Transaction, grants: Sequence[Grant], limit: int
-) -> list[InquiryWork]:
+def take_inquiries(cell: CellTables, tx: Transaction, grants: Sequence[Grant], limit: int) -> list[InquiryWork]:
     """Open lines that are due in the granted shards."""
     check_grants(cell, Side.INQUIRER, grants)
     rows = [cell.inquiries[key] for key in due_lines(cell.inquiries, _OPEN, grants, limit, tx.now)]
@@ -303,9 +318,7 @@ def collect(
     return found
 
 
-def purge_results(
-    cell: CellTables, tx: Transaction, grants: Sequence[Grant], before: dt.datetime, limit: int
-) -> int:
+def purge_results(cell: CellTables, tx: Transaction, grants: Sequence[Grant], before: dt.datetime, limit: int) -> int:
     """Delete the answers of lines that ended before an instant; a line purged for as long again goes altogether."""
     shards = {grant.shard for grant in grants}
     old = [

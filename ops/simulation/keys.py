@@ -86,24 +86,24 @@ def _key_set(agency: int) -> KeySet:
 
 @cache
 def _agency_keys(agency: int) -> WatchedKeys:
-    keys = WatchedKeys(_key_set(agency), _tokens[0])
+    keys = WatchedKeys(_key_set(agency), _token)
     keys.foreign = []
     return keys
 
 
-def _unset(_n: int) -> bytes:
-    raise RuntimeError("no world has been made")
+def _token(n: int) -> bytes:
+    return _source[0](n)
 
 
-_source: list[Callable[[int], bytes]] = [_unset]
-_tokens: list[Callable[[int], bytes]] = [lambda n: _source[0](n)]
+_source: list[Callable[[int], bytes]] = []
+"""Where nonces come from: the source of the world that was made last; there is one at a time."""
 
 
 class SimulatedKeyStores(KeyStores):
     """Gives the same keys in every world; their nonces come from the world's own source."""
 
     def __init__(self, token: Callable[[int], bytes]) -> None:
-        _source[0] = token
+        _source[:] = [token]
         self.foreign: list[str] = []
 
     def load(self, agency: int) -> AgencyKeys:

@@ -1,9 +1,9 @@
 """Virtual time, a seeded order of events, and processes that can freeze and die.
 
-``SimulatedLoop`` is an asyncio loop whose time is made of timers alone: when nothing is ready it jumps to the next one.
-What is ready at the same instant runs in an order drawn from the seed. Every callback belongs to the ``Process`` in whose
-context it was made: a frozen process's callbacks are kept aside until it goes on, a dead one's tasks are cancelled and
-its ports do nothing any more.
+``SimulatedLoop`` is an asyncio loop whose time is made of timers alone: when nothing is ready it jumps to the next
+one. What is ready at the same instant runs in an order drawn from the seed. Every callback belongs to the ``Process``
+in whose context it was made: a frozen process's callbacks are kept aside until it goes on, a dead one's tasks are
+cancelled and its ports do nothing any more.
 
 Invariant: the same seed takes the same steps. Nothing here may look at the machine's clock or draw other randomness.
 """
@@ -14,7 +14,6 @@ import asyncio
 import contextvars
 import datetime as dt
 import heapq
-import weakref
 from collections import deque
 from collections.abc import Callable, Coroutine, Generator
 from random import Random
@@ -24,6 +23,7 @@ from chukan.errors import Problem
 
 T = TypeVar("T")
 START: Final = dt.datetime(2026, 11, 23, 1, 0, tzinfo=dt.UTC)
+TASKS_KEPT: Final = 200
 STEPS_MAX: Final = 400_000
 """Turns of the loop in one run; a run that needs more turns in a circle."""
 
@@ -49,7 +49,7 @@ class Process:
         """Virtual seconds for which it was frozen so far."""
         self._paused_at_s = 0.0
         self.parked: list[asyncio.Handle] = []
-        self.tasks: weakref.WeakSet[asyncio.Task[Any]] = weakref.WeakSet()
+        self.tasks: list[NumberedTask] = []
         self.context = contextvars.Context()
         self.context.run(PROCESS.set, self)
 
@@ -97,8 +97,15 @@ class Process:
         """Die: all volatile state is lost; its tasks may still unwind, but no port does anything for them."""
         self.dead = True
         self.resume(loop)
-        for task in list(self.tasks):
+        for task in self.tasks:
             task.cancel()
+        self.tasks = []
+
+    def own(self, task: NumberedTask) -> None:
+        """Remember a task for as long as it is not done."""
+        self.tasks.append(task)
+        if len(self.tasks) > TASKS_KEPT:
+            self.tasks = [task for task in self.tasks if not task.done()]
 
     def check_alive(self) -> None:
         """Asked by every port: a dead process does nothing to the world."""
@@ -107,6 +114,16 @@ class Process:
 
 
 PROCESS: Final[contextvars.ContextVar[Process | None]] = contextvars.ContextVar("process", default=None)
+
+
+class NumberedTask(asyncio.Task[Any]):
+    """A task with its place in the order of creation.
+
+    Sets of events and tasks are walked in the order of their addresses, which no seed governs; so what becomes ready at
+    one instant is put in this order before it is shuffled.
+    """
+
+    number = 0
 
 
 class ProcessClock:
@@ -135,6 +152,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def __init__(self, draw: Random) -> None:
         self.now_s = 0.0
         self.steps = 0
+        self.made = 0
         self.faults: list[str] = []
         self._draw = draw
         super().__init__()
@@ -184,6 +202,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         batch: list[Any] = list(ready)
         ready.clear()
         if len(batch) > 1:
+            batch.sort(key=_number)
             self._draw.shuffle(batch)
         for handle in batch:
             if handle.cancelled():
@@ -213,8 +232,17 @@ def _make_task(
     *,
     context: contextvars.Context | None = None,
 ) -> asyncio.Task[T]:
-    task: asyncio.Task[T] = asyncio.Task(work, loop=loop, context=context)  # type: ignore[arg-type]
+    assert isinstance(loop, SimulatedLoop)  # noqa: S101 - the only loop that has this factory
+    task = NumberedTask(work, loop=loop, context=context)
+    loop.made += 1
+    task.number = loop.made
     process = PROCESS.get() if context is None else context.get(PROCESS)
     if process is not None:
-        process.tasks.add(task)
+        process.own(task)
     return task
+
+
+def _number(handle: Any) -> int:  # noqa: ANN401 - private fields of the handle
+    """The task that a handle goes on with, 0 for any other callback."""
+    task = getattr(handle._callback, "__self__", None)  # noqa: SLF001 - whose step it is stands there
+    return task.number if type(task) is NumberedTask else 0

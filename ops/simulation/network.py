@@ -1,8 +1,8 @@
 """The network in the simulation: the sandbox's own core, answers, register and couriers, on wires that can fail.
 
-Its decisions rest in a SQLite database in memory, which survives a crash as a disk does; couriers and whatever was on its
-way do not. Exchanges reach it through ``SimulatedPeer``; its couriers reach them through ``SimulatedSender``. What it
-received and what it was acknowledged is noted for the checkers.
+Its decisions rest in a SQLite database in memory, which survives a crash as a disk does; couriers and whatever was on
+its way do not. Exchanges reach it through ``SimulatedPeer``; its couriers reach them through ``SimulatedSender``.
+What it received and what it was acknowledged is noted for the checkers.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ ROUTE: Final = "chukan"
 NAME: Final = "network"
 SWEEP_S: Final = 1.0
 GIVE_UP_S: Final = 4.0
-"""How long the caller waits where a message was lost; shorter than on a site, for time is what a simulation has least."""
+"""How long the caller waits where a message was lost: less than on a site, for a simulation is short of time."""
 
 _request: Final = msgspec.json.Decoder(PermitRequest)
 _answer: Final = msgspec.json.Decoder(AnswerMessage)
@@ -167,6 +167,13 @@ class SimulatedNetwork:
         """Lose everything but the store."""
         self.tell(NAME, "crashes")
         self.process.kill(self.loop)
+
+    def faults(self) -> list[str]:
+        """What ended the couriers by mistake: they run until they are told to stop."""
+        running = None if self._delivery is None else self._delivery._running  # noqa: SLF001 - the sandbox shows it to nobody
+        if running is None or not running.done() or running.cancelled():
+            return []
+        return [f"the couriers ended: {running.exception()!r}"]
 
     async def _sweep(self) -> None:
         while True:
@@ -347,7 +354,7 @@ class SimulatedSender:
     ) -> None:
         """The same list a second time; nobody waits for its acks."""
         if not process.dead:
-            process.spawn(_quietly(take(inbox(), channel, items)))
+            process.spawn(_quietly(partial(take, inbox(), channel, items)))
 
 
 async def take(inbox: Inbox, channel: Channel, items: Sequence[bytes]) -> list[Ack]:
@@ -357,9 +364,9 @@ async def take(inbox: Inbox, channel: Channel, items: Sequence[bytes]) -> list[A
     return await inbox.answers([_delivery.decode(item) for item in items])
 
 
-async def _quietly(work: Awaitable[Any]) -> None:
+async def _quietly(work: Callable[[], Awaitable[Any]]) -> None:
     with suppress(Problem):
-        await work
+        await work()
 
 
 class _Named(msgspec.Struct):

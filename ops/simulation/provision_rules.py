@@ -54,9 +54,7 @@ def _look_up(table: AgencyTables, row: LookupRow, snapshot: int) -> LookupHit:
     link = next((code for code in table.codes.values() if code.code_digest == row.code), None)
     person = None if link is None else link.person
     copies = [] if person is None else _select(table.copies.get((person, row.kind), []), row)
-    held = any(
-        (who is None or who == person) and (kind is None or kind == row.kind) for who, kind in table.holds
-    )
+    held = any((who is None or who == person) and (kind is None or kind == row.kind) for who, kind in table.holds)
     return LookupHit(
         link=None if link is None else LinkStatus(link.status),
         person=person,
@@ -74,9 +72,7 @@ def _select(copies: Sequence[CopyEntry], row: LookupRow) -> list[CopyEntry]:
     """The copies that a condition means: the latest in force, the one of a year, or those in force in a span."""
     if row.period in {"0", "1"}:
         found = [
-            copy
-            for copy in copies
-            if copy.effective_from <= row.on and (row.period == "0" or copy.period == row.year)
+            copy for copy in copies if copy.effective_from <= row.on and (row.period == "0" or copy.period == row.year)
         ]
         return sorted(found, key=lambda copy: (copy.effective_from, copy.layout, copy.period))[-1:]
     if row.start is None or row.end is None:
@@ -164,9 +160,7 @@ def _provide(cell: CellTables, tx: Transaction, row: ProvideRow, locked: frozens
 # ---------------------------------------------------------------- steps
 
 
-def take_provisions(
-    cell: CellTables, tx: Transaction, grants: Sequence[Grant], limit: int
-) -> list[ProvisionWork]:
+def take_provisions(cell: CellTables, tx: Transaction, grants: Sequence[Grant], limit: int) -> list[ProvisionWork]:
     """Open provisions that are due in the granted shards."""
     check_grants(cell, Side.PROVIDER, grants)
     rows = [cell.provisions[key] for key in due_lines(cell.provisions, _OPEN, grants, limit, tx.now)]

@@ -1,4 +1,4 @@
-"""What all set functions of a simulated cell share (``0010_common.sql``, ``0017``–``0019``): checks, keys, records, leases.
+"""What the set functions of a simulated cell share (``0010_common.sql``, ``0017``–``0019``): checks, keys, leases.
 
 Each function takes the cell and the running transaction, and is the model of the SQL function of the same name. A
 ``Problem`` raised here undoes the whole call. Model and SQL are compared by tests/sim on random scripts of calls.
@@ -131,7 +131,10 @@ def lease(cell: CellTables, tx: Transaction, owner: str, side: Side, want: int, 
 
     All that one owner holds has one term: a call renews all of it, so the term stands once for owner and side.
     """
-    leases, over = cell.leases[side], {who for (where, who), end in cell.terms.items() if where == side and end < tx.now}
+    leases, over = (
+        cell.leases[side],
+        {who for (where, who), end in cell.terms.items() if where == side and end < tx.now},
+    )
     over.discard(owner)
     mine = [number for number, row in enumerate(leases) if row.owner == owner]
     for number in mine[want:]:

@@ -1,27 +1,26 @@
 """Runs one seed: makes the world, lets it be used and troubled, waits until all is settled, and has it judged.
 
-Once the sky has cleared, every line must come to its end by itself. What waits for a deadline is helped by leaps of time
-in which nobody runs: an hour of waiting costs nothing.
+Once the sky has cleared, every line must come to its end by itself. What waits for a deadline is helped by leaps of
+time in which nobody runs: an hour of waiting costs nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import Iterable, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
-from chukan.ops.simulation.clients import Clients
+from chukan.log import describe
 from chukan.ops.simulation.checkers import CHECKERS, Checker, Evidence
+from chukan.ops.simulation.clients import Clients
 from chukan.ops.simulation.loop import START, DeadlockError
 from chukan.ops.simulation.troubles import Troubles
 from chukan.ops.simulation.world import World
-from chukan.log import describe
 
 USED_S: Final = 3.0
 LOOK_S: Final = 0.25
@@ -40,6 +39,8 @@ class Verdict:
     lines: int
     commits: int
     virtual_s: float
+    seen: frozenset[str]
+    """What happened: outcomes that the records of a side say, as ``inquirer/provided``."""
     trace: tuple[tuple[float, str, str], ...] = ()
 
     @property
@@ -61,7 +62,7 @@ def run_seed(seed: int, *, trace: bool = False, checkers: Sequence[Checker] = CH
             settled = True
     if not settled:
         complaints.append(("run", f"not settled: {_open(world)}"))
-    complaints += [("run", fault) for fault in (*world.loop.faults, *world.errors)]
+    complaints += [("run", fault) for fault in (*world.loop.faults, *world.errors, *world.network.faults())]
     evidence = Evidence(world, clients.journal)
     for checker in checkers:
         complaints += [(checker.name, found) for found in checker.check(evidence)]
@@ -71,6 +72,11 @@ def run_seed(seed: int, *, trace: bool = False, checkers: Sequence[Checker] = CH
         lines=sum(len(posted.lines) for posted in clients.journal.posted),
         commits=len(world.journal.entries),
         virtual_s=world.loop.now_s,
+        seen=frozenset(
+            f"{record.side}/{record.outcome}{' (amended)' if record.amends else ''}"
+            for records in evidence.records.values()
+            for record in records
+        ),
         trace=tuple(world.trace or ()),
     )
 
@@ -80,7 +86,7 @@ def _listening(errors: list[str]) -> Iterator[None]:
     """Take the log's error lines as faults of the run, and keep everything else quiet."""
     before = structlog.get_config()
 
-    def take(_logger: object, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    def take(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         error = event.get("exc_info")
         found = describe(error) if isinstance(error, BaseException) else {}
         errors.append(f"{event.get('event')}: {found.get('error')} at {found.get('error_at')}" if found else f"{event}")
@@ -153,7 +159,7 @@ def _open(world: World) -> str:
     found = []
     for cell in world.cells.values():
         for name, rows, final in (("inquiries", cell.tables.inquiries, 50), ("provisions", cell.tables.provisions, 70)):
-            states = sorted(row.state for row in rows.values() if row.state < final)  # type: ignore[attr-defined]
+            states = sorted(row.state for row in rows.values() if row.state < final)
             if states:
                 found.append(f"{name} in {cell.name} {states}")
         if cell.tables.to_sequence:
@@ -176,7 +182,7 @@ def _next_deadline_s(world: World) -> float:
         row.due
         for cell in world.cells.values()
         for rows, final in ((cell.tables.inquiries, 50), (cell.tables.provisions, 70))
-        for row in rows.values()  # type: ignore[attr-defined]
+        for row in rows.values()
         if row.state < final
     ]
     (expires,) = world.network.store.connection.execute(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from random import Random
@@ -23,6 +24,7 @@ from chukan.tenants.partition import Partition
 from chukan.tenants.sets import CellSets
 from chukan.tenants.states import Side
 
+Work = Callable[[AgencyTables, Transaction], Any]
 _DRAFT: Final = ("provision", "decision", "withheld", "officer", "note", "at")
 
 
@@ -69,9 +71,7 @@ class SimulatedCells(Cells):
         """The set functions of a cell."""
         return SimulatedSets(self._simulated[cell], self._process, self._draw, self._weather)
 
-    async def draft(
-        self, cell: str, work: Callable[[AgencyTables, Transaction], Any], agency: int, given: object
-    ) -> Any:  # noqa: ANN401 - rows as the driver gives them
+    async def draft(self, cell: str, work: Work, agency: int, given: object) -> Any:  # noqa: ANN401 - rows as the driver gives them
         """Do something with an agency's drafts, as one transaction."""
         place = self._simulated[cell]
         return await place.call(
@@ -91,12 +91,9 @@ class DraftsPartition(Partition):
         """Save a draft."""
         _only_drafts(sql)
         row = dict(zip(_DRAFT, values, strict=True))
-        await self._cells.draft(
-            self._cell,
-            lambda table, tx: tx.put(table.drafts, row["provision"], row),  # type: ignore[arg-type]
-            self.agency,
-            (self.agency, row),
-        )
+        key = cast("uuid.UUID", row["provision"])
+        work: Work = lambda table, tx: tx.put(table.drafts, key, row)  # noqa: E731 - a name for its type
+        await self._cells.draft(self._cell, work, self.agency, (self.agency, row))
         return 1
 
     async def fetch(self, sql: str, *values: object) -> list[Any]:

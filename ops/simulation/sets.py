@@ -141,7 +141,9 @@ class SimulatedSets(CellSets):
         """Delete answers of long ago."""
         if not grants:
             return 0
-        return await self._do("purge_results", self._rule(inquiry_rules.purge_results, grants, before, limit), idle=True)
+        return await self._do(
+            "purge_results", self._rule(inquiry_rules.purge_results, grants, before, limit), idle=True
+        )
 
     # ------------------------------------------------------------ provider
 
@@ -187,9 +189,7 @@ class SimulatedSets(CellSets):
         limit: int = 1000,
     ) -> list[ProvisionView]:
         """One agency's provisions."""
-        rule = partial(
-            provision_rules.provision_views, self._tables, agency, state=state, ids=ids, limit=limit
-        )
+        rule = partial(provision_rules.provision_views, self._tables, agency, state=state, ids=ids, limit=limit)
         return await self._do("provision_views", lambda _tx: rule())
 
     # ------------------------------------------------------------ codes

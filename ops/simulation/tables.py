@@ -1,7 +1,8 @@
 """The rows of a simulated cell, and the transaction that changes them: all of it or nothing.
 
-One dictionary for each table that the SQL has (``tenants/sql/pre``), by the same keys. Rows are tuples that are replaced,
-never changed, so that a transaction undoes itself by putting the old ones back. This module knows no rule of any flow.
+One dictionary for each table that the SQL has (``tenants/sql/pre``), by the same keys. Rows are tuples that are
+replaced, never changed, so that a transaction undoes itself by putting the old ones back. This module knows no rule
+of any flow.
 """
 
 from __future__ import annotations

@@ -5,9 +5,9 @@ Each fate is drawn at its own moment from the world's one source, so that a seed
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 
 class CellFate(NamedTuple):
@@ -36,6 +36,19 @@ class WireFate(NamedTuple):
 
 
 _PROBLEMS: Final = ("unavailable", "no_primary", "busy")
+_FOUL: Final = {
+    "cell_before": 0.06,
+    "cell_after": 0.06,
+    "slow": 0.2,
+    "lost": 0.15,
+    "reply_lost": 0.15,
+    "twice": 0.15,
+    "refused": 0.05,
+    "replayed": 0.1,
+    "hints_lost": 0.5,
+    "locked": 0.05,
+}
+_FAIR: Final = dict.fromkeys(_FOUL, 0.0)
 _AT_ONCE: Final = CellFate(0.0, 0.0, None, None, quick=True)
 
 
@@ -53,15 +66,14 @@ class Weather:
     replayed: float
     hints_lost: float
     locked: float
-    clear: bool = False
+    clear: bool = field(default=False, kw_only=True)
 
     @classmethod
     def drawn(cls, draw: Random) -> Weather:
         """Draw a world's weather: one in four is fair, the others have some of everything."""
-        if draw.random() < 0.25:  # noqa: PLR2004 - one in four
-            return cls(*(0.0 for _ in range(10)))
-        worst = (0.06, 0.06, 0.2, 0.15, 0.15, 0.15, 0.05, 0.1, 0.5, 0.05)
-        return cls(*(draw.choice((0.0, 0.3, 1.0)) * rate for rate in worst))
+        worst = _FAIR if draw.random() < 0.25 else _FOUL  # noqa: PLR2004 - one in four
+        rates: dict[str, Any] = {name: draw.choice((0.0, 0.3, 1.0)) * rate for name, rate in worst.items()}
+        return cls(**rates)
 
     def cell(self, draw: Random) -> CellFate:
         """Draw the fate of a call to a cell."""

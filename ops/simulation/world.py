@@ -25,7 +25,7 @@ from chukan.ops.simulation.cell import Journal, SimulatedCell
 from chukan.ops.simulation.keys import NetworkKey, SimulatedKeyStores
 from chukan.ops.simulation.loop import START, Process, ProcessClock, SimulatedLoop
 from chukan.ops.simulation.network import NAME, ROUTE, SimulatedNetwork, SimulatedPeer
-from chukan.ops.simulation.servers import SimulatedCells, SimulatedExchange, SilentMeter
+from chukan.ops.simulation.servers import SilentMeter, SimulatedCells, SimulatedExchange
 from chukan.ops.simulation.tables import AgencyTables, CellTables, CodeEntry, CopyEntry
 from chukan.ops.simulation.weather import Weather
 from chukan.platform.law import Law
@@ -151,9 +151,7 @@ class World:
                 if self.draw.random() < 0.9:  # noqa: PLR2004 - most people have a code
                     codes.append((agency.code, linkage_code(agency, person), management_code(person)))
                     self._lodge(table, agency, person)
-        self.network.know(
-            [AgencyEntry(code=row.code, name=row.name, route=ROUTE) for row in self.agencies()], codes
-        )
+        self.network.know([AgencyEntry(code=row.code, name=row.name, route=ROUTE) for row in self.agencies()], codes)
         self.publish(self.snapshot)
 
     def _lodge(self, table: AgencyTables, agency: AgencyRow, person: int) -> None:
@@ -164,9 +162,7 @@ class World:
         code = linkage_code(agency, person)
         digest = keys.digest("code", code)
         status = LinkStatus.SUSPENDED if self.draw.random() < 0.05 else LinkStatus.ACTIVE  # noqa: PLR2004
-        table.codes[who] = CodeEntry(
-            who, status, 1, b"-", code_digest=digest, code=keys.seal("code", digest, code)
-        )
+        table.codes[who] = CodeEntry(who, status, 1, b"-", code_digest=digest, code=keys.seal("code", digest, code))
         if self.draw.random() < 0.2:  # noqa: PLR2004 - one in five has no copy
             return
         values: dict[str, object] = {item: value_of(agency, person, n) for n, item in enumerate(items())}
@@ -182,9 +178,7 @@ class World:
             review=self.draw.random() < 0.15,  # noqa: PLR2004 - some people's answers need an officer
         )
         sealed = seal_copy(keys, copy)
-        row = CopyEntry(
-            sealed.id, who, KIND, copy.period, copy.effective_from, copy.layout, sealed.body, sealed.review
-        )
+        row = CopyEntry(sealed.id, who, KIND, copy.period, copy.effective_from, copy.layout, sealed.body, sealed.review)
         table.copies[who, KIND] = [row]
 
     def _server(self, name: str) -> Server:
@@ -291,5 +285,3 @@ def management_code(person: int) -> bytes:
 def value_of(agency: AgencyRow, person: int, item: int) -> str:
     """What stands in a copy: who lodged it, about whom, and which item it is."""
     return str(1_000_000 + agency.number * 10_000 + person * 100 + item)
-
-

@@ -9,7 +9,7 @@ been thrown.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -27,7 +27,15 @@ READ_TIMEOUT_S = 5.0
 class PolledCommonData:
     """Keeps the newest verified directory; ``run`` polls once a second until cancelled."""
 
-    def __init__(self, sets: Mapping[str, CellSets], key: Ed25519PublicKey, clock: Clock) -> None:
+    def __init__(
+        self,
+        sets: Mapping[str, CellSets],
+        key: Ed25519PublicKey,
+        clock: Clock,
+        taken: Callable[[Directory], None] = lambda _: None,
+    ) -> None:
+        """``taken`` is told every directory that comes into force."""
+        self._taken = taken
         self._sets = sets
         self._key = key
         self._clock = clock
@@ -69,6 +77,7 @@ class PolledCommonData:
             _log.error("common data refused", cell=cell, code=problem.code, snapshot=row.number)
             return
         self._directory = Directory(snapshot)
+        self._taken(self._directory)
         _log.info("common data in force", cell=cell, snapshot=snapshot.number)
 
     async def run(self) -> None:

@@ -72,7 +72,8 @@ class Exchange:
         self.law = law
         self.peer = peer
         self.sets = {cell: self.set_functions(cell) for cell in settings.cells}
-        self.common = PolledCommonData(self.sets, directory_key, clock)
+        self._keystores = keystores
+        self.common = PolledCommonData(self.sets, directory_key, clock, self._forget_closed)
         self.context = Context(
             settings=settings,
             clock=clock,
@@ -117,6 +118,12 @@ class Exchange:
         """Door 1: one transaction that acts for exactly this agency (invariant 1)."""
         async with act_for(self.cells.primary(agency.cell).app, agency.number) as partition:
             yield partition
+
+    def _forget_closed(self, directory: Directory) -> None:
+        """A closed agency's keys leave this process's memory; its data stays as it is."""
+        for agency in directory.snapshot.agencies:
+            if agency.state != "open":
+                self._keystores.forget(agency.number)
 
     # ------------------------------------------------------------ hints
 

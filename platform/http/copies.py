@@ -113,6 +113,7 @@ ROUTES: Final = (
         Priority.REGISTRATION,
         body=CopyExport,
         reply=CopyPage,
+        problems=("unknown_kind",),
         examples=(Example("The first page.", CopyExport(kind="TM00000000000002")),),
     ),
     Route(
@@ -142,7 +143,7 @@ ROUTES: Final = (
         body=Holds,
         reply=LineResults,
         key=True,
-        problems=(*_PROBLEMS, "idempotency_key_reused"),
+        problems=(*_PROBLEMS, "idempotency_key_reused", "unknown_kind"),
         examples=(Example("Hold everything about one person.", Holds(lines=[HoldLine(addressee="A1")])),),
     ),
 )

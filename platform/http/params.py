@@ -8,9 +8,11 @@ from typing import Annotated, Literal
 import msgspec
 
 from chukan.platform.wire.agency import Addressee
-from chukan.platform.wire.network import LINES_MAX, Message
+from chukan.platform.wire.network import END, LINES_MAX, Message
 
-Cursor = Annotated[str, msgspec.Meta(pattern=r"^[!-~]{1,200}$", description="Opaque cursor: `next` of the page before")]
+Cursor = Annotated[
+    str, msgspec.Meta(pattern=r"^[!-~]{1,200}" + END, description="Opaque cursor: `next` of the page before")
+]
 Limit = Annotated[int, msgspec.Meta(ge=1, le=LINES_MAX)]
 StateWord = Literal[
     "accepted",

@@ -9,9 +9,10 @@ field names and positions, a line number).
 """
 
 import inspect
+import json
 import re
 from types import ModuleType
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 from aiohttp import web
@@ -125,13 +126,26 @@ def decode(decoder: msgspec.json.Decoder[S], raw: bytes) -> S:
     Raises ``Problem``: malformed_json, too_deep, invalid_field, unknown_field, too_many_lines.
     """
     try:
-        return decoder.decode(raw)
+        decoded = decoder.decode(raw)
+        json.loads(raw, object_pairs_hook=_named_once)
+    except _NamedTwice:
+        raise Problem("malformed_json", expected="each name once in an object") from None
     except msgspec.ValidationError as error:
         raise (Problem("too_deep", limit=DEPTH_MAX) if _too_deep(raw) else from_decoder(error)) from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise Problem("too_deep" if _too_deep(raw) else "malformed_json") from None
     except RecursionError:
         raise Problem("too_deep", limit=DEPTH_MAX) from None
+    return decoded
+
+
+class _NamedTwice(Exception):  # noqa: N818 - it says what was found
+    """An object has one name twice: which value counts is told differently by different programs (RFC 8259 §4)."""
+
+
+def _named_once(pairs: list[tuple[str, Any]]) -> None:
+    if len({name for name, _ in pairs}) != len(pairs):
+        raise _NamedTwice
 
 
 def _too_deep(raw: bytes) -> bool:

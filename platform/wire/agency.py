@@ -8,14 +8,17 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
-from chukan.platform.wire.network import LINES_MAX, AgencyCode, Code16, Condition, Instant, Message
+from chukan.platform.wire.network import END, LINES_MAX, AgencyCode, Code16, Condition, Instant, Message
 
-Addressee = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z]{1,15}$", description="団体内統合宛名番号")]
-Department = Annotated[str, msgspec.Meta(min_length=1, max_length=20)]
+PLAIN: Final = r"^[^\x00-\x1f\x7f]*" + END
+"""Text without control characters: it is shown on screens and in logs of others."""
+Addressee = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z]{1,15}" + END, description="団体内統合宛名番号")]
+Department = Annotated[str, msgspec.Meta(min_length=1, max_length=20, pattern=PLAIN)]
+Source = Annotated[str, msgspec.Meta(max_length=100, pattern=PLAIN, description="Where copies came from (登録元)")]
 
 
 class ProblemBody(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
@@ -64,7 +67,7 @@ class Copies(Message, frozen=True):
     """``POST /copies``: register a difference (異動)."""
 
     lines: Annotated[list[CopyLine], msgspec.Meta(min_length=1, max_length=LINES_MAX)]
-    source: str = "api"
+    source: Source = "api"
 
 
 class CopyKey(Message, frozen=True):
@@ -153,7 +156,7 @@ class LoadOpen(Message, frozen=True):
     expected: Annotated[int, msgspec.Meta(ge=0, le=5_000_000)]
     period: str = ""
     on_error: Literal["reject_line", "reject_file"] = "reject_file"
-    source: str = "file"
+    source: Source = "file"
 
 
 class Load(Message, frozen=True):
@@ -179,7 +182,7 @@ class Load(Message, frozen=True):
 class LoadCommit(Message, frozen=True):
     """``POST /loads/{id}/commit``: the digest is SHA-256 over the parts' SHA-256 digests in order, hexadecimal."""
 
-    digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+    digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}" + END)]
 
 
 # ---------------------------------------------------------------- linkage

@@ -17,8 +17,10 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 LINES_MAX: Final = 1000
-AgencyCode = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{16}$")]
-Code16 = Annotated[str, msgspec.Meta(pattern=r"^[A-Z0-9]{16}$")]
+END: Final = r"$(?!\n)"
+"""End of a pattern: a bare ``$`` would let one line feed after the text pass."""
+AgencyCode = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{16}" + END)]
+Code16 = Annotated[str, msgspec.Meta(pattern=r"^[A-Z0-9]{16}" + END)]
 Instant = Annotated[dt.datetime, msgspec.Meta(tz=True)]
 
 
@@ -31,7 +33,7 @@ class Condition(Message, frozen=True):
 
     period: Literal["0", "1", "2"] = "0"
     """照会条件区分: ``0`` the latest in force, ``1`` one year or period, ``2`` from ``start`` to ``end``."""
-    year: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}$")] | None = None
+    year: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}" + END)] | None = None
     start: dt.date | None = None
     end: dt.date | None = None
 
@@ -265,7 +267,7 @@ class ResidentCode(Message, frozen=True):
     """From the registry network (機構) to the network: acquisition number and resident code (施行令27条3・4項)."""
 
     number: str
-    resident_code: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{11}$")]
+    resident_code: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{11}" + END)]
 
 
 class Envelope(Message, frozen=True):

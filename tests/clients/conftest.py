@@ -85,6 +85,8 @@ class FakeExchange:
             reply = reply(heard)
         if isinstance(reply, Problem):
             return web.json_response(reply.as_dict(), status=reply.status, content_type="application/problem+json")
+        if route.produces is not None:
+            return web.Response(body=reply, headers={"Content-Type": route.produces[0]})
         if route.reply is not None:
             msgspec.convert(msgspec.to_builtins(reply), route.reply)
         return web.Response(body=msgspec.json.encode(reply), content_type="application/json")

@@ -20,6 +20,7 @@ from chukan.ops.sandbox.admin import NetworkRecord, NetworkRecords
 from chukan.ops.sandbox.connection_file import read_connection
 from chukan.ops.sandbox.listener import Listener
 from chukan.platform.wire import agency as wire
+from chukan.platform.wire.files import QueryFile
 
 from .conftest import AGENCY, AT, Site
 
@@ -47,6 +48,11 @@ BATCH = wire.Batch(
     batch=ID,
     lines=[wire.QueryLineView(line=0, state="collected", outcome="provided", id=ID, content=CONTENT)],
 )
+QUERY_FILE = QueryFile(
+    id=ID, name="N1", charset="utf-8", state="accepted", received_at=AT, lines=1, refused=1, batches=[ID],
+    states={"accepted": 1}, outcomes={"no_code": 1},
+    problems=(msgspec.convert(Problem("bad_line", line=2, pointer="/5").as_dict(), wire.ProblemBody),),
+)  # fmt: skip
 RECORD = wire.Record(
     id=ID, side="inquirer", inquirer=AGENCY, provider="9901131016000001", department="d", affair="a", procedure="p",
     kind="k", items=["i"], outcome="provided", asked_at=AT, closed_at=AT, withheld=False, reference=str(ID),
@@ -189,6 +195,7 @@ def test_a_refusal_ends_with_its_problem(stage: Stage, capsys: pytest.CaptureFix
         (["records"], "listRecords", wire.Records(records=[RECORD], next="n")),
         (["records", "A1"], "searchRecords", wire.Records(records=[RECORD])),
         (["reviews", "list"], "listReviews", wire.Reviews(reviews=[])),
+        (["query-files", "show", str(ID)], "getQueryFile", QUERY_FILE),
     ],
 )
 def test_each_command_calls_its_route_and_shows_the_reply_both_ways(
@@ -312,3 +319,19 @@ def test_lines_of_a_file_are_counted_with_and_without_a_last_line_end(tmp_path: 
         counts[content] = client._count_lines(path)
 
     assert counts == {b"": 0, b"x": 1, b"x\n": 1, b"x\ny": 2, b"x\ny\n": 2}
+
+
+def test_a_query_file_is_sent_by_its_name_and_its_result_written_to_a_file(stage: Stage, tmp_path: Path) -> None:
+    stage.site.set("postQueryFile", QUERY_FILE)
+    stage.site.set("getQueryFileResult", b"line\r\n")
+    path, into = tmp_path / "N1.DAT", tmp_path / "result.csv"
+    path.write_bytes(b"one\r\n")
+    assert _client(stage, "query-files", "send", str(path), "--charset", "cp932") == 0
+    assert _client(stage, "query-files", "send", str(path), "--name", "N2") == 0
+    assert _client(stage, "query-files", "send", str(tmp_path / "none")) == 2
+    assert _client(stage, "query-files", "result", str(ID), str(into)) == 0
+    assert _client(stage, "query-files", "result", str(ID), str(into)) == 2
+    first, second, *_ = stage.site.east.heard
+    assert (first.params["name"], second.params["name"], first.raw) == ("N1.DAT", "N2", b"one\r\n")
+    assert first.headers["Content-Type"] == "text/plain; charset=cp932"
+    assert into.read_bytes() == b"line\r\n"

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 
 from chukan.ops.sandbox.admin import NetworkRecord
 from chukan.platform.wire.agency import Record
-from tests.crash.journal import REFUSED, Entry, Told
+from chukan.tests.crash.journal import Entry, Told
 
 WITH_CONTENT: Final = frozenset({"provided", "provided_with_gaps"})
 OUTCOMES: Final = WITH_CONTENT | {
@@ -37,7 +37,7 @@ class Fault(NamedTuple):
 class Evidence(NamedTuple):
     """Everything that can be read when all is over.
 
-    ``views`` has the lines of each list, by its key, as the platform shows them now; ``records`` all records of every
+    ``views`` has all lines of each agency that asks, as the platform shows them now; ``records`` all records of every
     agency, those outside the platform included.
     """
 
@@ -61,6 +61,7 @@ def check(journal: Iterable[Entry], evidence: Evidence) -> list[Fault]:
     """Return everything that must not be; an empty list is the good end."""
     lines: dict[uuid.UUID, _Line] = {}
     faults = list(_read(journal, lines))
+    faults += _clients(lines.values())
     faults += _against_views(lines, evidence.views)
     books = _Books(evidence.records)
     faults += books.faults
@@ -74,13 +75,12 @@ def check(journal: Iterable[Entry], evidence: Evidence) -> list[Fault]:
 
 
 def _read(journal: Iterable[Entry], lines: dict[uuid.UUID, _Line]) -> Iterator[Fault]:
-    """Fill ``lines``, and yield what the clients themselves can see to be wrong."""
+    """Fill ``lines``, and yield what is wrong with the replies to lists."""
     sent: dict[str, int] = {}
     answers: dict[str, set[tuple[uuid.UUID | None, tuple[uuid.UUID | None, ...]]]] = defaultdict(set)
     for entry in journal:
         if entry.event == "sending":
             sent[entry.key] = entry.count
-            continue
         if entry.event == "accepted":
             answers[entry.key].add((entry.batch, tuple(told.id for told in entry.lines)))
             if len(entry.lines) != sent.get(entry.key):
@@ -93,15 +93,6 @@ def _read(journal: Iterable[Entry], lines: dict[uuid.UUID, _Line]) -> Iterator[F
             yield Fault("never_acknowledged", key)
         elif len(answers[key]) > 1:
             yield Fault("acknowledged_twice", key, f"{len(answers[key])} different replies to one key")
-    for line in lines.values():
-        if len(line.outcomes) > 1:
-            yield Fault("told_differently", str(line.id), ", ".join(sorted(line.outcomes)))
-        if len(line.contents) > 1:
-            yield Fault("content_differs", str(line.id))
-        if line.contents and not line.outcomes <= WITH_CONTENT:
-            yield Fault("content_without_provision", str(line.id))
-        if line.collected and line.outcomes & WITH_CONTENT and not line.contents:
-            yield Fault("content_missing", str(line.id))
 
 
 def _note(line: _Line, told: Told, entry: Entry) -> None:
@@ -110,6 +101,19 @@ def _note(line: _Line, told: Told, entry: Entry) -> None:
     if told.content is not None:
         line.contents.add(told.content)
     line.collected = line.collected or entry.event == "collected"
+
+
+def _clients(lines: Iterable[_Line]) -> Iterator[Fault]:
+    """What the clients themselves can see to be wrong with what they were told of a line."""
+    for line in lines:
+        if len(line.outcomes) > 1:
+            yield Fault("told_differently", str(line.id), ", ".join(sorted(line.outcomes)))
+        if len(line.contents) > 1:
+            yield Fault("content_differs", str(line.id))
+        if line.contents and not line.outcomes <= WITH_CONTENT:
+            yield Fault("content_without_provision", str(line.id))
+        if line.collected and line.outcomes & WITH_CONTENT and not line.contents:
+            yield Fault("content_missing", str(line.id))
 
 
 def _against_views(lines: Mapping[uuid.UUID, _Line], views: Mapping[str, Sequence[Told]]) -> Iterator[Fault]:
@@ -176,30 +180,31 @@ def _inquirers(lines: Mapping[uuid.UUID, _Line], books: _Books, asking: frozense
             yield Fault("nobody_asked", str(record.id), f"a record of inquirer {agency}")
 
 
-def _network(
-    lines: Mapping[uuid.UUID, _Line], books: _Books, network: Sequence[NetworkRecord]
-) -> Iterator[Fault]:
+def _network(lines: Mapping[uuid.UUID, _Line], books: _Books, network: Sequence[NetworkRecord]) -> Iterator[Fault]:
     """One record of each line at the network, with the outcome that the inquirer has."""
-    seen = Counter((record.inquirer, record.request) for record in network)
     by_line = {record.request: record for record in network}
-    for (_, request), count in seen.items():
+    asking = {line.agency for line in lines.values()}
+    for (_, request), count in Counter((record.inquirer, record.request) for record in network).items():
         if count > 1:
             yield Fault("recorded_twice", str(request), f"{count} times at the network")
-    asking = {line.agency for line in lines.values()}
     for record in network:
         if record.inquirer in asking and record.request not in lines:
             yield Fault("nobody_asked", str(record.request), "a record of the network")
         if record.outcome is None:
             yield Fault("open", str(record.request), "at the network")
     for line in lines.values():
-        told, theirs = books.last.get((line.agency, line.id)), by_line.get(line.id)
-        if told is None:
-            continue
-        if theirs is None:
-            if told.reference is not None:
-                yield Fault("not_recorded", str(line.id), "network")
-        elif theirs.outcome is not None and not _agree(told.outcome, theirs.outcome):
-            yield Fault("outcome_differs", str(line.id), f"inquirer {told.outcome}, network {theirs.outcome}")
+        told = books.last.get((line.agency, line.id))
+        if told is not None:
+            yield from _compared(told, by_line.get(line.id), str(line.id))
+
+
+def _compared(told: Record, theirs: NetworkRecord | None, line: str) -> Iterator[Fault]:
+    """The inquirer's last word against the network's record."""
+    if theirs is None:
+        if told.reference is not None:
+            yield Fault("not_recorded", line, "network")
+    elif theirs.outcome is not None and not _agree(told.outcome, theirs.outcome):
+        yield Fault("outcome_differs", line, f"inquirer {told.outcome}, network {theirs.outcome}")
 
 
 def _providers(books: _Books, evidence: Evidence) -> Iterator[Fault]:
@@ -227,8 +232,3 @@ def _providers(books: _Books, evidence: Evidence) -> Iterator[Fault]:
 
 def _agree(own: str, network: str) -> bool:
     return own == network or _OWN_WORDS.get(own) == network
-
-
-def refused_lines(views: Mapping[str, Sequence[Told]]) -> int:
-    """Count the lines that were refused before acceptance: nobody keeps a record of them."""
-    return sum(told.state == REFUSED for here in views.values() for told in here)

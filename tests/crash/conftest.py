@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import TypeVar
 
 import pytest
@@ -10,9 +10,9 @@ import pytest_asyncio
 
 from chukan.chance import SeededChance
 from chukan.clock import SystemClock
-from tests.crash.customers import Asked
-from tests.crash.journal import Journal
-from tests.crash.town import Town, town
+from chukan.tests.crash.customers import Asked
+from chukan.tests.crash.journal import Journal
+from chukan.tests.crash.town import Town, town
 
 SEED_VARIABLE = "CHUKAN_CRASH_SEED"
 T = TypeVar("T")
@@ -32,6 +32,12 @@ class Moments:
     def one_of(self, things: Sequence[T]) -> T:
         """Return one of some things."""
         return things[self.number(0, len(things) - 1)]
+
+
+@pytest.fixture
+def make_moments() -> Callable[[int], Moments]:
+    """Make choices from a seed."""
+    return Moments
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ on disk, before the next request leaves.
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Final
 
 from chukan.ops.demo import cast
@@ -16,12 +16,12 @@ from chukan.ops.demo.questions import plan
 from chukan.ops.sandbox.agency_client import AgencyClient
 from chukan.ops.sandbox.transport import Connection
 from chukan.platform.wire.agency import Batch, Queries, QueryLine
-from tests.crash.journal import Acknowledged, Entry, Journal, Told, acknowledged, notes
-from tests.crash.town import EXCHANGES, Town
+from chukan.tests.crash.journal import Entry, Journal, Told, notes
+from chukan.tests.crash.town import EXCHANGES, Town
 
-RETRY_S: Final = 300.0
+RETRY_S: Final = 600.0
 """How long a customer comes back; far longer than any outage of a test."""
-SETTLE_S: Final = 300.0
+SETTLE_S: Final = 900.0
 POLL_S: Final = 2
 AIMS: Final = frozenset({"answered", "no_record", "no_code", "not_permitted", "stopped", "bad_request"})
 """What is asked: everything that ends by itself, without an officer."""
@@ -47,19 +47,19 @@ def client_of(town: Town, agency: str, exchanges: Sequence[str] = (), *, timeout
     return AgencyClient(connection)
 
 
-def questions(town: Town, run: int) -> Iterator[tuple[str, QueryLine]]:
+def questions(town: Town, run: int, aims: Set[str] = AIMS) -> Iterator[tuple[str, QueryLine]]:
     """Yield (inquirer, line) without end, a bit of everything in every stretch."""
     while True:
         for planned in plan(town.population, town.law, 1000, run):
-            if planned.aim in AIMS:
+            if planned.aim in aims:
                 yield planned.inquirer, planned.line
         run += 1
 
 
-def lists(town: Town, count: int, size: int, run: int = 0) -> list[tuple[str, list[QueryLine]]]:
+def lists(town: Town, count: int, size: int, run: int = 0, aims: Set[str] = AIMS) -> list[tuple[str, list[QueryLine]]]:
     """Return ``count`` lists of ``size`` lines, each of one inquirer; the busiest inquirers come first."""
     piles: dict[str, list[QueryLine]] = {}
-    for asked, (agency, line) in enumerate(questions(town, run)):
+    for asked, (agency, line) in enumerate(questions(town, run, aims)):
         piles.setdefault(agency, []).append(line)
         if asked % 1000 == 0 and sum(len(pile) // size for pile in piles.values()) >= count:
             break
@@ -92,10 +92,10 @@ class Customer:
     async def _follow(self, key: str, batch: Batch) -> None:
         known: dict[int, Told] = {}
         async with asyncio.timeout(SETTLE_S):
-            latest = notes(batch)
+            latest = notes(batch.lines)
             while not all(told.final for told in latest):
                 view = await self._client.view(batch.batch, wait_s=POLL_S)
-                latest = notes(view)
+                latest = notes(view.lines)
                 news = [told for told in latest if told.final and known.get(told.line) != told]
                 known.update((told.line, told) for told in news)
                 if news:
@@ -105,7 +105,7 @@ class Customer:
         self._note("collected", key, await self._client.collect(batch.batch))
 
     def _note(self, event: str, key: str, batch: Batch | None = None, count: int = 0) -> None:
-        given = {} if batch is None else {"batch": batch.batch, "lines": notes(batch)}
+        given = {} if batch is None else {"batch": batch.batch, "lines": notes(batch.lines)}
         self._journal.write(Entry(event, key, self._client.agency, count=count, **given))  # type: ignore[arg-type]
 
 
@@ -127,21 +127,9 @@ class Asked:
     async def again(self) -> None:
         """Send every list once more with its key: the same batch and the same lines must come back (journalled)."""
         for key, (agency, lines) in self.bodies.items():
-            async with client_of(self._town, agency) as client:
-                batch = await client.query(Queries(lines=list(lines)), key=key)
-            said = [Told(told.line, told.state, told.outcome, told.id) for told in notes(batch)]
+            batch = await self._town.systems.agencies[agency].query(Queries(lines=list(lines)), key=key)
+            said = [Told(told.line, told.state, told.outcome, told.id) for told in notes(batch.lines)]
             self._journal.write(Entry("accepted", key, agency, batch=batch.batch, lines=said))
-
-    async def views(self) -> dict[str, list[Told]]:
-        """Return every acknowledged list as the platform shows it now."""
-        found: dict[str, list[Told]] = {}
-        for one in acknowledged(self._journal.read()):
-            found[one.key] = await self._view(one)
-        return found
-
-    async def _view(self, one: Acknowledged) -> list[Told]:
-        async with client_of(self._town, one.agency) as client:
-            return notes(await client.view(one.batch))
 
 
 async def gathered(work: Sequence[asyncio.Task[str]]) -> list[str]:

@@ -9,14 +9,12 @@ import os
 import uuid
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
 from chukan.ops.sandbox.systems import OPEN_STATES
-from chukan.platform.wire.agency import Batch, QueryLineView
-
-REFUSED = "refused_before_acceptance"
+from chukan.platform.wire.agency import QueryLineView
 
 
 class Told(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -49,14 +47,6 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     lines: list[Told] = []
 
 
-class Acknowledged(NamedTuple):
-    """A list and the one batch that its first reply named."""
-
-    key: str
-    agency: str
-    batch: uuid.UUID
-
-
 class Journal:
     """Appends; on disk when ``write`` returns."""
 
@@ -79,18 +69,9 @@ class Journal:
         return [msgspec.json.decode(line, type=Entry) for line in self._path.read_bytes().splitlines()]
 
 
-def acknowledged(journal: Iterable[Entry]) -> list[Acknowledged]:
-    """Return the lists that were acknowledged, in the order of their first reply."""
-    found: dict[str, Acknowledged] = {}
-    for entry in journal:
-        if entry.event == "accepted" and entry.batch is not None:
-            found.setdefault(entry.key, Acknowledged(entry.key, entry.agency, entry.batch))
-    return list(found.values())
-
-
-def notes(batch: Batch) -> list[Told]:
-    """Return what a reply says, without a word of content."""
-    return [_note(view) for view in batch.lines]
+def notes(lines: Iterable[QueryLineView]) -> list[Told]:
+    """Return what a reply says of lines, without a word of content."""
+    return [_note(view) for view in lines]
 
 
 def _note(view: QueryLineView) -> Told:

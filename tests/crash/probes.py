@@ -18,12 +18,12 @@ from chukan.ops.demo.bring_up import EXCHANGES
 from chukan.ops.sandbox.agency_client import AgencyClient
 from chukan.ops.sandbox.transport import ClientError
 from chukan.platform.wire.agency import Queries, QueryLine
-from tests.crash.customers import Asked, client_of, questions
-from tests.crash.evidence import wait
-from tests.crash.journal import Entry, Journal, Told, notes
-from tests.crash.town import Town
+from chukan.tests.crash.customers import client_of, questions
+from chukan.tests.crash.journal import Entry, Journal, Told, notes
+from chukan.tests.crash.town import Town, wait
 
 WAIT_S: Final = 10
+END_S: Final = 60.0
 _LOOK_S: Final = 0.1
 _LOOK_TIMEOUT_S: Final = 1.0
 _OK: Final = 200
@@ -65,23 +65,25 @@ class Switch:
 class Probe:
     """One counter of one agency."""
 
-    def __init__(self, town: Town, agency: str, lines: Iterator[QueryLine], asked: Asked) -> None:
-        self._agency, self._lines, self._asked = agency, lines, asked
+    def __init__(self, town: Town, agency: str, lines: Iterator[QueryLine]) -> None:
+        self._agency, self._lines = agency, lines
         self._home = cast.home(agency)
         self._clients = {name: client_of(town, agency, [name]) for name in EXCHANGES}
         self.results: Counter[str] = Counter()
+        self.told_to_end = False
 
     async def run(self, switch: Switch, journal: Journal) -> None:
-        """Ask one line after the other until cancelled."""
+        """Ask one line after the other until told to end, and end with an answer."""
         async with contextlib.AsyncExitStack() as stack:
             for client in self._clients.values():
                 await stack.enter_async_context(client)
             for line in self._lines:
+                if self.told_to_end:
+                    return
                 await self._ask(self._clients[switch.choose(self._home)], line, journal)
 
     async def _ask(self, client: AgencyClient, line: QueryLine, journal: Journal) -> None:
         key = str(uuid.uuid4())
-        self._asked.bodies[key] = (self._agency, [line])
         journal.write(Entry("sending", key, self._agency, count=1))
         try:
             batch = await client.query(Queries(lines=[line]), key=key, wait_s=WAIT_S)
@@ -89,7 +91,7 @@ class Probe:
             self.results[f"{error.status} {error.code}"] += 1
             return
         self.results["good"] += 1
-        said = [Told(told.line, told.state, told.outcome, told.id) for told in notes(batch)]
+        said = [Told(told.line, told.state, told.outcome, told.id) for told in notes(batch.lines)]
         journal.write(Entry("accepted", key, self._agency, batch=batch.batch, lines=said))
 
 
@@ -113,7 +115,7 @@ class Load:
 
 
 @contextlib.asynccontextmanager
-async def load(town: Town, asked: Asked, journal: Journal, probes: int) -> AsyncIterator[Load]:
+async def load(town: Town, journal: Journal, probes: int) -> AsyncIterator[Load]:
     """Put so many probes to work for the time of a block, at agencies of both halves of the country."""
     switch = Switch(town)
     lines: dict[str, list[QueryLine]] = {}
@@ -122,15 +124,19 @@ async def load(town: Town, asked: Asked, journal: Journal, probes: int) -> Async
         if count >= 1000:
             break
     agencies = sorted(lines, key=lambda agency: -len(lines[agency]))[:probes]
-    working = [Probe(town, agency, _endless(lines[agency]), asked) for agency in agencies]
-    tasks = [asyncio.create_task(switch.run(name)) for name in EXCHANGES]
-    tasks += [asyncio.create_task(probe.run(switch, journal)) for probe in working]
+    working = [Probe(town, agency, _endless(lines[agency])) for agency in agencies]
+    looking = [asyncio.create_task(switch.run(name)) for name in EXCHANGES]
+    asking = [asyncio.create_task(probe.run(switch, journal)) for probe in working]
     try:
         yield Load(switch, working)
+        for probe in working:
+            probe.told_to_end = True
+        async with asyncio.timeout(END_S):
+            await asyncio.gather(*asking)
     finally:
-        for task in tasks:
+        for task in (*looking, *asking):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*looking, *asking, return_exceptions=True)
 
 
 def _endless(lines: list[QueryLine]) -> Iterator[QueryLine]:

@@ -11,8 +11,8 @@ import pytest
 
 from chukan.ops.sandbox.admin import NetworkRecord
 from chukan.platform.wire.agency import Record
-from tests.crash.checker import Evidence, Fault, check
-from tests.crash.journal import Entry, Journal, Told, acknowledged
+from chukan.tests.crash.checker import Evidence, Fault, check
+from chukan.tests.crash.journal import Entry, Journal, Told
 
 ASKS, GIVES, OUTSIDE = "1310100000000001", "2710000000000003", "9909000000000010"
 AT = dt.datetime(2026, 11, 23, 3, 0, tzinfo=dt.UTC)
@@ -101,7 +101,7 @@ class Story:
             Entry("told", "k1", ASKS, batch=BATCH, lines=[_told(line) for line in lines]),
             Entry("collected", "k1", ASKS, batch=BATCH, lines=[_told(PROVIDED, "c0ffee")]),
         ]
-        self.views = {"k1": [_told(line) for line in lines]}
+        self.views = {ASKS: [_told(line) for line in lines]}
         self.asks = [_record("inquirer", line, OUTCOME[line]) for line in lines]
         self.gives = [_record("provider", line, OUTCOME[line]) for line in (PROVIDED, NO_RECORD)]
         self.network = [
@@ -136,17 +136,15 @@ def test_an_amended_record_counts_by_its_last_word(story: Story) -> None:
     story.network[1] = _at_network(NO_RECORD, "expired")
     assert story.kinds() == {"outcome_differs"}
     later = AT + dt.timedelta(seconds=1)
-    story.gives.append(
-        _record("provider", NO_RECORD, "expired", id=_id(31), amends=story.gives[1].id, closed_at=later)
-    )
+    story.gives.append(_record("provider", NO_RECORD, "expired", id=_id(31), amends=story.gives[1].id, closed_at=later))
     story.asks.append(_record("inquirer", NO_RECORD, "expired", id=_id(32), amends=NO_RECORD, closed_at=later))
     assert story.faults() == []
 
 
 def test_the_other_sides_words_for_the_same_thing_are_no_fault(story: Story) -> None:
     story.asks[1] = _record("inquirer", NO_RECORD, "cancelled")
-    story.views["k1"][1] = Told(1, "cancelled", "cancelled", NO_RECORD)
-    story.journal[2].lines[1] = story.views["k1"][1]
+    story.views[ASKS][1] = Told(1, "cancelled", "cancelled", NO_RECORD)
+    story.journal[2].lines[1] = story.views[ASKS][1]
     story.network[1] = _at_network(NO_RECORD, "expired")
     story.gives[1] = _record("provider", NO_RECORD, "expired")
     assert story.faults() == []
@@ -164,10 +162,10 @@ def test_lines_of_agencies_outside_do_not_matter_but_their_records_do(story: Sto
 # Each spoils one thing, and names the fault that must be found.
 SPOILED: dict[str, tuple[Callable[[Story], object], set[str]]] = {
     "a lost line": (
-        lambda s: (s.views["k1"].pop(0), s.asks.pop(0), s.gives.pop(0), s.network.pop(0)),
+        lambda s: (s.views[ASKS].pop(0), s.asks.pop(0), s.gives.pop(0), s.network.pop(0)),
         {"lost", "not_recorded"},
     ),
-    "a line that is only gone from the list": (lambda s: s.views["k1"].pop(0), {"lost"}),
+    "a line that is only gone from the list": (lambda s: s.views[ASKS].pop(0), {"lost"}),
     "a list that was never acknowledged": (
         lambda s: s.journal.append(Entry("sending", "k2", ASKS, count=1)),
         {"never_acknowledged"},
@@ -178,21 +176,24 @@ SPOILED: dict[str, tuple[Callable[[Story], object], set[str]]] = {
     ),
     "a reply that leaves a line out": (lambda s: s.journal[1].lines.pop(), {"lines_missing_in_reply"}),
     "an effect that nobody asked for": (
-        lambda s: (s.asks.append(_record("inquirer", _id(51), "provided")), s.network.append(_at_network(_id(51), "provided")),
-                   s.gives.append(_record("provider", _id(51), "provided"))),
+        lambda s: (
+            s.asks.append(_record("inquirer", _id(51), "provided")),
+            s.gives.append(_record("provider", _id(51), "provided")),
+            s.network.append(_at_network(_id(51), "provided")),
+        ),
         {"nobody_asked"},
     ),
     "a view that nobody was told of": (
-        lambda s: s.views["k1"].append(REPLACE(s.views["k1"][0], id=_id(52))),
+        lambda s: s.views[ASKS].append(REPLACE(s.views[ASKS][0], id=_id(52))),
         {"nobody_asked"},
     ),
-    "a line left open": (lambda s: s.views["k1"].__setitem__(4, Told(4, "permitted", None, EXPIRED)), {"open"}),
+    "a line left open": (lambda s: s.views[ASKS].__setitem__(4, Told(4, "permitted", None, EXPIRED)), {"open"}),
     "an exchange left open at the network": (
         lambda s: s.network.__setitem__(3, REPLACE(s.network[3], outcome=None)),
         {"open"},
     ),
     "an outcome that changed after it was told": (
-        lambda s: s.views["k1"].__setitem__(1, Told(1, "expired", "expired", NO_RECORD)),
+        lambda s: s.views[ASKS].__setitem__(1, Told(1, "expired", "expired", NO_RECORD)),
         {"told_differently"},
     ),
     "two outcomes told": (
@@ -261,4 +262,3 @@ def test_the_journal_gives_back_what_was_written(tmp_path: Path, story: Story) -
     for entry in story.journal:
         journal.write(entry)
     assert journal.read() == story.journal
-    assert [(one.key, one.batch) for one in acknowledged(journal.read())] == [("k1", BATCH)]

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from chukan.platform.wire.agency import QueryLine
-from tests.crash.customers import Asked, gathered, lists
-from tests.crash.evidence import Verdict, judge, progress, wait
-from tests.crash.journal import Journal
-from tests.crash.probes import load
-from tests.crash.town import EXCHANGES, Town
+from chukan.tests.crash.customers import Asked, gathered, lists
+from chukan.tests.crash.evidence import Verdict, judge, progress
+from chukan.tests.crash.journal import Journal
+from chukan.tests.crash.probes import load
+from chukan.tests.crash.town import EXCHANGES, Town, wait
 
 LINES = 1000
 SMALL, SMALL_LISTS = 60, 4
@@ -69,7 +69,7 @@ async def test_no_request_fails_while_an_exchange_is_stopped_in_good_order(
     here: Town, asked: Asked, journal: Journal, moments: Any
 ) -> None:
     victim = moments.one_of(tuple(EXCHANGES))
-    async with load(here, asked, journal, probes=6) as probing:
+    async with load(here, journal, probes=6) as probing:
         await probing.until(good=moments.number(20, 60))
         assert await here.end(victim) == 0
         await probing.until(good=20)
@@ -81,6 +81,7 @@ async def test_no_request_fails_while_an_exchange_is_stopped_in_good_order(
     _good(await judge(here, asked, journal))
 
 
+@pytest.mark.full
 async def test_who_was_frozen_has_no_second_effect(here: Town, asked: Asked, journal: Journal, moments: Any) -> None:
     victim = moments.one_of(tuple(EXCHANGES))
     async with progress(here) as network:

@@ -12,10 +12,13 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
+from unittest import mock
 
 from chukan.chance import Chance, SystemChance
 from chukan.clock import SystemClock, today_jst
@@ -37,38 +40,78 @@ DATABASES: Final = {f"database-{cell}": cell for cell in CELLS}
 VICTIMS: Final = (*EXCHANGES, *DATABASES, "network")
 KEEP_VARIABLE: Final = "CHUKAN_CRASH_KEEP"
 """Set it to keep the town's folder, with its logs, after the tests."""
+NOTICE: Final = {"CHUKAN__EXCHANGE__DRAIN_NOTICE_S": "3"}
+"""As long as at a real site: clients look for it, and the demo's is short."""
 END_TIMEOUT_S: Final = 60.0
+_LOOK_S: Final = 0.1
 _PORTS_FROM, _PORTS_SPREAD = 20_000, 11_000
 
 
+class _Words(NamedTuple):
+    """How a process was started, so that it can be started again."""
+
+    module: str
+    arguments: Sequence[str]
+    ready: Ready
+    timeout_s: float
+
+
 class Processes(Supervisor):
-    """The demo's supervisor, which also ends one process by name and starts it again with the same words."""
+    """A supervisor with the demo's interface, which ends a process by name and starts it again with the same words."""
 
     def __init__(self, log_folder: Path) -> None:
         super().__init__(log_folder)
-        self._words: dict[str, tuple[str, Sequence[str], Ready, float]] = {}
+        self._logs = log_folder
+        self._words: dict[str, _Words] = {}
+        self._running: dict[str, asyncio.subprocess.Process] = {}
+
+    def pids(self) -> dict[str, int]:
+        """Return the process ids by name."""
+        return {name: process.pid for name, process in self._running.items()}
 
     async def start(self, name: str, module: str, arguments: Sequence[str], ready: Ready, timeout_s: float) -> None:
-        """Remember how, and start."""
-        self._words[name] = (module, arguments, ready, timeout_s)
-        await super().start(name, module, arguments, ready, timeout_s)
+        """Remember how, start, and return when it is ready."""
+        self._words[name] = _Words(module, arguments, ready, timeout_s)
+        await self.again(name)
 
     async def again(self, name: str) -> None:
         """Start what was ended, and return when it is ready."""
-        assert name not in self.pids()
-        await super().start(name, *self._words[name])
+        assert name not in self._running
+        words = self._words[name]
+        command = [sys.executable, "-m", "chukan.ops.demo.child", str(os.getpid()), words.module, *words.arguments]
+        with (self._logs / f"{name}.log").open("ab") as log:
+            process = await asyncio.create_subprocess_exec(
+                *command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            )
+        self._running[name] = process
+        async with asyncio.timeout(words.timeout_s):
+            while not await words.ready():
+                assert process.returncode is None, f"{name} ended before it was ready"
+                await wait(_LOOK_S)
 
     async def end(self, name: str, how: signal.Signals) -> int:
         """Send a signal that ends the process; return its exit status once it is gone."""
-        one = next(each for each in self._processes if each.name == name)
-        self._processes.remove(one)
-        one.process.send_signal(how)
-        done, _ = await asyncio.wait({one.ended}, timeout=END_TIMEOUT_S)
-        if not done:
-            one.process.kill()
-            await asyncio.wait({one.ended}, timeout=END_TIMEOUT_S)
-        assert done, f"{name} did not end"
-        return one.ended.result()
+        process = self._running.pop(name)
+        process.send_signal(how)
+        try:
+            async with asyncio.timeout(END_TIMEOUT_S):
+                return await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()
+            raise
+
+    async def stop(self) -> None:
+        """End everything at once: what a crash test leaves behind is thrown away."""
+        for name in list(self._running):
+            await self.end(name, signal.SIGKILL)
+
+
+async def wait(seconds: float) -> None:
+    """Look again after a while: another process cannot set an event of ours."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await asyncio.get_running_loop().create_future()
 
 
 class LinkedDatabases(Databases):
@@ -158,12 +201,13 @@ async def town() -> AsyncIterator[Town]:
     screen.console.quiet = True
     built = Town(root, screen)
     try:
-        await built.start()
-        async with connect(built) as built.systems:
-            lodging = Lodging(built, built.systems)
-            await lodging.lodge(lambda _: None)
-            await lodging.acquire(lambda _: None)
-            yield built
+        with mock.patch.dict(os.environ, NOTICE):
+            await built.start()
+            async with connect(built) as built.systems:
+                lodging = Lodging(built, built.systems)
+                await lodging.lodge(lambda _: None)
+                await lodging.acquire(lambda _: None)
+                yield built
     finally:
         await built.stop()
         if not os.environ.get(KEEP_VARIABLE):
@@ -172,6 +216,6 @@ async def town() -> AsyncIterator[Town]:
 
 def _short_root() -> Path:
     """Make a folder that the database's user may pass; a socket's path has a limit of 107 bytes."""
-    root = Path(tempfile.mkdtemp(prefix="chk-crash-", dir="/tmp"))  # noqa: S108 (mkdtemp makes a private folder)
+    root = Path(tempfile.mkdtemp(prefix="chk-crash-", dir="/tmp"))
     root.chmod(0o755)
     return root

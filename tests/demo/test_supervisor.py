@@ -112,11 +112,21 @@ async def test_one_that_is_never_ready_fails_at_its_deadline(supervisor: Supervi
 
 
 @pytest.mark.usefixtures("modules")
-async def test_the_death_of_one_is_noticed(supervisor: Supervisor, tmp_path: Path) -> None:
+async def test_one_that_ends_by_itself_is_started_again_but_not_for_ever(
+    supervisor: Supervisor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(supervisor, "_restarts_left", 1)
     await _start(supervisor, "steady", tmp_path / "first")
     pid = await _start(supervisor, "stubborn", tmp_path / "second")
-    watching = asyncio.create_task(supervisor.watch())
+    (tmp_path / "second").unlink()
+    ended: list[str] = []
+    watching = asyncio.create_task(supervisor.watch(ended.append))
     os.kill(pid, signal.SIGKILL)
+    await _until(lambda: _says(tmp_path / "second", "ready"))
+    again = supervisor.pids()["stubborn"]
+    assert again != pid
+    assert ended == ["stubborn"]
+    os.kill(again, signal.SIGKILL)
     with pytest.raises(Problem) as failed:
         async with asyncio.timeout(DEADLINE_S):
             await watching

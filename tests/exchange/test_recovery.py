@@ -9,7 +9,9 @@ import pytest
 from chukan.platform.exchange.memos import open_notice
 from chukan.platform.exchange.views import read_content
 from chukan.platform.wire.network import AnswerDelivery, Notice, SignedPermit
+from chukan.tenants import directory
 from chukan.tenants.partition import schema_name
+from chukan.tenants.sealing import SealError
 
 ASKS, GIVES, ASKS_WEST, GIVES_WEST = (
     "9901131121000001",
@@ -167,3 +169,13 @@ async def test_open_lines_are_counted_by_agency(nation):
     await nation.until(lambda: first_state(nation, waiting), "permit_requested")
     assert not (nation.east.peer.answered and nation.west.peer.answered)
     await nation.start_network()
+
+
+@pytest.mark.requirement("TEN-01")
+async def test_a_closed_agencys_keys_leave_the_memory_of_running_exchanges(nation):
+    keys = nation.keys(ASKS_WEST)
+    keys.digest("addressee", b"1")
+    nation.snapshot = directory.close_agency(nation.snapshot, nation.clock.now(), ASKS_WEST)
+    await nation.publish()
+    with pytest.raises(SealError):
+        keys.digest("addressee", b"1")

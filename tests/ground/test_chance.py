@@ -50,6 +50,10 @@ def test_only_a_uuid7_has_a_time(other: uuid.UUID) -> None:
         uuid7_time(other)
 
 
+def test_an_id_of_after_the_year_9999_is_told_as_the_last_instant() -> None:
+    assert uuid7_time(uuid.UUID("ffffffff-ffff-7000-8000-000000000000")).year == 9999
+
+
 def test_ids_sort_by_time() -> None:
     clock = ManualClock(START)
     chance: Chance = SystemChance(clock)

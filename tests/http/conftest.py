@@ -5,7 +5,7 @@ import datetime as dt
 import json
 import ssl
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +19,6 @@ from chukan.clock import SystemClock
 from chukan.errors import Problem
 from chukan.ops.certificates import Authority, Issued
 from chukan.platform.admission import Admission, Limits
-from chukan.platform.exchange.query_files import FileLine, FileResult, SentFile
 from chukan.platform.http import openapi
 from chukan.platform.http.api import AgencyApi
 from chukan.platform.http.auth import AddressCheck
@@ -33,8 +32,8 @@ from chukan.platform.law import Law
 from chukan.platform.metrics import Metrics
 from chukan.platform.tls import client_context, server_context
 from chukan.platform.wire import agency as wire
-from chukan.platform.wire.files import QueryFile
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory, Snapshot
+from chukan.tests.support.fake_files import Files
 
 CITY = "1310100000000001"
 SCHOOLS = "1310100000000002"
@@ -281,52 +280,6 @@ class Desk:
     async def page(self, agency: AgencyRow, after: str | None, limit: int) -> wire.Records:
         self.calls.append(("page", agency.code, after, limit))
         return wire.Records(records=[])
-
-
-@dataclass
-class Files:
-    """QueryFileService in memory: one page of result for each part that was sent."""
-
-    calls: list[Any] = field(default_factory=list)
-    parts: list[list[FileLine]] = field(default_factory=list)
-    fails_after: int | None = None
-
-    def _file(self, file: uuid.UUID) -> QueryFile:
-        lines = [line for part in self.parts for line in part]
-        good = sum(line.line is not None for line in lines)
-        return QueryFile(
-            id=file,
-            name="N1",
-            charset="utf-8",
-            state="accepted",
-            received_at=AT,
-            lines=good,
-            refused=len(lines) - good,
-            batches=[],
-            states={"accepted": good},
-            outcomes={},
-        )
-
-    async def put(
-        self, agency: AgencyRow, caller: ClientRow, sent: SentFile, parts: Iterable[Sequence[FileLine]]
-    ) -> QueryFile:
-        self.calls.append(("put", agency.code, caller.id, sent))
-        self.parts = [list(part) for part in parts]
-        return self._file(uuid.uuid4())
-
-    async def get(self, agency: AgencyRow, file: uuid.UUID) -> QueryFile:
-        self.calls.append(("get file", agency.code))
-        return self._file(file)
-
-    async def result(self, agency: AgencyRow, file: uuid.UUID, after: int) -> FileResult:
-        self.calls.append(("result", agency.code, after))
-        return FileResult("cp932", ("TM00000000000002",), self._pages(after))
-
-    async def _pages(self, after: int) -> AsyncGenerator[list[wire.QueryLineView], None]:
-        for number, part in enumerate(self.parts):
-            if number == self.fails_after:
-                raise Problem("no_primary", retry_after_s=1)
-            yield [wire.QueryLineView(line=each.number - 1, state="accepted") for each in part if each.number > after]
 
 
 @dataclass

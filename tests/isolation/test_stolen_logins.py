@@ -12,7 +12,7 @@ pytestmark = pytest.mark.requirement("TEN-01")
 DENIED = asyncpg.InsufficientPrivilegeError
 LOGINS = ("chukan_broker", "chukan_app", "chukan_steward")
 BROKER = {
-    "accept", "agency_backlog", "backlog", "canary_sing", "close_inquiries", "collect", "copy_ages", "current_snapshot",
+    "accept", "agency_backlog", "backlog", "batch_progress", "canary_sing", "close_inquiries", "collect", "copy_ages", "current_snapshot",
     "decide_provisions", "deliver_answers", "find_codes", "forget", "inquiry_views", "lease", "lookup", "open_codes",
     "open_doors", "provide", "provision_views", "purge_results", "put_codes", "raise_epochs", "read_requests",
     "release", "sequence", "sequencer_age", "set_numbers", "settle_inquiries", "settle_provisions", "take_inquiries",

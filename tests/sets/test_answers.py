@@ -61,7 +61,8 @@ async def test_under_review_is_interim_and_one_final_outcome_follows(bench, make
 
 async def test_both_messages_of_a_line_in_one_call_are_taken_in_turn(bench, make):
     line, other = await accepted(bench, make, 2)
-    rows = [make.answer(line, Outcome.UNDER_REVIEW), make.answer(other), make.answer(line), make.answer(line)]
+    later = make.answer(line, Outcome.REFUSED)
+    rows = [make.answer(line, Outcome.UNDER_REVIEW), make.answer(other), make.answer(line), later]
     assert await bench.sets.deliver_answers(rows) == ["applied", "applied", "applied", "late"]
     assert await records_of(bench, 1, line.id) == (1, 1)
     assert await bench.steps(1, line.id) == [(None, 10), (10, 40), (40, 50)]

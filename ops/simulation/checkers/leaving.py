@@ -132,5 +132,3 @@ class _Replay:
 
     def _table(self, number: int) -> Any:  # noqa: ANN401 - the agency's tables
         return next(table for agency, _, table in self.evidence.world.tables() if agency.number == number)
-
-

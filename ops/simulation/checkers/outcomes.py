@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from itertools import pairwise
 
 from chukan.ops.simulation.checkers.evidence import Evidence
 from chukan.ops.simulation.tables import Event
@@ -20,17 +21,20 @@ def check(evidence: Evidence) -> Iterator[str]:
         for event in table.events:
             steps.setdefault((event.side, event.id), []).append(event)
         for (side, line), events in steps.items():
-            name = f"a line of agency {agency.number} ({Side(side).name.lower()})"
-            closing = [event for event in events if (event.before or 0) < _FINAL <= event.after]
-            if len(closing) != 1:
-                yield f"{name} reached {len(closing)} final outcomes"
-            if any(earlier.after != later.before for earlier, later in zip(events, events[1:], strict=False)):
-                yield f"{name} jumped between states"
+            yield from _steps(f"a line of agency {agency.number} ({Side(side).name.lower()})", events)
             if side == Side.INQUIRER and line not in table.queries:
-                yield f"{name} has steps, and was never accepted"
+                yield f"a line of agency {agency.number} has steps, and was never accepted"
     for inquiry in evidence.inquiries.values():
         if inquiry.state < _FINAL or Outcome(inquiry.outcome) in _OPEN_OUTCOMES:
             yield f"a query line is still {InquiryState(inquiry.state).name.lower()}"
     for provision in evidence.provisions.values():
         if provision.state < ProvisionState.RECEIPTED:
             yield f"a provision is still {ProvisionState(provision.state).name.lower()}"
+
+
+def _steps(name: str, events: list[Event]) -> Iterator[str]:
+    closing = [event for event in events if (event.before or 0) < _FINAL <= event.after]
+    if len(closing) != 1:
+        yield f"{name} reached {len(closing)} final outcomes"
+    if any(earlier.after != later.before for earlier, later in pairwise(events)):
+        yield f"{name} jumped between states"

@@ -1,7 +1,7 @@
 """Exactly one record for each side that took part, and all three parties say the same in the end (invariant 3).
 
-A side that learned otherwise says so in an amendment. The only lasting difference allowed is one that the other side can
-never learn of: an inquirer that cancelled, or gave up, before the network let the permit lapse.
+A side that learned otherwise says so in an amendment. The only lasting difference allowed is one that the other side
+can never learn of: an inquirer that cancelled, or gave up, before the network let the permit lapse.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ def check(evidence: Evidence) -> Iterator[str]:
 
 
 def _one_each(evidence: Evidence) -> Iterator[str]:
-    outcomes = {key: row.outcome for key, row in (*evidence.inquiries.items(), *evidence.provisions.items())}
-    for key in outcomes:
+    lines = {*evidence.inquiries, *evidence.provisions}
+    for key in lines:
         records = evidence.base_records.get(key, [])
         if len(records) != 1:
             yield f"a line of agency {key[0]} has {len(records)} records"
         if len(evidence.amendments.get(key, [])) > 1:
             yield f"a line of agency {key[0]} has several amendments"
-    for key in {*evidence.base_records, *evidence.amendments} - outcomes.keys():
+    for key in {*evidence.base_records, *evidence.amendments} - lines:
         yield f"agency {key[0]} has a record of a line that is not there"
     for key, inquiry in evidence.inquiries.items():
         said = [record.outcome for record in evidence.base_records.get(key, [])]

@@ -1,7 +1,7 @@
 """No read across agencies (invariants 1 and 6): nobody is shown or brought what is another's.
 
-Every value in a copy says who lodged it and about whom; so content that reached a client must be about the person and of
-the provider that the client asked about. An agency's keys note each attempt to open what is not the agency's own.
+Every value in a copy says who lodged it and about whom; so content that reached a client must be about the person and
+of the provider that the client asked about. An agency's keys note each attempt to open what is not the agency's own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Never two writers (invariant 13, leases): no effect of a worker whose lease had passed to another, or whose epoch fell.
+"""Never two writers (invariant 13, leases): no effect of a worker whose lease had passed to another.
 
 The leases are replayed from the cells' journal by rules of their own; the cell's check is not asked.
 """

@@ -66,7 +66,8 @@ BEGIN
            FROM chukan.closed_functions() f(oid));
   -- Monitoring by a role of its own keeps working.
   EXECUTE (SELECT 'GRANT EXECUTE ON FUNCTION ' || string_agg(f.oid::regprocedure::text, ', ') || ' TO pg_monitor'
-           FROM chukan.closed_functions() f(oid) JOIN pg_proc p USING (oid) WHERE p.proname ~ '^pg_(stat_get_|lock_st|.*_size)');
+           FROM chukan.closed_functions() f(oid) JOIN pg_proc p USING (oid)
+             WHERE p.proname ~ '^pg_(stat_get_|lock_st|.*_size)');
   -- Row and page counts of another agency's tables: everything else in pg_class is names.
   REVOKE SELECT ON pg_catalog.pg_class FROM PUBLIC;
   SELECT string_agg(quote_ident(attname), ', ') INTO _columns FROM pg_attribute
@@ -102,7 +103,8 @@ BEGIN
     ('temporary tables', has_database_privilege('public', current_database(), 'TEMP')),
     ('new schemas', has_database_privilege('public', current_database(), 'CREATE')),
     ('connections of anybody', has_database_privilege('public', current_database(), 'CONNECT')),
-    ('schema public', has_schema_privilege('public', 'public', 'USAGE') OR has_schema_privilege('public', 'public', 'CREATE')),
+    ('schema public', has_schema_privilege('public', 'public', 'USAGE')
+      OR has_schema_privilege('public', 'public', 'CREATE')),
     ('a privileged login', (SELECT r.rolsuper OR r.rolbypassrls OR r.rolcreaterole OR r.rolcreatedb OR r.rolreplication
                             OR r.rolinherit FROM pg_roles r WHERE r.rolname = session_user))
   ) d(name, open) WHERE d.open;

@@ -76,7 +76,8 @@ CREATE TABLE chukan.leases (
   PRIMARY KEY (side, shard),
   UNIQUE (side, shard, epoch)
 ) WITH (fillfactor = 30);
-INSERT INTO chukan.leases (side, shard) SELECT side, shard FROM generate_series(1, 2) side, generate_series(0, 63) shard;
+INSERT INTO chukan.leases (side, shard) 
+  SELECT side, shard FROM generate_series(1, 2) side, generate_series(0, 63) shard;
 
 -- Who is alive, so that the workers of a side share its shards fairly.
 CREATE TABLE chukan.workers (
@@ -111,8 +112,8 @@ DO $$
 DECLARE
   _table name;
 BEGIN
-  FOREACH _table IN ARRAY ARRAY['agencies', 'inquiry_work', 'provision_work', 'to_sequence', 'log_heads', 'leases', 'workers',
-                                'snapshot', 'cell', 'canary'] LOOP
+  FOREACH _table IN ARRAY ARRAY['agencies', 'inquiry_work', 'provision_work', 'to_sequence', 'log_heads', 'leases',
+                                'workers', 'snapshot', 'cell', 'canary'] LOOP
     EXECUTE format('ALTER TABLE chukan.%I OWNER TO chukan_fn', _table);
   END LOOP;
 END $$;

@@ -119,7 +119,8 @@ DECLARE
   _table name;
   _column name;
 BEGIN
-  FOR _table IN SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'chukan_plain'::regnamespace AND c.relkind = 'r' LOOP
+  FOR _table IN SELECT c.relname FROM pg_class c WHERE c.relnamespace = 'chukan_plain'::regnamespace
+                AND c.relkind = 'r' LOOP
     EXECUTE format('ALTER TABLE chukan_plain.%I OWNER TO chukan_owner', _table);
     FOR _column IN SELECT a.attname FROM pg_attribute a WHERE a.attrelid = format('chukan_plain.%I', _table)::regclass
                    AND a.attname IN ('body', 'addressee', 'number', 'code', 'note') LOOP
@@ -162,10 +163,13 @@ DECLARE
 BEGIN
   EXECUTE format('GRANT USAGE ON SCHEMA %1$I TO %1$I, chukan_fn', _schema);
   FOR _right IN SELECT * FROM (VALUES
-    ('SELECT', ARRAY['queries', 'permits', 'answers', 'provisions', 'records', 'events', 'log', 'codes'], ARRAY[_schema]),
+    ('SELECT', ARRAY['queries', 'permits', 'answers', 'provisions', 'records', 'events', 'log', 'codes'],
+      ARRAY[_schema]),
     ('SELECT, INSERT, UPDATE', ARRAY['idempotency', 'copy_marks'], ARRAY[_schema]),
-    ('SELECT, INSERT, UPDATE, DELETE', ARRAY['copies', 'loads', 'load_parts', 'stage', 'holds', 'review_drafts'], ARRAY[_schema]),
-    ('SELECT', ARRAY['queries', 'provisions', 'records', 'log', 'copies', 'holds', 'loads', 'copy_marks'], ARRAY['chukan_fn']),
+    ('SELECT, INSERT, UPDATE, DELETE', ARRAY['copies', 'loads', 'load_parts', 'stage', 'holds', 'review_drafts'],
+      ARRAY[_schema]),
+    ('SELECT', ARRAY['queries', 'provisions', 'records', 'log', 'copies', 'holds', 'loads', 'copy_marks'],
+      ARRAY['chukan_fn']),
     ('SELECT, DELETE', ARRAY['answers', 'outbox', 'inbox', 'idempotency', 'permits_used'], ARRAY['chukan_fn']),
     ('SELECT, INSERT, UPDATE', ARRAY['codes'], ARRAY['chukan_fn'])
   ) g(rights, tables, roles) LOOP
@@ -207,7 +211,7 @@ END $$;
 
 -- Gives an agency its role, schema and tables, in one transaction; false when it has them already.
 -- CREATE … PARTITION OF would lock the parents for everyone; ATTACH of a table made before takes a lock that inserts do
--- not feel. The table is empty, so ATTACH has nothing to check. With lock_timeout a birth gives way, and is tried again.
+-- not feel. The table is empty, so ATTACH has nothing to check. With lock_timeout a birth gives way and is tried again.
 CREATE FUNCTION chukan.birth(_agency integer, _generation integer, _tablespace name) RETURNS boolean
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET lock_timeout = '200ms' AS $$
 DECLARE

@@ -39,7 +39,8 @@ BEGIN
 END $$;
 
 -- Every agency named must lie in a granted shard whose epoch still stands; a takeover waits until this set has ended.
-CREATE FUNCTION chukan.check_leases(_side smallint, _shards smallint[], _epochs bigint[], _agency integer[]) RETURNS void
+CREATE FUNCTION chukan.check_leases(_side smallint, _shards smallint[], _epochs bigint[], _agency integer[])
+RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -47,7 +48,8 @@ DECLARE
                               FROM unnest(_agency) u(agency));
   _found bigint;
 BEGIN
-  PERFORM 1 FROM chukan.leases l JOIN unnest(_shards, _epochs) g(shard, epoch) ON l.shard = g.shard AND l.epoch = g.epoch
+  PERFORM 1 FROM chukan.leases l JOIN unnest(_shards, _epochs) g(shard, epoch)
+    ON l.shard = g.shard AND l.epoch = g.epoch
     WHERE l.side = _side AND l.shard = ANY (_needed) ORDER BY l.shard FOR KEY SHARE OF l;
   GET DIAGNOSTICS _found = ROW_COUNT;
   IF _found <> cardinality(_needed) THEN

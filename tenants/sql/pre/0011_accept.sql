@@ -50,13 +50,15 @@ BEGIN
   WHERE u.go AND u.sealed IS NOT NULL ORDER BY u.agency;
   INSERT INTO chukan.inquiry_work (agency, id, batch, ordinal, state, outcome, reason, outbox, due, deadline)
   SELECT u.agency, u.id, u.batch, u.ordinal, u.state, u.outcome, u.reason, u.sealed IS NOT NULL, u.due, u.deadline
-  FROM unnest(_go, _l_agency, _l_id, _l_batch, _l_ordinal, _l_state, _l_outcome, _l_reason, _l_outbox, _l_due, _l_deadline)
+  FROM unnest(_go, _l_agency, _l_id, _l_batch, _l_ordinal, _l_state, _l_outcome, _l_reason, _l_outbox, _l_due,
+              _l_deadline)
        u(go, agency, id, batch, ordinal, state, outcome, reason, sealed, due, deadline)
   WHERE u.go ORDER BY u.agency, u.id;
   PERFORM chukan.put_records(_l_agency, _l_id, _go, _r_id, _r_label, _r_month, _r_sealed, _r_commitment, _r_amends);
   PERFORM chukan.put_events(1::smallint, _l_agency, _l_id, _go, array_fill(NULL::smallint, ARRAY[cardinality(_l_id)]),
                             _l_state);
-  RETURN QUERY SELECT u.batch, u.fresh, u.same FROM unnest(_kept, _fresh, _same) WITH ORDINALITY u(batch, fresh, same, n)
+  RETURN QUERY SELECT u.batch, u.fresh, u.same
+    FROM unnest(_kept, _fresh, _same) WITH ORDINALITY u(batch, fresh, same, n)
     ORDER BY u.n;
 END $$;
 

@@ -59,7 +59,8 @@ BEGIN
   PERFORM chukan.put_records(_agency, _id, _go, _r_id, _r_label, _r_month, _r_sealed, _r_commitment, _r_amends);
   PERFORM chukan.put_events(1::smallint, _agency, _id, _go, _was, _state);
   PERFORM chukan.fence(false = ANY (_go));
-  RETURN QUERY SELECT CASE WHEN u.go THEN 'applied' ELSE 'late' END FROM unnest(_go) WITH ORDINALITY u(go, n) ORDER BY u.n;
+  RETURN QUERY SELECT CASE WHEN u.go THEN 'applied' ELSE 'late' END
+    FROM unnest(_go) WITH ORDINALITY u(go, n) ORDER BY u.n;
 END $$;
 
 -- Steps by the worker that holds the leases.
@@ -90,8 +91,8 @@ BEGIN
 END $$;
 
 -- Answers pushed by the network: effect, record and inbox key in one commit. 'unknown' leaves no inbox key, so that its
--- repeat is unknown again. Messages for the same line are taken in turn; nearly always there is one turn. A message that
--- comes twice in a call is taken once.
+-- repeat is unknown again. Messages for the same line are taken in turn; nearly always there is one turn. A message
+-- that comes twice in a call is taken once.
 CREATE FUNCTION chukan.deliver_answers(
   _agency integer[], _generation integer[], _message uuid[], _id uuid[], _state smallint[], _outcome smallint[],
   _reason text[], _answer bytea[],
@@ -124,8 +125,9 @@ BEGIN
   FOR _turn IN 1 .. (SELECT max(t) FROM unnest(_turns) t) LOOP
     _was := chukan.lock_inquiries(_agency, _id);
     _fresh := chukan.put_inbox(_agency, _message, ARRAY(
-      SELECT u.turn = _turn AND u.was IS NOT NULL FROM unnest(_turns, _was) WITH ORDINALITY u(turn, was, n) ORDER BY u.n));
-    -- Late is amended where it says something else than what the line ended with: an old answer under a new id does not.
+      SELECT u.turn = _turn AND u.was IS NOT NULL
+      FROM unnest(_turns, _was) WITH ORDINALITY u(turn, was, n) ORDER BY u.n));
+    -- Late is amended where it says something else than the line ended with: an old answer under a new id does not.
     SELECT array_agg(u.fresh AND u.was < 50 AND (u.state >= 50 OR u.was < 40) ORDER BY u.n),
            array_agg(u.fresh AND u.was >= 50 AND w.outcome <> u.outcome ORDER BY u.n),
            array_agg(CASE WHEN u.turn <> _turn THEN u.result

@@ -25,7 +25,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION chukan.take_inquiries(_shards smallint[], _epochs bigint[], _limit integer)
-RETURNS TABLE (agency integer, id uuid, state smallint, tries integer, deadline timestamptz, request bytea, outbox bytea)
+RETURNS TABLE (agency integer, id uuid, state smallint, tries integer, deadline timestamptz, request bytea,
+               outbox bytea)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -67,7 +68,8 @@ END $$;
 -- States of one agency's lines: of the named ones, of a batch, of a state, or all; pages go by id.
 CREATE FUNCTION chukan.inquiry_views(
   _agency integer, _batch uuid, _ids uuid[], _state smallint, _after uuid, _limit integer
-) RETURNS TABLE (id uuid, batch uuid, ordinal integer, state smallint, outcome smallint, reason text, updated_at timestamptz)
+) RETURNS TABLE (id uuid, batch uuid, ordinal integer, state smallint, outcome smallint, reason text,
+                 updated_at timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 BEGIN
@@ -91,8 +93,8 @@ END $$;
 -- ANSWERED becomes COLLECTED and comes with its answer, again and again until it is purged; any other line comes
 -- without. What was collected before is fenced: the first collection must be durable before it is told of twice.
 CREATE FUNCTION chukan.collect(_agency integer, _generation integer, _ids uuid[])
-RETURNS TABLE (id uuid, batch uuid, ordinal integer, state smallint, outcome smallint, reason text, updated_at timestamptz,
-               answer bytea)
+RETURNS TABLE (id uuid, batch uuid, ordinal integer, state smallint, outcome smallint, reason text,
+               updated_at timestamptz, answer bytea)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -106,7 +108,8 @@ BEGIN
                FROM unnest(_ids, _was) WITH ORDINALITY u(id, was, n) ORDER BY u.n);
   UPDATE chukan.inquiry_work w SET state = 80, updated_at = now()
     WHERE w.agency = _agency AND w.id = ANY (_ids) AND w.state = 50;
-  PERFORM chukan.put_events(1::smallint, _agencies, _ids, _go, _was, array_fill(80::smallint, ARRAY[cardinality(_ids)]));
+  PERFORM chukan.put_events(1::smallint, _agencies, _ids, _go, _was,
+                            array_fill(80::smallint, ARRAY[cardinality(_ids)]));
   PERFORM chukan.fence(false = ANY (_go));
   RETURN QUERY EXECUTE format(
     'SELECT w.id, w.batch, w.ordinal, w.state, w.outcome, w.reason, w.updated_at, a.sealed

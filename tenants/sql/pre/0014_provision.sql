@@ -1,12 +1,14 @@
 -- Provider: from a notice to a sealed answer in one commit (提供), and the steps after it.
 
 -- What the provider's own data say about each line: the link behind the code, the holds, and the copies that the
--- condition selects. A first row for each line (n), and one more for each copy of a span. STABLE: all is read in one snapshot, with the versions
--- that provide() compares. A copy is in force from its date until the next date of the same person and kind.
+-- condition selects. A first row for each line (n), and one more for each copy of a span. STABLE: all is read in one
+-- snapshot, with the versions that provide() compares. A copy is in force from its date until the next date of the same
+-- person and kind.
 CREATE FUNCTION chukan.lookup(
   _agency integer[], _code bytea[], _kind text[], _period text[], _year text[], _on date[], _start date[], _end date[]
 ) RETURNS TABLE (n bigint, link smallint, person bytea, link_version bigint, held boolean, hold_version bigint,
-                 snapshot bigint, copy uuid, layout integer, effective_from date, period text, body bytea, review boolean)
+                 snapshot bigint, copy uuid, layout integer, effective_from date, period text, body bytea,
+                 review boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -63,7 +65,8 @@ END $$;
 
 -- Which rows (marked in _go, with a person) still have the link version that they were decided on; share-locked, so
 -- that it stays so until this commit. A row that another transaction is changing counts as changed.
-CREATE FUNCTION chukan.same_links(_agency integer[], _person bytea[], _version bigint[], _go boolean[]) RETURNS boolean[]
+CREATE FUNCTION chukan.same_links(_agency integer[], _person bytea[], _version bigint[], _go boolean[])
+RETURNS boolean[]
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -119,7 +122,8 @@ BEGIN
   FROM unnest(_agency, _hold_version) WITH ORDINALITY u(agency, version, n) LEFT JOIN held h ON h.agency = u.agency;
   _go := chukan.same_links(_agency, _person, _link_version, _go);
   SELECT c.snapshot INTO _now FROM chukan.cell c FOR SHARE;
-  _go := ARRAY(SELECT u.go AND u.snapshot = _now FROM unnest(_go, _snapshot) WITH ORDINALITY u(go, snapshot, n) ORDER BY u.n);
+  _go := ARRAY(SELECT u.go AND u.snapshot = _now
+               FROM unnest(_go, _snapshot) WITH ORDINALITY u(go, snapshot, n) ORDER BY u.n);
 
   WITH given AS (
     SELECT u.*, row_number() OVER (PARTITION BY u.agency, u.permit ORDER BY u.n) AS turn
@@ -137,18 +141,22 @@ BEGIN
   _fresh := chukan.put_inbox(_agency, _message, _own);
 
   INSERT INTO chukan.provisions (agency, id, person, notice)
-  SELECT u.agency, u.id, u.person, u.notice FROM unnest(_fresh, _agency, _id, _person, _notice) u(go, agency, id, person, notice)
+  SELECT u.agency, u.id, u.person, u.notice
+  FROM unnest(_fresh, _agency, _id, _person, _notice) u(go, agency, id, person, notice)
   WHERE u.go ORDER BY u.agency;
   INSERT INTO chukan.outbox (agency, id, sealed)
   SELECT u.agency, u.id, u.sealed FROM unnest(_fresh, _agency, _id, _outbox) u(go, agency, id, sealed)
   WHERE u.go AND u.sealed IS NOT NULL ORDER BY u.agency;
   INSERT INTO chukan.provision_work (agency, id, state, outcome, reason, outbox, due, deadline)
   SELECT u.agency, u.id, u.state, u.outcome, u.reason, u.state <> 71, now(), u.deadline
-  FROM unnest(_fresh, _agency, _id, _state, _outcome, _reason, _deadline) u(go, agency, id, state, outcome, reason, deadline)
+  FROM unnest(_fresh, _agency, _id, _state, _outcome, _reason, _deadline)
+       u(go, agency, id, state, outcome, reason, deadline)
   WHERE u.go ORDER BY u.agency, u.id;
   PERFORM chukan.put_records(_agency, _id, _fresh, _r_id, _r_label, _r_month, _r_sealed, _r_commitment, _r_amends);
-  PERFORM chukan.put_events(2::smallint, _agency, _id, _fresh, array_fill(NULL::smallint, ARRAY[cardinality(_id)]), _state);
-  RETURN QUERY SELECT CASE WHEN u.fresh THEN 'stored' WHEN u.own THEN 'repeat' WHEN u.go THEN 'replayed' ELSE 'again' END
+  PERFORM chukan.put_events(2::smallint, _agency, _id, _fresh,
+                            array_fill(NULL::smallint, ARRAY[cardinality(_id)]), _state);
+  RETURN QUERY SELECT
+    CASE WHEN u.fresh THEN 'stored' WHEN u.own THEN 'repeat' WHEN u.go THEN 'replayed' ELSE 'again' END
     FROM unnest(_fresh, _own, _go) WITH ORDINALITY u(fresh, own, go, n) ORDER BY u.n;
 END $$;
 

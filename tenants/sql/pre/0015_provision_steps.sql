@@ -43,8 +43,8 @@ BEGIN
 END $$;
 
 CREATE FUNCTION chukan.take_provisions(_shards smallint[], _epochs bigint[], _limit integer)
-RETURNS TABLE (agency integer, id uuid, state smallint, outcome smallint, tries integer, deadline timestamptz, notice bytea,
-               person bytea, outbox bytea)
+RETURNS TABLE (agency integer, id uuid, state smallint, outcome smallint, tries integer, deadline timestamptz,
+               notice bytea, person bytea, outbox bytea)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
@@ -94,7 +94,8 @@ BEGIN
   PERFORM chukan.put_records(_agency, _id, _go, _r_id, _r_label, _r_month, _r_sealed, _r_commitment, _r_amends);
   PERFORM chukan.put_events(2::smallint, _agency, _id, _go, _was, _state);
   PERFORM chukan.fence(false = ANY (_go));
-  RETURN QUERY SELECT CASE WHEN u.go THEN 'applied' ELSE 'late' END FROM unnest(_go) WITH ORDINALITY u(go, n) ORDER BY u.n;
+  RETURN QUERY SELECT CASE WHEN u.go THEN 'applied' ELSE 'late' END
+    FROM unnest(_go) WITH ORDINALITY u(go, n) ORDER BY u.n;
 END $$;
 
 -- An officer's final decision on a held line: the final answer's bytes replace the interim ones, and are due at once.
@@ -120,7 +121,8 @@ BEGIN
                  FROM unnest(_agency, _id, _was) WITH ORDINALITY u(agency, id, was, n) ORDER BY u.n);
   _go := chukan.same_links(_agency, _person, _link_version, _open);
   SELECT c.snapshot INTO _now FROM chukan.cell c FOR SHARE;
-  _go := ARRAY(SELECT u.go AND u.snapshot = _now FROM unnest(_go, _snapshot) WITH ORDINALITY u(go, snapshot, n) ORDER BY u.n);
+  _go := ARRAY(SELECT u.go AND u.snapshot = _now
+               FROM unnest(_go, _snapshot) WITH ORDINALITY u(go, snapshot, n) ORDER BY u.n);
   UPDATE chukan.provision_work w SET
     state = 50, outcome = u.outcome, reason = u.reason, outbox = true, due = now(), tries = 0, updated_at = now()
   FROM unnest(_go, _agency, _id, _outcome, _reason) u(go, agency, id, outcome, reason)

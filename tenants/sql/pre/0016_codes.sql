@@ -14,7 +14,8 @@ BEGIN
   PERFORM chukan.check_generation(_agency, _generation);
   FOR _rows IN SELECT u.agency, array_agg(u.n) AS n, array_agg(u.person) AS person, array_agg(u.addressee) AS addressee,
                       array_agg(u.request) AS request
-               FROM unnest(_agency, _person, _addressee, _request) WITH ORDINALITY u(agency, person, addressee, request, n)
+               FROM unnest(_agency, _person, _addressee, _request)
+                    WITH ORDINALITY u(agency, person, addressee, request, n)
                GROUP BY u.agency ORDER BY u.agency LOOP
     RETURN QUERY EXECUTE format(
       'WITH given AS (
@@ -57,7 +58,8 @@ BEGIN
        WHERE c.person = u.person AND c.request = u.request AND c.status = 1', chukan.schema_of(_rows.agency))
       USING _rows.n, _rows.person, _rows.request, _rows.digest, _rows.number;
     RETURN QUERY EXECUTE format(
-      'SELECT u.n, c.person, c.status, c.version, c.request, c.number, c.code, c.code_digest FROM unnest($1, $2) u(n, person)
+      'SELECT u.n, c.person, c.status, c.version, c.request, c.number, c.code, c.code_digest
+       FROM unnest($1, $2) u(n, person)
        JOIN %I.codes c ON c.person = u.person', chukan.schema_of(_rows.agency)) USING _rows.n, _rows.person;
   END LOOP;
   PERFORM chukan.fence(true);
@@ -119,14 +121,18 @@ DECLARE
 BEGIN
   PERFORM chukan.check_generation(_agency, NULL);
   SELECT array_agg(l.person ORDER BY u.n) INTO _person
-  FROM unnest(_agency) WITH ORDINALITY u(agency, n) LEFT JOIN chukan.lock_numbers(_agency, _number_digest) l ON l.n = u.n;
-  _fresh := chukan.put_inbox(_agency, _message, ARRAY(SELECT p IS NOT NULL FROM unnest(_person) WITH ORDINALITY u(p, n) ORDER BY n));
-  _known := chukan.known_messages(_agency, _message, ARRAY(SELECT NOT f FROM unnest(_fresh) WITH ORDINALITY u(f, n) ORDER BY n));
+  FROM unnest(_agency) WITH ORDINALITY u(agency, n)
+  LEFT JOIN chukan.lock_numbers(_agency, _number_digest) l ON l.n = u.n;
+  _fresh := chukan.put_inbox(_agency, _message, ARRAY(
+    SELECT p IS NOT NULL FROM unnest(_person) WITH ORDINALITY u(p, n) ORDER BY n));
+  _known := chukan.known_messages(_agency, _message, ARRAY(
+    SELECT NOT f FROM unnest(_fresh) WITH ORDINALITY u(f, n) ORDER BY n));
   _result := ARRAY(SELECT CASE WHEN u.n = ANY (_known) THEN 'repeat' ELSE 'unknown' END
                    FROM unnest(_agency) WITH ORDINALITY u(agency, n) ORDER BY u.n);
   FOR _rows IN SELECT u.agency, array_agg(u.n) AS n, array_agg(u.person) AS person, array_agg(u.digest) AS digest,
                       array_agg(u.code) AS code
-               FROM unnest(_fresh, _agency, _person, _code_digest, _code) WITH ORDINALITY u(go, agency, person, digest, code, n)
+               FROM unnest(_fresh, _agency, _person, _code_digest, _code)
+                    WITH ORDINALITY u(go, agency, person, digest, code, n)
                WHERE u.go GROUP BY u.agency ORDER BY u.agency LOOP
     FOR _done IN EXECUTE format(
       'UPDATE %1$I.codes c SET
@@ -135,7 +141,8 @@ BEGIN
          code = CASE WHEN u.wins THEN u.code ELSE c.code END,
          number = NULL, number_digest = NULL, request = NULL, at = now()
        FROM (SELECT g.*, g.code IS NOT NULL AND row_number() OVER (PARTITION BY g.digest ORDER BY g.n) = 1
-                    AND NOT EXISTS (SELECT FROM %1$I.codes o WHERE o.code_digest = g.digest AND o.person <> g.person) AS wins
+                    AND NOT EXISTS (SELECT FROM %1$I.codes o
+                                    WHERE o.code_digest = g.digest AND o.person <> g.person) AS wins
              FROM unnest($1, $2, $3, $4) g(n, person, digest, code)) u
        WHERE c.person = u.person RETURNING u.n, c.status', chukan.schema_of(_rows.agency))
       USING _rows.n, _rows.person, _rows.digest, _rows.code
@@ -163,7 +170,8 @@ BEGIN
       RAISE EXCEPTION USING ERRCODE = 'CK002', MESSAGE = 'stale_generation';
     END IF;
     RETURN QUERY EXECUTE format(
-      'SELECT u.n, c.person, c.status, c.version, c.request, c.number, c.code, c.code_digest FROM unnest($1, $2) u(n, person)
+      'SELECT u.n, c.person, c.status, c.version, c.request, c.number, c.code, c.code_digest
+       FROM unnest($1, $2) u(n, person)
        JOIN %I.codes c ON c.person = u.person', chukan.schema_of(_rows.agency)) USING _rows.n, _rows.person;
   END LOOP;
 END $$;

@@ -1,8 +1,8 @@
--- The sequencer: gives records their place in their agency's log. One at a time in a cell, held by an advisory lock that
--- ends with the commit; a second one finds the lock taken and goes away. The key of log is the last guard against forks.
+-- The sequencer: gives records their place in their agency's log. One at a time in a cell, by a lock that ends with the
+-- commit; a second one finds the lock taken and goes away. The key of log is the last guard against forks.
 
--- Leaf data, 105 bytes: version 0x01 ‖ commitment (32) ‖ label (32) ‖ ordinal of this label (u64, from 0) ‖ previous leaf
--- hash of this label (32, zero where it is the first). Leaf hash: SHA-256(0x00 ‖ leaf data), RFC 9162.
+-- Leaf data, 105 bytes: version 0x01 ‖ commitment (32) ‖ label (32) ‖ ordinal of this label (u64, from 0) ‖ previous
+-- leaf hash of this label (32, zero where it is the first). Leaf hash: SHA-256(0x00 ‖ leaf data), RFC 9162.
 --
 -- One agency's records come label by label, each label's in order, so its chain is followed with two variables; places
 -- are given by the order of arrival. What is appended is collected over all agencies and inserted at once.

@@ -45,13 +45,15 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 #variable_conflict use_column
 BEGIN
   RETURN QUERY SELECT 1::smallint, w.state, count(*), min(w.due)
-    FROM (SELECT i.state, i.due FROM chukan.inquiry_work i WHERE i.state IN (10, 20, 30, 40) LIMIT 100000) w GROUP BY w.state;
+    FROM (SELECT i.state, i.due FROM chukan.inquiry_work i WHERE i.state IN (10, 20, 30, 40) LIMIT 100000) w
+    GROUP BY w.state;
   RETURN QUERY SELECT 2::smallint, w.state, count(*), min(w.due)
     FROM (SELECT p.state, p.due FROM chukan.provision_work p WHERE p.state IN (40, 50) LIMIT 100000) w GROUP BY w.state;
 END $$;
 
 -- When the copies of each kind last changed or were loaded, for the next _count agencies after _after.
-CREATE FUNCTION chukan.copy_ages(_after integer, _count integer) RETURNS TABLE (agency integer, kind text, at timestamptz)
+CREATE FUNCTION chukan.copy_ages(_after integer, _count integer)
+RETURNS TABLE (agency integer, kind text, at timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
 DECLARE
