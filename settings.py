@@ -96,6 +96,13 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
     directory_file: Path | None = None
 
 
+class Operator(msgspec.Struct, frozen=True, kw_only=True):
+    """What only an operator's machine has; no exchange needs it."""
+
+    directory_signing_key_file: Path | None = None
+    """Private key (PEM, Ed25519) that signs the common data; ``--directory-key`` goes before it."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """All settings of one process; ``keystores`` maps a centre (拠点) to its key-store directory."""
 
@@ -105,6 +112,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     network: Network
     keystores: dict[str, Path]
     data: Data = Data()
+    operator: Operator = Operator()
 
 
 class Entry(NamedTuple):

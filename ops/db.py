@@ -13,13 +13,12 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
-import asyncpg
 import msgspec
 from cyclopts import App, Parameter
 
 from chukan.errors import Problem
 from chukan.ops.output import Json, say, table
-from chukan.replication.primary import Connection, translate
+from chukan.replication.primary import DRIVER_ERRORS, Connection, translate
 from chukan.settings import Cell, load
 from chukan.tenants import migrate as runner
 from chukan.tenants.departure import administrator
@@ -148,7 +147,7 @@ def _act(cell: Cell, user: str, password_file: Path, work: Callable[[Connection]
         async with administrator(cell, user, password_file) as admin:
             try:
                 return await work(admin)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except DRIVER_ERRORS as error:
                 raise translate(error) from None
 
     return asyncio.run(act())

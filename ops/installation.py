@@ -66,10 +66,13 @@ class Installation:
 
     @property
     def publisher(self) -> Publisher:
-        """Publishes the common data; ``Problem`` setting_missing without the key that signs it."""
-        if self._key is None:
-            raise Problem("setting_missing", pointer="/directory_key", expected="--directory-key FILE")
-        return Publisher(self.cells, self._key, self.clock, self.law.number)
+        """Publishes the common data; ``Problem`` setting_missing without the key that signs it, or as it is read."""
+        named = self.settings.operator.directory_signing_key_file
+        key = self._key or (None if named is None else _read_half(named, self._public))
+        if key is None:
+            pointer = "/operator/directory_signing_key_file"
+            raise Problem("setting_missing", pointer=pointer, expected="--directory-key FILE")
+        return Publisher(self.cells, key, self.clock, self.law.number)
 
     async def common(self) -> Common:
         """Return the common data as it stands in the cells. Raises ``Problem``."""
@@ -92,7 +95,8 @@ async def open_installation(
 
     Args:
         settings: those of any of its exchanges; ``steward_password_file`` of the cells is needed for most acts.
-        directory_key: private key (PEM, Ed25519) that signs the common data, needed for whatever changes it.
+        directory_key: private key (PEM, Ed25519) that signs the common data, needed for whatever changes it; where it
+            is not given, the one that the settings name is read when it is needed.
         clock: the machine's own unless given.
         chance: the system's randomness unless given.
 
@@ -103,9 +107,7 @@ async def open_installation(
     clock = clock or SystemClock()
     chance = chance or SystemChance(clock)
     public = _read_public(settings.exchange.directory_key_file)
-    key = None if directory_key is None else read_directory_key(directory_key)
-    if key is not None and directory.key_id(key.public_key()) != directory.key_id(public):
-        raise Problem("setting_invalid", pointer="/exchange/directory_key_file", expected="the half of --directory-key")
+    key = None if directory_key is None else _read_half(directory_key, public)
     try:
         keystores = KeyStores(settings.keystores, chance=chance)
     except ValueError:
@@ -131,6 +133,13 @@ def read_directory_key(path: Path) -> Ed25519PrivateKey:
         raise Problem("certificate_unreadable", expected=str(path)) from None
     if not isinstance(key, Ed25519PrivateKey):
         raise Problem("certificate_unreadable", expected=str(path))
+    return key
+
+
+def _read_half(path: Path, public: Ed25519PublicKey) -> Ed25519PrivateKey:
+    key = read_directory_key(path)
+    if directory.key_id(key.public_key()) != directory.key_id(public):
+        raise Problem("setting_invalid", pointer="/exchange/directory_key_file", expected="the half of the signing key")
     return key
 
 

@@ -220,7 +220,12 @@ class Server:
             listening=lambda: self._listening,
             network_ok=lambda: self.exchange.peer.answered,
         )
-        about = {"exchange": self.settings.exchange.name, "centre": centre}
+        # With the process, so that whoever started it can tell its answers from those of another exchange.
+        about: dict[str, str | int] = {
+            "exchange": self.settings.exchange.name,
+            "centre": centre,
+            "pid": os.getpid(),
+        }
         return Health(sources, self._clock, self._metrics, self._drain, about)
 
     # ---------------------------------------------------------------- life
@@ -232,6 +237,7 @@ class Server:
         _log.info("listening", stage="health", port=health)
         self._spawn("health", self.health.run())
         await self.exchange.start()
+        self._spawn("exchange", self.exchange.broken())
         gauges = Gauges(self.exchange.sets, lambda: self.exchange.directory, self._metrics, self._clock)
         self._spawn("gauges", gauges.run())
         network = await self._network_side.start()

@@ -45,6 +45,8 @@ _ARRAYS: Final = (
     "SELECT $1::int[], $2::bigint[], $3::smallint[], $4::text[], $5::uuid[], $6::bytea[], $7::bool[], $8::date[],"
     " $9::timestamptz[]"
 )
+_WARM_ROLES: Final = "SELECT pg_has_role(oid, $1) FROM pg_roles WHERE rolname ~ '^a[0-9]{5}$' LIMIT 1"
+_SET_OPTION_SINCE: Final = 16
 _UNSAFE_COMMIT: Final = "canceling wait for synchronous replication"
 _UNREACHABLE: Final = (
     OSError,
@@ -57,7 +59,11 @@ _UNREACHABLE: Final = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.TooManyConnectionsError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
 )
+DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""Everything that a call of the driver raises; ``translate`` makes a problem of it. An internal error of the client is
+among them: it is how the driver says that a server is no primary, or that one was killed in the middle of a message."""
 _CODES: Final = {"CK001": "stale_lease", "CK002": "agency_moved"}
 _LOCKED: Final = "55P03"
 _RETRYABLE: Final = frozenset({"40001", "40P01", "57014", "53200", "53100"})
@@ -137,7 +143,7 @@ class Cells:
                 continue
             try:
                 await _hear(connection, channels, heard)
-            except (*_UNREACHABLE, asyncpg.PostgresError) as error:
+            except (*DRIVER_ERRORS, Problem) as error:
                 _log.warning("a listener lost its connection", cell=name, exc_info=error)
             finally:
                 connection.terminate()
@@ -154,10 +160,13 @@ class Cells:
             connection: Connection = await asyncpg.connect(
                 **_target(self._cells[name], user), password=_password(self._cells[name], user)
             )
-        except (*_UNREACHABLE, asyncpg.PostgresError, TimeoutError) as error:
+        except DRIVER_ERRORS as error:
             raise translate(error) from None
         try:
             await _inspect(connection)
+        except DRIVER_ERRORS as error:
+            connection.terminate()
+            raise translate(error) from None
         except BaseException:
             connection.terminate()
             raise
@@ -182,6 +191,10 @@ async def bounded(connection: Connection | Proxy, work: Awaitable[T], timeout_s:
         if not done:
             raise Problem("unavailable", retry_after_s=1)
         result = task.result()
+    except asyncpg.InternalClientError:
+        # The driver has lost its place on this connection: nobody must ever get it again.
+        connection.terminate()
+        raise
     finally:
         if not task.done():
             connection.terminate()
@@ -218,6 +231,8 @@ def translate(error: Exception) -> Problem:
     if sqlstate in _CODES:
         return Problem(_CODES[sqlstate], retry_after_s=1)
     if isinstance(error, _UNREACHABLE):
+        if isinstance(error, asyncpg.InternalClientError):
+            _log.warning("the driver dropped a connection", exc_info=error)
         return Problem("no_primary", retry_after_s=1)
     if sqlstate == _LOCKED:
         return Problem("busy", retry_after_s=5)
@@ -297,12 +312,15 @@ async def _inspect(connection: Connection) -> None:
         raise Problem("unavailable", retry_after_s=10)
     try:
         doors = [row[0] for row in await connection.fetch("SELECT chukan.open_doors()")]
-    except asyncpg.PostgresError:
+    except (asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError, asyncpg.InsufficientPrivilegeError):
         doors = ["an unprepared database"]
     if doors:
         _log.critical("refused to serve: the database is not hardened", count=len(doors), reason=doors[0])
         raise Problem("unavailable", retry_after_s=10)
     await connection.fetch(_ARRAYS, [], [], [], [], [], [], [], [], [])
+    # The first look at the memberships of a login that may act for thousands of agencies takes long: not in a request.
+    how = "SET" if connection.get_server_version().major >= _SET_OPTION_SINCE else "MEMBER"
+    await connection.fetchval(_WARM_ROLES, how)
 
 
 async def _nothing(_connection: Connection) -> None:

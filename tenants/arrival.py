@@ -13,11 +13,9 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-import asyncpg
-
 from chukan import log
 from chukan.errors import Problem
-from chukan.replication.primary import Cells, bounded, translate
+from chukan.replication.primary import DRIVER_ERRORS, Cells, bounded, translate
 from chukan.tenants import births
 from chukan.tenants.directory import AgencyRow
 from chukan.tenants.keystore import KeyStores
@@ -41,8 +39,12 @@ async def make_ready(agencies: Sequence[AgencyRow], *, cells: Cells, keystores: 
     for agency in agencies:
         # Key stores write to disks, or talk to an HSM, and wait for it.
         await asyncio.to_thread(keystores.create, agency.number)
-    for name in sorted({agency.cell for agency in agencies}):
-        await _bear(name, [agency for agency in agencies if agency.cell == name], cells)
+    by_cell = {name: [agency for agency in agencies if agency.cell == name] for name in cells.names}
+    bearing = (_bear(name, here, cells) for name, here in by_cell.items() if here)
+    # All of them are waited for before the first failure is raised: nothing goes on behind the caller's back.
+    for done in await asyncio.gather(*bearing, return_exceptions=True):
+        if done is not None:
+            raise done
 
 
 async def _bear(cell: str, agencies: Sequence[AgencyRow], cells: Cells) -> None:
@@ -54,7 +56,7 @@ async def _bear(cell: str, agencies: Sequence[AgencyRow], cells: Cells) -> None:
                     _log.info("agency born", agency=agency.number, cell=cell)
                 else:
                     await _check_empty(agency, cells)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise translate(error) from None
 
 

@@ -23,7 +23,7 @@ from asyncpg.connect_utils import SessionAttribute
 from chukan import log
 from chukan.chance import Chance
 from chukan.errors import Problem
-from chukan.replication.primary import CONNECT_TIMEOUT_S, Cells, Connection, bounded, translate
+from chukan.replication.primary import CONNECT_TIMEOUT_S, DRIVER_ERRORS, Cells, Connection, bounded, translate
 from chukan.settings import Cell
 from chukan.tenants import births, order_book
 from chukan.tenants.changes import Changes
@@ -115,7 +115,7 @@ async def destroy_agency(
     _log.warning("keys destroyed", agency=agency.number, request_id=approved.order.id)
     try:
         await births.depart(admin, agency.number)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise translate(error) from None
     async with cells.steward(agency.cell) as steward:
         await order_book.finish(steward, approved)
@@ -145,7 +145,7 @@ async def administrator(cell: Cell, user: str, password_file: Path) -> AsyncIter
             timeout=CONNECT_TIMEOUT_S,
             target_session_attrs=SessionAttribute.read_write,
         )
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+    except DRIVER_ERRORS as error:
         raise translate(error) from None
     try:
         yield admin
@@ -158,7 +158,7 @@ async def close_in_cell(cells: Cells, agency: AgencyRow) -> bool:
     try:
         async with cells.steward(agency.cell) as steward:
             return await bounded(steward, births.close(steward, agency.number), CLOSE_TIMEOUT_S)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise translate(error) from None
 
 

@@ -9,10 +9,8 @@ An order is *begun*, then *done*. What was begun and interrupted may go on under
 
 from typing import Any, Final, Literal
 
-import asyncpg
-
 from chukan.errors import Problem
-from chukan.replication.primary import Connection, bounded, translate
+from chukan.replication.primary import DRIVER_ERRORS, Connection, bounded, translate
 from chukan.tenants.orders import Approved
 
 Standing = Literal["new", "begun", "done"]
@@ -42,5 +40,5 @@ async def finish(steward: Connection, approved: Approved) -> bool:
 async def _ask(steward: Connection, sql: str, *values: object) -> Any:  # noqa: ANN401 - whatever the function returns
     try:
         return await bounded(steward, steward.fetchval(sql, *values), _TIMEOUT_S)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise translate(error) from None

@@ -16,7 +16,7 @@ from typing import Any, Final
 import asyncpg
 
 from chukan.errors import Problem
-from chukan.replication.primary import Pool, Proxy, bounded, is_gone, translate
+from chukan.replication.primary import DRIVER_ERRORS, Pool, Proxy, bounded, is_gone, translate
 
 Record = asyncpg.Record
 
@@ -106,6 +106,8 @@ class Partition:
     def _open(self) -> Proxy:
         if self._connection is None:
             raise RuntimeError("the partition's transaction has ended")
+        if is_gone(self._connection):
+            raise Problem("no_primary", retry_after_s=1)
         return self._connection
 
     def _checked(self, sql: str) -> Proxy:
@@ -116,7 +118,7 @@ class Partition:
     async def _run(self, work: Any) -> Any:  # noqa: ANN401 - one helper for every kind of result
         try:
             return await bounded(self._open(), work, self._timeout_s)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DRIVER_ERRORS as error:
             raise translate(error) from None
 
     def _end(self) -> None:
@@ -140,7 +142,7 @@ async def act_for(pool: Pool, agency: int, *, timeout_s: float = 30.0) -> AsyncI
         connection = await pool.acquire(timeout=timeout_s)
     except TimeoutError:
         raise Problem("busy", retry_after_s=1) from None
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise translate(error) from None
     try:
         partition = Partition(connection, agency, timeout_s)
@@ -154,7 +156,9 @@ async def act_for(pool: Pool, agency: int, *, timeout_s: float = 30.0) -> AsyncI
         partition._end()  # noqa: SLF001 - the same
         await _finish(connection, "COMMIT", timeout_s)
     finally:
-        await pool.release(connection)
+        # One that cannot be given back has been dropped by the pool; what was committed on it stays committed.
+        with contextlib.suppress(*DRIVER_ERRORS):
+            await pool.release(connection)
 
 
 async def _begin(connection: Proxy, role: str, timeout_s: float) -> None:
@@ -163,7 +167,7 @@ async def _begin(connection: Proxy, role: str, timeout_s: float) -> None:
         await bounded(connection, connection.execute(words), timeout_s)
     except asyncpg.InvalidParameterValueError:
         raise Problem("unknown_agency") from None
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise translate(error) from None
 
 
@@ -175,7 +179,7 @@ async def _finish(connection: Proxy, word: str, timeout_s: float) -> None:
         return
     try:
         done = await bounded(connection, connection.execute(word), timeout_s)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         if word == "COMMIT":
             raise translate(error) from None
         return

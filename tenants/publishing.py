@@ -18,14 +18,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple
 
-import asyncpg
 import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from chukan import log
 from chukan.clock import Clock
 from chukan.errors import Problem
-from chukan.replication.primary import Cells, bounded, translate
+from chukan.replication.primary import DRIVER_ERRORS, Cells, bounded, translate
 from chukan.tenants import births, directory
 from chukan.tenants.changes import Changes
 from chukan.tenants.directory import AgencyRow, SignedSnapshot, Snapshot, Stop
@@ -174,7 +173,7 @@ class Publisher:
         async with self._cells.steward(min(self._cells.names)) as steward:
             try:
                 await bounded(steward, steward.execute("SELECT chukan.arrival_turn()"), TURN_TIMEOUT_S)
-            except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except DRIVER_ERRORS as error:
                 raise translate(error) from None
             yield
 
@@ -201,7 +200,7 @@ class Publisher:
             async with self._cells.steward(name) as steward:
                 put = births.put_snapshot(steward, number, signed.body, signed.signature, signed.key)
                 await bounded(steward, put, PUT_TIMEOUT_S)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DRIVER_ERRORS as error:
             raise translate(error) from None
 
 

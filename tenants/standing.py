@@ -7,10 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import asyncpg
-
 from chukan.errors import Problem
-from chukan.replication.primary import Cells, translate
+from chukan.replication.primary import DRIVER_ERRORS, Cells, translate
 from chukan.tenants import births
 from chukan.tenants.births import AgencyHere
 from chukan.tenants.directory import AgencyRow
@@ -37,7 +35,7 @@ async def look(agency: AgencyRow, *, cells: Cells, keystores: KeyStores) -> Stan
     try:
         async with cells.steward(agency.cell) as steward:
             here = {each.agency: each for each in await births.list_agencies(steward)}.get(agency.number)
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+    except DRIVER_ERRORS as error:
         raise translate(error) from None
     counts: dict[str, int] = {}
     if here is not None:

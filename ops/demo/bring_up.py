@@ -3,12 +3,16 @@
 The order is that of dependence. Everything may be repeated on what an earlier start left, also on what an interrupted
 one left half done. ``Running`` is what stands afterwards; ``stop`` takes it down in the reverse order, and returns with
 nothing left running.
+
+A process is ready when it says so itself: what answers names its process id, for on a port that was lost to another
+program, another demo's exchange may answer just as well.
 """
 
-import asyncio
 import datetime as dt
-from collections.abc import Awaitable, Callable, Mapping
+import os
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -16,10 +20,12 @@ import msgspec
 
 from chukan.chance import SystemChance
 from chukan.clock import SystemClock
+from chukan.errors import Problem
 from chukan.ops.certificates import Authority, Issued, read_certificates
 from chukan.ops.demo import cast
-from chukan.ops.demo.config import SigningKey, exchange_tables, write_settings
-from chukan.ops.demo.databases import Databases, keep_common_data, make_keys
+from chukan.ops.demo.agencies import foreign_stops, keep_agencies
+from chukan.ops.demo.config import SigningKey, Tables, exchange_tables, write_settings
+from chukan.ops.demo.databases import Databases
 from chukan.ops.demo.neighbours import (
     COUNTERPARTS,
     NETWORK,
@@ -27,12 +33,16 @@ from chukan.ops.demo.neighbours import (
     Neighbourhood,
     counterparts_tables,
     network_tables,
+    network_url,
 )
-from chukan.ops.demo.place import HOST, Place, choose_ports
+from chukan.ops.demo.place import FIRST_PORT, HOST, Place, choose_ports, is_free
 from chukan.ops.demo.population import Population
 from chukan.ops.demo.screen import Screen
-from chukan.ops.demo.supervisor import Supervisor, guarded, in_thread
+from chukan.ops.demo.supervisor import Ready, Supervisor, guarded, in_thread, together
+from chukan.ops.installation import open_installation
 from chukan.platform.law import Law
+from chukan.settings import load
+from chukan.tenants.directory import Snapshot
 
 EXCHANGES: Final = {"exchange-east": "east", "exchange-west": "west"}
 """Peer names of the exchanges, each with its centre."""
@@ -41,6 +51,9 @@ PORTS: Final = (
     *(f"{name} {part}" for part in ("agency", "network", "health") for name in EXCHANGES),
     NETWORK, "network-admin", *COUNTERPARTS, "counterparts-admin",
 )  # fmt: skip
+PORT_TRIES_MAX: Final = 4
+_PORTS_APART: Final = 8192
+"""Ports that were lost are chosen again somewhere in so many, where another demo that lost its own hardly looks."""
 _PROBE_TIMEOUT_S: Final = 2.0
 _OK: Final = 200
 _RENEW_BEFORE: Final = dt.timedelta(days=1)
@@ -118,6 +131,8 @@ class Running:
         self.credentials: Credentials
         self.addresses: Addresses
         self.around: Neighbourhood
+        self._snapshot: Snapshot
+        self._ports_lost = 0
 
     async def start(self) -> None:
         """Bring everything up. Raises ``Problem`` with the log to read; call ``stop`` in any case."""
@@ -125,23 +140,15 @@ class Running:
         with screen.step("keys and certificates"):
             self.place.make()
             self.credentials = await in_thread(lambda: Credentials(self.place, self._clock))
-            self.addresses = Addresses(self.choose_ports())
-            self.around = self._neighbourhood()
         with screen.step("two PostgreSQL servers, one per cell"):
             await self.databases.start()
             await self.databases.prepare()
+        self._take_ports()
         with screen.step(f"{len(cast.agencies())} agencies, their keys in both centres' key stores"):
-            signed, snapshot = keep_common_data(
-                self.place, self.credentials.signing["directory"], self._clock, self.law.number
-            )
-            await in_thread(lambda: make_keys(self.place, snapshot, self._chance))
-            await self.databases.populate(signed, snapshot)
-        with screen.step("the information-provision network (sandbox)"):
-            await self._start_network()
-        with screen.step("two exchanges, east and west"):
-            await self._start_exchanges()
-        with screen.step("two national counterparts (sandbox)"):
-            await self._start_counterparts()
+            self._snapshot = await self._keep_agencies()
+        for stop in foreign_stops(self._snapshot):
+            screen.say(f"  ! stopped by an operator: kind {stop.kind or 'all'}, procedure {stop.procedure or 'all'}")
+        await self._start_processes()
 
     async def watch(self) -> None:
         """Start a process that ended by itself again; a server that did so ends this. Raises ``Problem``."""
@@ -151,13 +158,83 @@ class Running:
         self._screen.say(f"  ! {name} has ended by itself; it is started again (log: {self.place.log / name}.log)")
 
     def choose_ports(self) -> Mapping[str, int]:
-        """Return a free port for everything that listens."""
-        return choose_ports(PORTS)
+        """Return a free port for everything that listens; from elsewhere when some were lost before."""
+        away = 0 if self._ports_lost == 0 else int.from_bytes(self._chance.token(4)) % _PORTS_APART
+        return choose_ports(PORTS, first=FIRST_PORT + away)
 
     async def stop(self) -> None:
         """Take everything down; nothing is left running."""
         await self.supervisor.stop()
         await self.databases.stop()
+
+    def _take_ports(self) -> None:
+        """Choose ports, and tell an operator's commands."""
+        self.addresses = Addresses(self.choose_ports())
+        key = {"directory_signing_key_file": self.credentials.signing["directory"].private_file}
+        tables = self._exchange_tables(next(iter(EXCHANGES)), "broker", "app", "steward")
+        write_settings(self.place.operator, [*tables, ("operator", key)])
+
+    async def _keep_agencies(self) -> Snapshot:
+        settings = load(self.place.operator, os.environ)
+        async with open_installation(settings, clock=self._clock, chance=self._chance) as installation:
+            return await keep_agencies(installation)
+
+    async def _start_processes(self) -> None:
+        """Start the processes; all of them anew, on other ports, where another program took one meanwhile."""
+        for _ in range(PORT_TRIES_MAX):
+            try:
+                await self._start_each()
+            except Problem:
+                await self.supervisor.stop()
+                taken = [str(port) for port in self.addresses.ports.values() if not is_free(port)]
+                if not taken:
+                    raise
+                self._screen.say(f"  ! another program (a second demo?) took port {', '.join(taken)}; trying others")
+                self._ports_lost += 1
+                self._take_ports()
+            else:
+                return
+        raise Problem("process_failed", limit=PORT_TRIES_MAX, expected="TCP ports that no other program takes")
+
+    async def _start_each(self) -> None:
+        self.around = self._neighbourhood()
+        addresses = self.addresses
+        with self._screen.step("the information-provision network (sandbox)"):
+            write_settings(self._settings("network"), network_tables(self.around))
+            await self._start("network", ["sandbox", "network"], f"{addresses.network_admin_url}/admin/process")
+        with self._screen.step("two exchanges, east and west"):
+            for name in EXCHANGES:
+                write_settings(self._settings(name), self._exchange_tables(name, "broker", "app"))
+            await together(
+                [self._start(name, ["exchange"], f"{addresses.health_url(name)}/readyz") for name in EXCHANGES]
+            )
+        with self._screen.step("two national counterparts (sandbox)"):
+            write_settings(self._settings("counterparts"), counterparts_tables(self.around))
+            url = f"{addresses.counterparts_admin_url}/admin/process"
+            await self._start("counterparts", ["sandbox", "counterparts"], url)
+
+    def _settings(self, name: str) -> Path:
+        return self.place.config / f"{name}.toml"
+
+    async def _start(self, name: str, words: list[str], url: str) -> None:
+        arguments = [*words, "--config", str(self._settings(name))]
+        await self.supervisor.start(name, "chukan.ops.cli", arguments, self._ready(name, url), READY_TIMEOUT_S)
+
+    def _ready(self, name: str, url: str) -> Ready:
+        """Return the question whether a URL answers with 200, and who answers is the process of this name."""
+
+        async def ready() -> bool:
+            timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
+            try:
+                async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
+                    if response.status != _OK:
+                        return False
+                    told = msgspec.json.decode(await response.read(), type=_Answering)
+            except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
+                return False
+            return told.pid == self.supervisor.pids().get(name)
+
+        return ready
 
     def _neighbourhood(self) -> Neighbourhood:
         ports = self.addresses.ports
@@ -169,80 +246,34 @@ class Running:
             signing=self.credentials.signing,
             certificates=self.credentials.peers,
             exchanges={name: ports[f"{name} network"] for name in EXCHANGES},
+            agencies={row.code: row.name for row in self._snapshot.agencies},
             people={body: self.population.began_in(body) for body in knows},
             seed=self.population.seed,
         )
 
-    async def _start_network(self) -> None:
-        path = self.place.config / "network.toml"
-        write_settings(path, network_tables(self.around))
-        ready = _answers(f"{self.addresses.network_admin_url}/admin/state")
-        await self._start("network", ["sandbox", "network", "--config", str(path)], ready)
-
-    async def _start_exchanges(self) -> None:
-        for name, centre in EXCHANGES.items():
-            path = self.place.config / f"{name}.toml"
-            ports = {part: self.addresses.ports[f"{name} {part}"] for part in ("agency", "network", "health")}
-            tables = exchange_tables(
-                name=name,
-                centre=centre,
-                ports=ports,
-                sockets=self.databases.sockets(),
-                passwords=self.databases.passwords,
-                certificate=self.credentials.peers[name],
-                trusted=self.credentials.authority.trusted,
-                signing=self.credentials.signing[name],
-                directory=self.credentials.signing["directory"],
-                network_url=self.around.network_url,
-                network_verify=self.credentials.signing[NETWORK].public_file,
-                keystores=self.place.keystores,
-            )
-            write_settings(path, tables)
-            ready = _listens(f"{self.addresses.health_url(name)}/readyz", ports["agency"], ports["network"])
-            await self._start(name, ["exchange", "--config", str(path)], ready)
-
-    async def _start_counterparts(self) -> None:
-        path = self.place.config / "counterparts.toml"
-        write_settings(path, counterparts_tables(self.around))
-        ready = _answers(f"{self.addresses.counterparts_admin_url}/admin/state")
-        await self._start("counterparts", ["sandbox", "counterparts", "--config", str(path)], ready)
-
-    async def _start(self, name: str, words: list[str], ready: Callable[[], Awaitable[bool]]) -> None:
-        await self.supervisor.start(name, "chukan.ops.cli", words, ready, READY_TIMEOUT_S)
+    def _exchange_tables(self, name: str, *logins: str) -> Tables:
+        ports = self.addresses.ports
+        passwords = self.databases.passwords
+        return exchange_tables(
+            name=name,
+            centre=EXCHANGES[name],
+            ports={part: ports[f"{name} {part}"] for part in ("agency", "network", "health")},
+            sockets=self.databases.sockets(),
+            passwords={cell: {login: files[login] for login in logins} for cell, files in passwords.items()},
+            certificate=self.credentials.peers[name],
+            trusted=self.credentials.authority.trusted,
+            signing=self.credentials.signing[name],
+            directory=self.credentials.signing["directory"],
+            network_url=network_url(ports),
+            network_verify=self.credentials.signing[NETWORK].public_file,
+            keystores=self.place.keystores,
+        )
 
 
-def _answers(url: str) -> Callable[[], Awaitable[bool]]:
-    """Return the question whether a URL answers with 200."""
+class _Answering(msgspec.Struct, frozen=True):
+    """What every process answers with, among other things: its id."""
 
-    async def ready() -> bool:
-        timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
-        try:
-            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
-                return response.status == _OK
-        except (aiohttp.ClientError, OSError, TimeoutError):
-            return False
-
-    return ready
-
-
-def _listens(url: str, *ports: int) -> Callable[[], Awaitable[bool]]:
-    """Return the question whether a URL answers with 200 and somebody listens on all ports."""
-    answers = _answers(url)
-
-    async def ready() -> bool:
-        return await answers() and all([await _is_open(port) for port in ports])
-
-    return ready
-
-
-async def _is_open(port: int) -> bool:
-    try:
-        async with asyncio.timeout(_PROBE_TIMEOUT_S):
-            _, writer = await asyncio.open_connection(HOST, port)
-    except (OSError, TimeoutError):
-        return False
-    writer.close()
-    return True
+    pid: int
 
 
 class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -112,7 +112,8 @@ def exchange_tables(
 ) -> Tables:
     """Return the settings of one exchange of the demo.
 
-    ``ports`` by agency, network and health; ``sockets`` (folder, number) and ``passwords`` (by broker and app) by cell.
+    ``ports`` by agency, network and health; ``sockets`` (folder, number) by cell; ``passwords`` by cell and login
+    (broker, app; steward too for an operator).
     """
     cells: list[tuple[str, Mapping[str, Value]]] = [
         (
@@ -120,8 +121,7 @@ def exchange_tables(
             {
                 "host": folder,
                 "port": number,
-                "broker_password_file": passwords[cell]["broker"],
-                "app_password_file": passwords[cell]["app"],
+                **{f"{login}_password_file": file for login, file in passwords[cell].items()},
             },
         )
         for cell, (folder, number) in sockets.items()

@@ -36,6 +36,8 @@ class Neighbourhood:
     certificates: Mapping[str, Issued]
     exchanges: Mapping[str, int]
     """Network port of each exchange, by its peer name."""
+    agencies: Mapping[str, str]
+    """Names of the agencies on the platform, by their codes."""
     people: Mapping[str, int]
     """How many residents began the year in a municipality, by body code."""
     seed: int
@@ -48,7 +50,12 @@ class Neighbourhood:
     @property
     def network_url(self) -> str:
         """Where the network listens."""
-        return f"https://{HOST}:{self.ports['network']}"
+        return network_url(self.ports)
+
+
+def network_url(ports: Mapping[str, int]) -> str:
+    """Return where the network listens, by the names of ports."""
+    return f"https://{HOST}:{ports[NETWORK]}"
 
 
 def network_tables(around: Neighbourhood) -> Tables:
@@ -65,8 +72,8 @@ def network_tables(around: Neighbourhood) -> Tables:
         *((f"peers.{name}", _peer(around, name, PLATFORM_ROUTE)) for name in around.exchanges),
         *((f"peers.{name}", _peer(around, name, name)) for name in COUNTERPARTS),
     ]
-    route_of = {agency.code: PLATFORM_ROUTE for agency in cast.agencies()}
-    route_of.update({agency: name for name, agency in COUNTERPARTS.items()})
+    outside = {agency: (cast.entry(agency).name, name) for name, agency in COUNTERPARTS.items()}
+    known = {**{code: (name, PLATFORM_ROUTE) for code, name in around.agencies.items()}, **outside}
     return [
         (
             "",
@@ -82,7 +89,7 @@ def network_tables(around: Neighbourhood) -> Tables:
         ("tls", around.tls(NETWORK)),
         *peers,
         *routes,
-        *((f"agencies.{code}", {"name": cast.entry(code).name, "route": route}) for code, route in route_of.items()),
+        *((f"agencies.{code}", {"name": name, "route": route}) for code, (name, route) in known.items()),
     ]
 
 

@@ -1,7 +1,8 @@
 """Where the demo's files lie, which ports it takes, and that it runs once.
 
 Everything but the databases lies under ``var/demo`` of the clone. Ports begin below the range from which the system
-gives ports to connections, so that a start never loses one by bad luck; one that is taken is passed over.
+gives ports to connections, so that a start never loses one by bad luck; one that is taken is passed over. Two demos of
+two clones may still choose the same ones before either listens: ``bring_up`` then chooses again, from elsewhere.
 """
 
 import fcntl
@@ -16,7 +17,7 @@ from chukan.errors import Problem
 from chukan.ops.local.machine import CLONE, state_folder
 
 HOST: Final = "127.0.0.1"
-_FIRST_PORT: Final = 18443
+FIRST_PORT: Final = 18443
 _LAST_PORT: Final = 32767  # Linux gives 32768 and above to outgoing connections
 
 
@@ -37,6 +38,7 @@ class Place:
         self.network = self.root / "network"
         self.state = self.root / "state.json"
         self.connection = self.root / "connection.json"
+        self.operator = self.config / "operator.toml"
 
     def make(self) -> None:
         """Make the folders that are missing, closed to other users."""
@@ -82,9 +84,9 @@ class Lock:
         os.close(self._descriptor)
 
 
-def choose_ports(names: Iterable[str], first: int = _FIRST_PORT) -> dict[str, int]:
+def choose_ports(names: Iterable[str], first: int = FIRST_PORT) -> dict[str, int]:
     """Return a free port for each name, in order from ``first`` on. Raises ``Problem`` process_failed when none is."""
-    free = filter(_is_free, range(first, _LAST_PORT + 1))
+    free = filter(is_free, range(first, _LAST_PORT + 1))
     ports: dict[str, int] = {}
     for name in names:
         port = next(free, None)
@@ -94,7 +96,8 @@ def choose_ports(names: Iterable[str], first: int = _FIRST_PORT) -> dict[str, in
     return ports
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Tell whether a server could listen on a port at this moment."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         # As the servers do: a port whose last connections are only fading away is free.
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

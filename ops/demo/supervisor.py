@@ -175,6 +175,14 @@ async def guarded(work: Coroutine[Any, Any, T], watch: Coroutine[Any, Any, None]
         await asyncio.gather(working, watching, return_exceptions=True)
 
 
+async def together(work: Sequence[Awaitable[None]]) -> None:
+    """Do everything at once, wait for all of it whatever happens, then raise the first failure."""
+    results = await asyncio.gather(*work, return_exceptions=True)
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+
+
 async def in_thread(work: Callable[[], T]) -> T:
     """Run blocking work in a thread; when cancelled, wait for its end first, so that what it started can be stopped."""
     task = asyncio.ensure_future(asyncio.to_thread(work))

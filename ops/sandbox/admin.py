@@ -98,6 +98,12 @@ class NetworkRecords(Message, frozen=True):
     next: int | None = None
 
 
+class Process(Message, frozen=True):
+    """``GET /admin/process``: who answers here, for whoever started it and waits until it serves."""
+
+    pid: int
+
+
 class State(Message, frozen=True):
     """``GET /admin/state``: counts only."""
 

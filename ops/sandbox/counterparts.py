@@ -16,7 +16,7 @@ from chukan.errors import Problem
 from chukan.ops.sandbox.config import CounterpartConfig, CounterpartsConfig, read_private_key, read_public_key
 from chukan.ops.sandbox.counterpart import Counterpart, Question, Surroundings
 from chukan.ops.sandbox.listener import Listener
-from chukan.ops.sandbox.network_app import admin_boundary, json_reply, number_of, read_body
+from chukan.ops.sandbox.network_app import admin_boundary, json_reply, number_of, read_body, tell_process
 from chukan.ops.sandbox.registry import RegistryClient
 from chukan.platform import tls
 from chukan.platform.envelope import Opener, Signer
@@ -165,4 +165,5 @@ class Counterparts:
         app.router.add_post("/admin/{agency}/asked", asked)
         app.router.add_get("/admin/{agency}/records", records)
         app.router.add_get("/admin/state", state)
+        app.router.add_get("/admin/process", tell_process)
         return app

@@ -9,6 +9,7 @@ loopback address, because it asks for no credential.
 
 import asyncio
 import ipaddress
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, TypeVar
 
@@ -18,7 +19,7 @@ from aiohttp.typedefs import Handler, Middleware
 
 from chukan import log
 from chukan.errors import Problem
-from chukan.ops.sandbox.admin import PAGE_MAX, Agencies, Done, PiaFlags, Stops
+from chukan.ops.sandbox.admin import PAGE_MAX, Agencies, Done, PiaFlags, Process, Stops
 from chukan.ops.sandbox.faults import PLACE_OF_CALL, Call, FaultPlan, Lost
 from chukan.ops.sandbox.network import Network
 from chukan.platform import tls
@@ -183,9 +184,15 @@ def admin_application(network: Network) -> web.Application:
     app.router.add_put("/admin/pia", pia)
     app.router.add_get("/admin/records", records)
     app.router.add_get("/admin/state", state)
+    app.router.add_get("/admin/process", tell_process)
     app.router.add_put("/admin/faults", plan_faults)
     app.router.add_get("/admin/faults", fault_counts)
     return app
+
+
+async def tell_process(_request: web.Request) -> web.Response:
+    """Say which process answers; the admin endpoints open last, so it serves."""
+    return json_reply(Process(pid=os.getpid()))
 
 
 def admin_boundary() -> Middleware:

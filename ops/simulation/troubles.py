@@ -16,7 +16,7 @@ from chukan.ops.simulation.world import CENTRES, KIND, World, addressee_of
 from chukan.tenants import directory
 
 FAULTS_MAX: Final = 4
-CHANGES_MAX: Final = 2
+CHANGES_MAX: Final = 3
 
 
 class Troubles:
@@ -126,7 +126,7 @@ class Troubles:
         """The kill switch: set in one cell after the other, and lifted again."""
         world = self.world
         await self._publish(directory.stop(world.snapshot, world.snapshot.made_at, kind=KIND), "stops the kind")
-        await asyncio.sleep(world.draw.uniform(0.1, 1.5))
+        await asyncio.sleep(world.draw.uniform(0.2, 2.5))
         await self._publish(directory.lift(world.snapshot, world.snapshot.made_at, kind=KIND), "lifts the stop")
 
     async def _publish(self, snapshot: directory.Snapshot, what: str) -> None:

@@ -44,7 +44,7 @@ _FOUL: Final = {
     "reply_lost": 0.15,
     "twice": 0.15,
     "refused": 0.05,
-    "replayed": 0.1,
+    "replayed": 0.4,
     "hints_lost": 0.5,
     "locked": 0.05,
 }

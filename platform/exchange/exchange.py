@@ -21,6 +21,7 @@ from chukan.errors import Problem
 from chukan.platform.exchange.codes import Codes
 from chukan.platform.exchange.common import PolledCommonData
 from chukan.platform.exchange.context import Context, Meter
+from chukan.platform.exchange.event_streams import EventStreams
 from chukan.platform.exchange.facts import Persons
 from chukan.platform.exchange.inbox import Inbox
 from chukan.platform.exchange.inquiries import Inquiries
@@ -97,12 +98,14 @@ class Exchange:
             self._workers[cell, Side.PROVIDER] = ProvisionWorker(self.context, cell, self.owner, peer)
         self.inquiries = Inquiries(self.context, self._persons, self._waiters, self._accepted)
         self.reviews = OfficerReviews(self.context, self._provisions, self.door, self._asked)
+        self.events = EventStreams(self.context, self._waiters, self.door)
         self.files = QueryFiles(self.context, self.inquiries, self.door)
         self.codes = Codes(self.context, self._persons, peer)
         self.inbox = Inbox(self.context, self._provisions, verifier, answered=self._answered, asked=self._asked)
         self._announced: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._hints: set[asyncio.Task[None]] = set()
+        self._broken = asyncio.Event()
 
     @property
     def directory(self) -> Directory:
@@ -177,6 +180,10 @@ class Exchange:
             sequencer = Sequencer(sets, self.owner, self.context.clock, self._ages(cell))
             self._spawn(f"sequencer {cell}", sequencer.run())
 
+    async def broken(self) -> None:
+        """Return when a loop that should never end has ended: this process does half of its work, and must not stay."""
+        await self._broken.wait()
+
     async def _first_common_data(self) -> None:
         """Wait (bounded) for the first verified common data: a cell may still be starting."""
         deadline = self.context.clock.monotonic() + OPEN_S
@@ -218,8 +225,9 @@ class Exchange:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
-            _log.error("a loop ended", stage=task.get_name(), exc_info=error)
+        if not task.cancelled():
+            _log.critical("a loop ended", stage=task.get_name(), exc_info=task.exception())
+            self._broken.set()
 
     async def _announce(self) -> None:
         """Tell the network every agency's answer key once per process; try again until it took them."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import datetime as dt
 import uuid
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
@@ -77,6 +78,8 @@ class Inquiries:
             batch=context.chance.uuid7(),
         )
         lines, refused = await self._prepare(agency, caller, opening.batch, list(enumerate(body.lines)))
+        for code, count in Counter(problem.code for problem in refused.values()).items():
+            _log.info("lines refused", agency=agency.number, code=code, count=count, peer=caller.id)
         accepted = await self._commit(agency, opening, lines)
         if not accepted.same_body:
             raise Problem("idempotency_key_reused")

@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from typing import Final, Literal
 
+from chukan import log
 from chukan.errors import Problem
 from chukan.platform.exchange.context import Context
 from chukan.platform.exchange.memos import NoticeMemo, open_notice
@@ -27,6 +28,7 @@ from chukan.tenants.partition import Partition
 from chukan.tenants.rows import DecideRow, LookupHit, ProvisionView
 from chukan.tenants.states import Outcome, ProvisionState, Side
 
+_log = log.get("exchange.reviews")
 TRIES: Final = 3
 Door = Callable[[AgencyRow], AbstractAsyncContextManager[Partition]]
 
@@ -64,6 +66,7 @@ class OfficerReviews:
         )
         async with self._door(agency) as partition:
             await drafts.save(partition, self._context.keys(agency.number), draft)
+        _log.info("review prepared", agency=agency.number, line_id=review, peer=officer.id, outcome=body.decision)
         line = self._line(agency, row)
         await self._provisions.look_up([line])
         return self._view(agency, row, line, {review: draft})
@@ -72,13 +75,14 @@ class OfficerReviews:
         """Carry out the proposal of another officer."""
         _ = body
         draft = await self._proposal(agency, officer, review)
-        return await self._decide(agency, review, provide=draft.decision == "provide", withheld=draft.withheld)
+        provide = draft.decision == "provide"
+        return await self._decide(agency, officer, review, provide=provide, withheld=draft.withheld)
 
     async def refuse(self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID, body: ReviewDecision) -> Review:
         """Refuse the provision, whatever was proposed by another officer."""
         _ = body
         draft = await self._proposal(agency, officer, review)
-        return await self._decide(agency, review, provide=False, withheld=draft.withheld)
+        return await self._decide(agency, officer, review, provide=False, withheld=draft.withheld)
 
     # ------------------------------------------------------------ inside
 
@@ -110,7 +114,9 @@ class OfficerReviews:
         memo = self._memo(agency, row)
         return Asked(inbox=row.id, signed=memo.signed, permit=memo.permit, agency=agency, line=row.id)
 
-    async def _decide(self, agency: AgencyRow, review: uuid.UUID, *, provide: bool, withheld: bool) -> Review:
+    async def _decide(
+        self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID, *, provide: bool, withheld: bool
+    ) -> Review:
         for _ in range(TRIES):
             row = await self._held(agency, review)
             line = self._line(agency, row)
@@ -127,6 +133,8 @@ class OfficerReviews:
             status = (await self._context.cell(agency).decide_provisions([decision]))[0]
             if status == "applied":
                 self._context.meter.outcome(Side.PROVIDER, judgement.outcome.word)
+                outcome = judgement.outcome.word
+                _log.info("review decided", agency=agency.number, line_id=review, peer=officer.id, outcome=outcome)
                 self._decided(agency)
                 return self._view(agency, row, line, {}, state="decided")
             if status == "late":

@@ -7,7 +7,7 @@ failure is a ``Problem``.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Protocol
 
 from chukan.platform.exchange.query_files import FileLine, FileResult, SentFile
@@ -22,6 +22,7 @@ from chukan.platform.wire.agency import (
     ReviewPrepare,
     Reviews,
 )
+from chukan.platform.wire.events import EventPage
 from chukan.platform.wire.files import QueryFile
 from chukan.tenants.directory import AgencyRow, ClientRow
 
@@ -101,4 +102,12 @@ class QueryFileService(Protocol):
 
     async def result(self, agency: AgencyRow, file: uuid.UUID, after: int) -> FileResult:
         """The result behind a line. Raises Problem ``not_found``, ``file_incomplete``."""
+        ...
+
+
+class EventService(Protocol):
+    """Events of an agency's own lines (状態の変化)."""
+
+    async def follow(self, agency: AgencyRow, cursor: str | None) -> AsyncGenerator[EventPage, None]:
+        """Pages of events behind a cursor, or from now on. Raises Problem ``invalid_field``, ``rate_limited``."""
         ...

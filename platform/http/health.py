@@ -2,9 +2,9 @@
 
 ``/healthz`` says that the process answers. ``/readyz`` says 503 only for faults that another exchange does not share:
 this loop is stuck, these keys cannot be read, this clock jumped, no cell's primary can be reached from here, the common
-data is too old here, or this exchange does not listen yet or is going out of service. A stalled cell, the network or the other centre being
-away are told in the detail of a 200, for taking every exchange out of service would help nobody. ``/readyz?cell=C`` is
-what a device agent asks: it says 503 also when that cell cannot commit.
+data is too old here, or this exchange does not listen yet or is going out of service. A stalled cell, the network or
+the other centre being away are told in the detail of a 200, for taking every exchange out of service would help nobody.
+``/readyz?cell=C`` is what a device agent asks: it says 503 also when that cell cannot commit.
 
 What is said comes from a canary commit in each cell every second, not from a configuration or an open connection: a
 half-dead server is one that does not commit. A change shows within three seconds.
@@ -92,9 +92,14 @@ class Health:
     """Watches while ``run`` runs; ``application`` serves what it sees."""
 
     def __init__(
-        self, sources: Sources, clock: Clock, metrics: Metrics, drain: Drain, about: Mapping[str, str] | None = None
+        self,
+        sources: Sources,
+        clock: Clock,
+        metrics: Metrics,
+        drain: Drain,
+        about: Mapping[str, str | int] | None = None,
     ) -> None:
-        """``about`` names the exchange and its centre in the detail."""
+        """``about`` names the exchange, its centre and its process in the detail."""
         self._sources = sources
         self._clock = clock
         self._metrics = metrics

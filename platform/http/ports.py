@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chukan.errors import Problem
-from chukan.platform.exchange.services import CodeService, InquiryService, QueryFileService, ReviewService
+from chukan.platform.exchange.services import CodeService, EventService, InquiryService, QueryFileService, ReviewService
 from chukan.platform.http.params import RecordSearch
 from chukan.platform.wire import agency as wire
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory
@@ -139,6 +139,11 @@ class AgencyExchange(Protocol):
     @property
     def files(self) -> QueryFileService:
         """照会ファイル."""
+        ...
+
+    @property
+    def events(self) -> EventService:
+        """状態の変化."""
         ...
 
     @property

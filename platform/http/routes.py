@@ -5,13 +5,14 @@
 
 from typing import Final
 
-from chukan.platform.http import codes, copies, loads, queries, query_files, records, reviews
+from chukan.platform.http import codes, copies, events, loads, queries, query_files, records, reviews
 from chukan.platform.http.calls import Route
 
 # The router tries them in this order: what is called most stands first.
 ROUTES: Final[tuple[Route, ...]] = (
     *queries.ROUTES,
     *query_files.ROUTES,
+    *events.ROUTES,
     *codes.ROUTES,
     *copies.ROUTES,
     *loads.ROUTES,

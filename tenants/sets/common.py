@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 import asyncpg
 
 from chukan.errors import Problem
-from chukan.replication.primary import Pool, bounded, translate
+from chukan.replication.primary import DRIVER_ERRORS, Pool, bounded, translate
 from chukan.tenants.rows import Grant, RecordRow
 from chukan.tenants.states import Side
 
@@ -77,7 +77,7 @@ class SetCaller:
                 return await bounded(connection, connection.fetch(sql, *values), self._timeout_s)
         except TimeoutError:
             raise Problem("busy", retry_after_s=1) from None
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DRIVER_ERRORS as error:
             raise translate(error) from None
 
     async def _words(self, function: str, *columns: object) -> list[str]:

@@ -43,6 +43,10 @@ class SharedSets(SetCaller):
         rows = await self._call("current_snapshot")
         return SnapshotRow(**rows[0]) if rows else None
 
+    async def snapshot_number(self) -> int:
+        """Return the number of the snapshot in force, 0 where there is none; for asking often."""
+        return int((await self._words("snapshot_number"))[0])
+
     async def canary(self) -> None:
         """Commit something: this fails or waits exactly when every write does."""
         await self._call("canary_sing")

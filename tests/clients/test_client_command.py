@@ -195,7 +195,6 @@ def test_a_refusal_ends_with_its_problem(stage: Stage, capsys: pytest.CaptureFix
         (["records"], "listRecords", wire.Records(records=[RECORD], next="n")),
         (["records", "A1"], "searchRecords", wire.Records(records=[RECORD])),
         (["reviews", "list"], "listReviews", wire.Reviews(reviews=[])),
-        (["query-files", "show", str(ID)], "getQueryFile", QUERY_FILE),
     ],
 )
 def test_each_command_calls_its_route_and_shows_the_reply_both_ways(
@@ -319,6 +318,18 @@ def test_lines_of_a_file_are_counted_with_and_without_a_last_line_end(tmp_path: 
         counts[content] = client._count_lines(path)
 
     assert counts == {b"": 0, b"x": 1, b"x\n": 1, b"x\ny": 2, b"x\ny\n": 2}
+
+
+def test_a_query_file_is_shown_with_its_progress_and_its_refused_lines(
+    stage: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage.site.set("getQueryFile", QUERY_FILE)
+    assert _client(stage, "query-files", "show", str(ID)) == 0
+    shown = capsys.readouterr().out
+    assert "1 lines, 1 refused" in shown
+    assert "bad_line" in shown
+    assert _client(stage, "query-files", "show", str(ID), "--json") == 0
+    assert msgspec.convert(_json(capsys), QueryFile) == QUERY_FILE
 
 
 def test_a_query_file_is_sent_by_its_name_and_its_result_written_to_a_file(stage: Stage, tmp_path: Path) -> None:

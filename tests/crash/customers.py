@@ -8,7 +8,8 @@ on disk, before the next request leaves.
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from chukan.ops.demo import cast
@@ -47,7 +48,7 @@ def client_of(town: Town, agency: str, exchanges: Sequence[str] = (), *, timeout
     return AgencyClient(connection)
 
 
-def questions(town: Town, run: int, aims: Set[str] = AIMS) -> Iterator[tuple[str, QueryLine]]:
+def questions(town: Town, run: int, aims: AbstractSet[str] = AIMS) -> Iterator[tuple[str, QueryLine]]:
     """Yield (inquirer, line) without end, a bit of everything in every stretch."""
     while True:
         for planned in plan(town.population, town.law, 1000, run):
@@ -56,7 +57,9 @@ def questions(town: Town, run: int, aims: Set[str] = AIMS) -> Iterator[tuple[str
         run += 1
 
 
-def lists(town: Town, count: int, size: int, run: int = 0, aims: Set[str] = AIMS) -> list[tuple[str, list[QueryLine]]]:
+def lists(
+    town: Town, count: int, size: int, run: int = 0, aims: AbstractSet[str] = AIMS
+) -> list[tuple[str, list[QueryLine]]]:
     """Return ``count`` lists of ``size`` lines, each of one inquirer; the busiest inquirers come first."""
     piles: dict[str, list[QueryLine]] = {}
     for asked, (agency, line) in enumerate(questions(town, run, aims)):

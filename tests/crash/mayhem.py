@@ -1,6 +1,6 @@
 """Kills at seeded moments: which process, after how many answered lines, and for how long it stays away.
 
-The plan is made from the seed alone; a moment is an event ("so many lines are closed at the network"), never an instant.
+The plan is made from the seed alone. A moment is an event, "so many more lines are closed at the network", no instant.
 Databases and the network come back at once, an exchange at once or at the next moment. Two exchanges are never away at
 the same time, for that would be another promise.
 """
@@ -21,23 +21,22 @@ Number = Callable[[int, int], int]
 
 
 class Kill(NamedTuple):
-    """One moment."""
+    """One moment: after so many more lines were closed since the last victim was back (or given up for a while)."""
 
     after: int
     victim: str
     stays_away: bool
 
 
-def plan(number: Number, *, kills: int, first: int, last: int) -> list[Kill]:
-    """Return ``kills`` moments between two numbers of answered lines, every victim among them."""
-    moments = sorted(number(first, last) for _ in range(kills))
+def plan(number: Number, *, kills: int, pause_max: int) -> list[Kill]:
+    """Return ``kills`` moments with at most ``pause_max`` lines in between; every victim is among them, evenly."""
     victims = [VICTIMS[n % len(VICTIMS)] for n in range(kills)]
     for n in range(kills - 1, 0, -1):  # Fisher-Yates
         other = number(0, n)
         victims[n], victims[other] = victims[other], victims[n]
     return [
-        Kill(after, victim, victim in EXCHANGES and number(1, STAYS_AWAY_ONE_IN) == 1)
-        for after, victim in zip(moments, victims, strict=True)
+        Kill(number(1, pause_max), victim, victim in EXCHANGES and number(1, STAYS_AWAY_ONE_IN) == 1)
+        for victim in victims
     ]
 
 
@@ -49,29 +48,18 @@ class Mayhem:
         self._progress = progress
         self._away: str | None = None
         self.done: list[Kill] = []
+        self.finished = False
 
-    async def run(self, plan: Sequence[Kill], over: asyncio.Event) -> None:
-        """Kill at each moment until the plan is worked off; when all lines are answered before, the rest is left."""
+    async def run(self, plan: Sequence[Kill]) -> None:
+        """Kill at each moment until the plan is worked off."""
         try:
             for kill in plan:
-                if not await self._reached(kill.after, over):
-                    break
+                await self._progress.reach(self._progress.closed + kill.after)
                 await self._back()
                 await self._carry_out(kill)
         finally:
+            self.finished = True
             await self._back()
-
-    async def _reached(self, after: int, over: asyncio.Event) -> bool:
-        reaching = asyncio.ensure_future(self._progress.reach(after))
-        ending = asyncio.ensure_future(over.wait())
-        try:
-            await asyncio.wait((reaching, ending), return_when=asyncio.FIRST_COMPLETED)
-            if reaching.done():
-                reaching.result()
-            return not ending.done()
-        finally:
-            reaching.cancel()
-            ending.cancel()
 
     async def _carry_out(self, kill: Kill) -> None:
         started = asyncio.get_running_loop().time()

@@ -11,12 +11,13 @@ pytestmark = pytest.mark.requirement("TEN-01")
 
 DENIED = asyncpg.InsufficientPrivilegeError
 LOGINS = ("chukan_broker", "chukan_app", "chukan_steward")
+# A new function of the broker is added here on purpose.
 BROKER = {
-    "accept", "agency_backlog", "backlog", "batch_progress", "canary_sing", "close_inquiries", "collect", "copy_ages", "current_snapshot",
-    "decide_provisions", "deliver_answers", "find_codes", "forget", "inquiry_views", "lease", "lookup", "open_codes",
-    "open_doors", "provide", "provision_views", "purge_results", "put_codes", "raise_epochs", "read_requests",
-    "release", "sequence", "sequencer_age", "set_numbers", "settle_inquiries", "settle_provisions", "take_inquiries",
-    "take_provisions", "worker_share",
+    "accept", "agency_backlog", "backlog", "batch_progress", "canary_sing", "close_inquiries", "collect",
+    "copy_ages", "current_snapshot", "decide_provisions", "deliver_answers", "find_codes", "forget",
+    "inquiry_views", "lease", "lookup", "open_codes", "open_doors", "provide", "provision_views", "purge_results",
+    "put_codes", "raise_epochs", "read_requests", "release", "sequence", "sequencer_age", "set_numbers",
+    "snapshot_number", "settle_inquiries", "settle_provisions", "take_inquiries", "take_provisions", "worker_share",
 }  # fmt: skip
 STEWARD = {
     "arrival_turn", "birth", "close_agency", "list_agencies", "open_doors", "order_begin", "order_finish",

@@ -35,6 +35,7 @@ async def number_of(sets):
 
 async def test_a_snapshot_is_put_by_the_steward_and_read_by_the_broker(own, sets, make):
     assert await sets.snapshot() is None
+    assert await sets.snapshot_number() == 0
     async with own.steward("here") as steward:
         assert await births.put_snapshot(steward, 5, b"body", b"signature", "key") is True
         assert await births.put_snapshot(steward, 5, b"body", b"signature", "key") is False
@@ -43,6 +44,7 @@ async def test_a_snapshot_is_put_by_the_steward_and_read_by_the_broker(own, sets
                 await births.put_snapshot(steward, number, body, b"signature", "key")
         row = await sets.snapshot()
         assert (row.number, row.body, row.signature, row.key) == (5, b"body", b"signature", "key")
+        assert await sets.snapshot_number() == 5
         assert await sets.provide([make.provide(snapshot=5), make.provide(snapshot=0)]) == ["stored", "again"]
         assert await births.put_snapshot(steward, 6, b"newer", b"signature", "key") is True
     assert await sets.provide([make.provide(snapshot=5)]) == ["again"]

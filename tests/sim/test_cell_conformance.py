@@ -35,7 +35,15 @@ AGENCIES = (1, 2, 3)
 PAST = dt.datetime(2020, 1, 1, tzinfo=dt.UTC)
 FUTURE = dt.datetime(2099, 1, 1, tzinfo=dt.UTC)
 KINDS = ("TM00000000000002", "TM00000000000003")
-STEPS = 260
+STEPS = 220
+_STEPS = (
+    InquiryState.PERMIT_REQUESTED,
+    InquiryState.PERMITTED,
+    InquiryState.HELD,
+    InquiryState.EXPIRED,
+    InquiryState.CANCELLED,
+    InquiryState.NOT_PERMITTED,
+)
 
 
 def digest(word: object) -> bytes:
@@ -55,7 +63,7 @@ class Script:
     """Draws calls; the pools are small, so that ids meet again."""
 
     def __init__(self, seed: int, twin: Any) -> None:
-        self.draw = Random(seed)
+        self.draw = Random(seed)  # noqa: S311 - reproducible on purpose
         self.twin = twin
         self.inquiries: list[tuple[int, uuid.UUID]] = []
         self.provisions: list[tuple[int, uuid.UUID]] = []
@@ -147,10 +155,7 @@ class Script:
 
     def inquiry_step(self) -> InquirySettle:
         agency, line = self.inquiry()
-        state = self.draw.choice(
-            [InquiryState.PERMIT_REQUESTED, InquiryState.PERMITTED, InquiryState.HELD, InquiryState.EXPIRED]
-            + [InquiryState.CANCELLED, InquiryState.NOT_PERMITTED]
-        )
+        state = self.draw.choice(_STEPS)
         final = state >= InquiryState.ANSWERED
         return InquirySettle(
             agency=agency,
@@ -471,7 +476,8 @@ class Script:
         if key in table.holds:
             del table.holds[key]
             await admin.execute(
-                f"DELETE FROM a{agency:05d}.holds WHERE person IS NOT DISTINCT FROM $1 AND kind IS NOT DISTINCT FROM $2",
+                f"DELETE FROM a{agency:05d}.holds"
+                " WHERE person IS NOT DISTINCT FROM $1 AND kind IS NOT DISTINCT FROM $2",
                 *key,
             )
         else:
@@ -519,7 +525,8 @@ class Script:
             return
         known.append(copy)
         await self.twin.admin.execute(
-            f"INSERT INTO a{agency:05d}.copies (id, person, kind, period, effective_from, layout, body, content, review)"
+            f"INSERT INTO a{agency:05d}.copies"
+            " (id, person, kind, period, effective_from, layout, body, content, review)"
             " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             copy.id,
             person,
@@ -594,7 +601,7 @@ async def compare(twin: Any) -> None:
 _WORK = ("state", "outcome", "reason", "outbox", "due", "deadline", "tries")
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 async def test_the_model_and_the_database_give_the_same(twin: Any, seed: int) -> None:
     await Script(seed, twin).run()
     await compare(twin)

@@ -7,6 +7,7 @@ seeds, for a checker that needs luck finds nothing.
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from chukan.errors import Problem
@@ -14,9 +15,10 @@ from chukan.ops.simulation import inquiry_rules, provision_rules, rules
 from chukan.ops.simulation.checkers import CHECKERS
 from chukan.ops.simulation.run import run_seed
 from chukan.platform.exchange.waiters import Waiters
+from chukan.platform.flows import provision as flow
 from chukan.tenants.states import ProvisionState
 
-SEEDS_MAX = 25
+SEEDS_MAX = 80
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -123,28 +125,23 @@ def overlook_holds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(provision_rules, "_look_up", blind)
 
 
+def _judging_without_stops(judge: Any) -> Any:
+    return lambda permit, **given: judge(permit, **{**given, "stopped": False})
+
+
 def overlook_the_stop(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The commit does not compare the common data that a line was decided on."""
-    monkeypatch.setattr(provision_rules, "still_stands", lambda *_given: True)
-    monkeypatch.setattr("chukan.tenants.directory.Directory.is_stopped", lambda *_given: False)
+    """The provider's flow does not ask whether the kind is stopped."""
+    monkeypatch.setattr("chukan.platform.flows.provision.judge", _judging_without_stops(flow.judge))
 
 
 def take_every_item(monkeypatch: pytest.MonkeyPatch) -> None:
     """An answer carries whatever the copy has."""
-    monkeypatch.setattr(
-        "chukan.platform.flows.provision.select_items", lambda _layout, items, _allowed, _asked: (dict(items), False)
-    )
-    monkeypatch.setattr("chukan.platform.flows.provision.set", lambda _items: Everything(), raising=False)
+    content = flow.content
 
+    def greedy(permit: Any, law: Any, allowed: Any, copies: Any) -> Any:
+        return content(msgspec.structs.replace(permit, items=sorted(allowed)), law, allowed, copies)
 
-class Everything(set[str]):
-    """Whatever is looked for is in it."""
-
-    def __and__(self, _other: Any) -> Any:
-        return self
-
-    def __ge__(self, _other: Any) -> bool:
-        return True
+    monkeypatch.setattr("chukan.platform.flows.provision.content", greedy)
 
 
 def use_a_permit_twice(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -264,7 +261,8 @@ def test_a_fault_that_the_exchange_catches_is_a_complaint_too(monkeypatch: pytes
     def broken(*_given: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("chukan.platform.exchange.workers.settle", broken)
+    monkeypatch.setattr("chukan.platform.flows.inquiry.on_permit_reply", broken)
+    monkeypatch.setattr("chukan.ops.simulation.run.LOOKS_MAX", 40)
     assert any("ZeroDivisionError" in text for text in complaining("run"))
 
 

@@ -13,13 +13,13 @@ from chukan.ops.simulation.run import Verdict, run_seed
 QUICK = 200
 FULL = 100_000
 REGRESSIONS = (
-    773,  # officers released an answer while a stop stood that only the cell knew of yet
+    426,  # officers released an answer while a stop stood that only the cell knew of yet; see test_stop_and_review
+    2975,  # somebody waited for the rounding error of a deadline, at one instant, for ever
 )
 SEEN = {
     "provided",
     "provided_with_gaps",
     "no_record",
-    "no_code",
     "refused",
     "stopped",
     "expired",
@@ -48,7 +48,7 @@ def test_nothing_is_lost_doubled_or_mixed_up_in_any_weather() -> None:
     # A simulation in which nothing happens finds nothing.
     seen = {word for verdict in verdicts for word in verdict.seen}
     assert {f"{side}/{word}" for side in ("inquirer", "provider") for word in SEEN} <= seen
-    assert {"inquirer/cancelled", "inquirer/not_permitted", "inquirer/provided (amended)"} <= seen
+    assert {"inquirer/cancelled", "inquirer/no_code", "inquirer/not_permitted", "inquirer/provided (amended)"} <= seen
     assert "provider/expired (amended)" in seen
     assert sum(verdict.lines for verdict in verdicts) > 15 * QUICK
 

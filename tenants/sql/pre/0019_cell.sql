@@ -9,6 +9,13 @@ BEGIN
     FROM chukan.cell c JOIN chukan.snapshot s ON s.number = c.snapshot;
 END $$;
 
+-- Only its number, 0 where there is none: whoever asks every second need not carry the body each time.
+CREATE FUNCTION chukan.snapshot_number() RETURNS bigint
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
+BEGIN
+  RETURN (SELECT c.snapshot FROM chukan.cell c);
+END $$;
+
 -- Puts a snapshot in force. The same one again is welcome; an older one, or another under the same number, is refused.
 -- Every provision in flight shares a lock on the cell's row, so it was decided on this one or comes back as 'again'.
 CREATE FUNCTION chukan.snapshot_put(_number bigint, _body bytea, _signature bytea, _key text) RETURNS boolean
@@ -99,6 +106,7 @@ BEGIN
 END $$;
 
 CALL chukan.entrust('current_snapshot', 'chukan_fn', 'chukan_broker');
+CALL chukan.entrust('snapshot_number', 'chukan_fn', 'chukan_broker');
 CALL chukan.entrust('snapshot_put', 'chukan_fn', 'chukan_steward');
 CALL chukan.entrust('canary_sing', 'chukan_fn', 'chukan_broker');
 CALL chukan.entrust('backlog', 'chukan_fn', 'chukan_broker');
