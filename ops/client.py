@@ -9,7 +9,8 @@ import asyncio
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
@@ -30,6 +31,7 @@ from chukan.platform.wire.agency import (
     QueryLine,
     ReviewPrepare,
 )
+from chukan.platform.wire.holders import HolderLine
 from chukan.platform.wire.network import Condition
 
 app = App(name="client", help="Act as an agency's system: register, acquire, query, collect.")
@@ -205,9 +207,7 @@ def queries(*, target: Target, state: str | None = None, limit: int = 100) -> No
 
 # ---------------------------------------------------------------- query files: 照会ファイル
 
-query_files = App(
-    name="query-files", help="Send files of query lines, fetch their results. (照会ファイル)"
-)
+query_files = App(name="query-files", help="Send files of query lines, fetch their results. (照会ファイル)")
 app.command(query_files)
 
 
@@ -263,6 +263,39 @@ async def _write(into: Path, pieces: AsyncIterator[bytes]) -> dict[str, int]:
     except OSError:
         raise Problem("file_unwritable", expected=str(into)) from None
     return {"bytes": size}
+
+
+@app.command
+def events(*, target: Target, last_id: str | None = None, seconds: float = 60.0) -> None:
+    """Follow what happens to the agency's own lines, as server-sent events.
+
+    Parameters
+    ----------
+    last_id
+        Id behind which to go on; from now on otherwise.
+    seconds
+        How long to follow.
+    """
+
+    async def follow(client: AgencyClient) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                async for piece in client.events(last_id=last_id):
+                    sys.stdout.write(piece.decode())
+                    sys.stdout.flush()
+
+    _run(replace(target, as_json=False), follow, lambda _console, _none: None)
+
+
+@app.command
+def holders(addressee: str, *, target: Target, affair: str, procedure: str, kind: str) -> None:
+    """Show which agencies that may be asked hold a linkage code of a person (通知先の通知)."""
+    words = {"addressee": addressee, "affair": affair, "procedure": procedure, "kind": kind}
+    try:
+        line = msgspec.convert(words, HolderLine)
+    except msgspec.ValidationError:
+        raise Problem("invalid_field", expected="fields as /openapi.json defines them") from None
+    _run(target, lambda client: client.ask_holders([line]), view.document)
 
 
 # ---------------------------------------------------------------- copies: 副本

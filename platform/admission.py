@@ -10,7 +10,8 @@ Four bounds stand between a flood and everybody else's counter (invariant 11):
   a priority, to the agencies in turn; past the queue or the deadline ``busy`` (503) with ``Retry-After``.
 
 A request whose body is still coming in holds its agency's share and part of a budget of bytes, but no place: a slow
-link holds up nobody else.
+link holds up nobody else. Who finds no room in the budget waits for it in a queue of the same kind, unread; a body that
+does not announce its length may turn out to be as long as bodies may be, and is counted like that.
 
 A request that only waits for an outcome (long poll, ``Prefer: wait``) holds no place: it is *parked*, under a cap of
 its own, and where the cap is reached it is answered at once instead of refused.
@@ -23,7 +24,7 @@ import enum
 import functools
 import math
 from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Final
@@ -67,6 +68,8 @@ class Limits:
     queue_wait_s: float = 2.0
     reading_bytes_max: int = 256 * 1024 * 1024
     """Bytes of bodies that may be on their way into memory at once."""
+    reading_wait_s: float = 10.0
+    """How long a body may wait for room in that budget: a file takes seconds to come in and be staged."""
     parked_max: int = 4096
     parked_per_agency: int = 128
     shares: tuple[Share, Share, Share] = (
@@ -76,7 +79,7 @@ class Limits:
     )
     weights: tuple[int, int, int] = (8, 3, 1)
     places: tuple[float, float, float] = (1.0, 0.75, 0.5)
-    """Part of all places that a priority may hold."""
+    """Part of all places, and of the bytes, that a priority may hold."""
 
     def places_of(self, priority: Priority) -> int:
         """Return how many requests of a priority may be at work at once (never none)."""
@@ -106,36 +109,116 @@ class _Bucket:
         return (cost - filled) / share.lines_per_s
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """A request that waits for its turn, and how much it asks for."""
+
+    turn: "asyncio.Future[None]"
+    amount: int
+
+
 class _Line:
     """The waiting requests of one priority: a queue per agency, and the agencies in turn."""
 
     def __init__(self) -> None:
-        self._agencies: OrderedDict[int, deque[asyncio.Future[None]]] = OrderedDict()
+        self._agencies: OrderedDict[int, deque[_Waiting]] = OrderedDict()
         self.size = 0
 
-    def add(self, agency: int, place: "asyncio.Future[None]") -> None:
-        self._agencies.setdefault(agency, deque()).append(place)
+    def add(self, agency: int, waiting: _Waiting) -> None:
+        self._agencies.setdefault(agency, deque()).append(waiting)
         self.size += 1
 
-    def drop(self, agency: int, place: "asyncio.Future[None]") -> None:
+    def drop(self, agency: int, waiting: _Waiting) -> None:
         """Forget a request that gave up; it may have been served already."""
         queue = self._agencies.get(agency)
-        if queue is not None and place in queue:
-            queue.remove(place)
+        if queue is not None and waiting in queue:
+            queue.remove(waiting)
             self.size -= 1
             if not queue:
                 del self._agencies[agency]
 
-    def next(self) -> "asyncio.Future[None]":
+    def amount(self) -> int:
+        """Return what the request whose turn it is asks for."""
+        return next(iter(self._agencies.values()))[0].amount
+
+    def next(self) -> _Waiting:
         """Take the oldest request of the agency whose turn it is, and send that agency to the end."""
         agency, queue = next(iter(self._agencies.items()))
-        place = queue.popleft()
+        waiting = queue.popleft()
         self.size -= 1
         if queue:
             self._agencies.move_to_end(agency)
         else:
             del self._agencies[agency]
-        return place
+        return waiting
+
+
+class _Queue:
+    """Hands out something scarce, and lets those wait a moment who find none of it.
+
+    It goes to the priorities by weight (stride scheduling) and, within a priority, to the agencies in turn.
+    """
+
+    def __init__(self, limits: Limits, fits: Callable[[Priority, int], bool]) -> None:
+        """``fits`` says whether so much more may go to a priority now."""
+        self._limits = limits
+        self._fits = fits
+        self.held = dict.fromkeys(Priority, 0)
+        self.lines = {priority: _Line() for priority in Priority}
+        self._passes = dict.fromkeys(Priority, 0.0)
+
+    async def take(self, agency: int, priority: Priority, amount: int, wait_s: float) -> bool:
+        """Take an amount, after waiting where need be; False when the queue is full or the wait was in vain."""
+        line = self.lines[priority]
+        if not amount or (not line.size and self._fits(priority, amount)):
+            self.held[priority] += amount
+            return True
+        if sum(each.size for each in self.lines.values()) >= self._limits.queue_max:
+            return False
+        waiting = _Waiting(asyncio.get_running_loop().create_future(), amount)
+        line.add(agency, waiting)
+        try:
+            async with asyncio.timeout(wait_s):
+                await waiting.turn
+        except TimeoutError:
+            self._give_up(agency, priority, waiting)
+            return False
+        except asyncio.CancelledError:
+            self._give_up(agency, priority, waiting)
+            raise
+        return True
+
+    def give_back(self, priority: Priority, amount: int) -> None:
+        """Give back what was taken; it goes to those who wait."""
+        self.held[priority] -= amount
+        self._give_on()
+
+    def _give_up(self, agency: int, priority: Priority, waiting: _Waiting) -> None:
+        # What was handed over in the same turn of the loop in which the wait ended must not be lost.
+        if waiting.turn.done() and not waiting.turn.cancelled():
+            self.give_back(priority, waiting.amount)
+        else:
+            self.lines[priority].drop(agency, waiting)
+            # Behind one that asked for much, others may have waited that ask for less.
+            self._give_on()
+
+    def _give_on(self) -> None:
+        """Hand out what is free: to the priority with the smallest pass first."""
+        while True:
+            able = [p for p in Priority if self.lines[p].size and self._fits(p, self.lines[p].amount())]
+            if not able:
+                return
+            chosen = min(able, key=lambda priority: (self._passes[priority], priority))
+            floor = self._passes[chosen]
+            self._passes[chosen] = floor + 1 / self._limits.weights[chosen]
+            # Who was idle must not have saved up turns.
+            for priority in Priority:
+                if not self.lines[priority].size:
+                    self._passes[priority] = max(self._passes[priority], floor)
+            waiting = self.lines[chosen].next()
+            if not waiting.turn.done():
+                self.held[chosen] += waiting.amount
+                waiting.turn.set_result(None)
 
 
 class Admission:
@@ -145,36 +228,33 @@ class Admission:
         self.limits = limits
         self._clock = clock
         self._metrics = metrics
-        self._busy = dict.fromkeys(Priority, 0)
-        self._lines = {priority: _Line() for priority in Priority}
-        self._passes = dict.fromkeys(Priority, 0.0)
+        self._places = _Queue(limits, self._has_place)
+        self._bytes = _Queue(limits, self._has_room)
         self._at_work: dict[tuple[int, Priority], int] = {}
         self._buckets: dict[tuple[int, Priority], _Bucket] = {}
         self._parked: dict[int, int] = {}
         self._parked_all = 0
-        self._reading_bytes = 0
         for priority in Priority:
             metrics.follow(
                 priority.word,
-                in_flight=functools.partial(self._busy.__getitem__, priority),
-                queued=functools.partial(getattr, self._lines[priority], "size"),
+                in_flight=functools.partial(self._places.held.__getitem__, priority),
+                queued=functools.partial(self._queued, priority),
             )
         metrics.follow_parked(lambda: self._parked_all)
 
-    @contextmanager
-    def reading(self, agency: int, priority: Priority, size_bytes: int) -> Iterator[None]:
+    @asynccontextmanager
+    async def reading(self, agency: int, priority: Priority, size_bytes: int) -> AsyncIterator[None]:
         """Hold the agency's share and memory for a body of at most ``size_bytes`` while it comes in.
 
         Raises ``Problem`` rate_limited or busy, both with ``retry_after_s``.
         """
         with self._share(agency, priority, 0):
-            if self._reading_bytes + size_bytes > self.limits.reading_bytes_max and self._reading_bytes:
+            if not await self._bytes.take(agency, priority, size_bytes, self.limits.reading_wait_s):
                 raise self._refuse(priority, Problem("busy", retry_after_s=_RETRY_BUSY_S))
-            self._reading_bytes += size_bytes
             try:
                 yield
             finally:
-                self._reading_bytes -= size_bytes
+                self._bytes.give_back(priority, size_bytes)
 
     @asynccontextmanager
     async def work(
@@ -186,12 +266,12 @@ class Admission:
         Raises ``Problem`` rate_limited or busy, both with ``retry_after_s``.
         """
         with nullcontext() if reading else self._share(agency, priority, lines):
-            await self._place(agency, priority)
+            if not await self._places.take(agency, priority, 1, self.limits.queue_wait_s):
+                raise self._refuse(priority, Problem("busy", retry_after_s=_RETRY_BUSY_S))
             try:
                 yield
             finally:
-                self._busy[priority] -= 1
-                self._give_on()
+                self._places.give_back(priority, 1)
 
     @contextmanager
     def park(self, agency: int) -> Iterator[bool]:
@@ -214,7 +294,7 @@ class Admission:
     @property
     def at_work(self) -> int:
         """How many requests hold a place."""
-        return sum(self._busy.values())
+        return sum(self._places.held.values())
 
     @contextmanager
     def _share(self, agency: int, priority: Priority, lines: int) -> Iterator[None]:
@@ -235,52 +315,19 @@ class Admission:
             if not self._at_work[key]:
                 del self._at_work[key]
 
-    async def _place(self, agency: int, priority: Priority) -> None:
-        if self._has_place(priority) and not self._lines[priority].size:
-            self._busy[priority] += 1
-            return
-        if sum(line.size for line in self._lines.values()) >= self.limits.queue_max:
-            raise self._refuse(priority, Problem("busy", retry_after_s=_RETRY_BUSY_S))
-        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._lines[priority].add(agency, place)
-        try:
-            async with asyncio.timeout(self.limits.queue_wait_s):
-                await place
-        except TimeoutError:
-            self._give_up(agency, priority, place)
-            raise self._refuse(priority, Problem("busy", retry_after_s=_RETRY_BUSY_S)) from None
-        except asyncio.CancelledError:
-            self._give_up(agency, priority, place)
-            raise
+    def _has_place(self, priority: Priority, amount: int) -> bool:
+        held = self._places.held[priority]
+        return self.at_work + amount <= self.limits.in_flight_max and held + amount <= self.limits.places_of(priority)
 
-    def _give_up(self, agency: int, priority: Priority, place: "asyncio.Future[None]") -> None:
-        # A place that was handed over in the same turn of the loop in which the wait ended must not be lost.
-        if place.done() and not place.cancelled():
-            self._busy[priority] -= 1
-            self._give_on()
-        else:
-            self._lines[priority].drop(agency, place)
+    def _has_room(self, priority: Priority, size_bytes: int) -> bool:
+        """Tell whether a body may come in; one of any length may when there is no other."""
+        held, budget = self._bytes.held, self.limits.reading_bytes_max
+        others = sum(held.values())
+        fits = others + size_bytes <= budget and held[priority] + size_bytes <= budget * self.limits.places[priority]
+        return fits or not others
 
-    def _has_place(self, priority: Priority) -> bool:
-        return self.at_work < self.limits.in_flight_max and self._busy[priority] < self.limits.places_of(priority)
-
-    def _give_on(self) -> None:
-        """Hand free places to those who wait: the priority with the smallest pass first (stride scheduling)."""
-        while True:
-            waiting = [p for p in Priority if self._lines[p].size and self._has_place(p)]
-            if not waiting:
-                return
-            chosen = min(waiting, key=lambda priority: (self._passes[priority], priority))
-            floor = self._passes[chosen]
-            self._passes[chosen] = floor + 1 / self.limits.weights[chosen]
-            # Who was idle must not have saved up turns.
-            for priority in Priority:
-                if not self._lines[priority].size:
-                    self._passes[priority] = max(self._passes[priority], floor)
-            place = self._lines[chosen].next()
-            if not place.done():
-                self._busy[chosen] += 1
-                place.set_result(None)
+    def _queued(self, priority: Priority) -> int:
+        return self._places.lines[priority].size + self._bytes.lines[priority].size
 
     def _refuse(self, priority: Priority, problem: Problem) -> Problem:
         self._metrics.refused(priority.word, problem.code)

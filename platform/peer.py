@@ -1,4 +1,4 @@
-"""Calls to the information-provision network (情報提供ネットワークシステム): four lists out, an answer per item back.
+"""Calls to the information-provision network (情報提供ネットワークシステム): five lists out, an answer per item back.
 
 One kept-alive, mutually authenticated TLS 1.3 connection pool; every call has one total deadline and is never repeated
 here: the items rest in an outbox, and their owners ask again with the same bytes.
@@ -20,7 +20,7 @@ import yarl
 
 from chukan.errors import REGISTRY, Problem
 from chukan.platform.envelope import OK, Opened
-from chukan.platform.wire.network import AcquisitionReply, KeyReply, PermitReply, Receipt
+from chukan.platform.wire.network import AcquisitionReply, HolderReply, KeyReply, PermitReply, Receipt
 
 if TYPE_CHECKING:
     import ssl
@@ -33,6 +33,7 @@ PERMIT_REQUESTS: Final = "/network/v1/permit-requests"
 ANSWERS: Final = "/network/v1/answers"
 ACQUISITIONS: Final = "/network/v1/acquisitions"
 ANSWER_KEYS: Final = "/network/v1/answer-keys"
+HOLDERS: Final = "/network/v1/holders"
 
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 NETWORK: Final = "network"
@@ -43,7 +44,7 @@ _RETRY_AFTER_MAX_S: Final = 3600
 _RATE_LIMITED: Final = 429
 _SERVER_ERRORS: Final = 500
 
-_Reply = TypeVar("_Reply", PermitReply, Receipt, AcquisitionReply, KeyReply)
+_Reply = TypeVar("_Reply", PermitReply, Receipt, AcquisitionReply, KeyReply, HolderReply)
 
 
 class NetworkTrouble(Problem):
@@ -117,6 +118,10 @@ class NetworkPeer:
     async def answer_keys(self, items: Sequence[bytes]) -> list[KeyReply]:
         """Announce answer keys: JSON of ``AnswerKey`` each. Raises ``NetworkTrouble``."""
         return await self._call(ANSWER_KEYS, items, KeyReply)
+
+    async def holders(self, items: Sequence[bytes]) -> list[HolderReply]:
+        """Ask who holds a code (通知先の通知): JSON of ``HolderRequest`` each. Raises ``NetworkTrouble``."""
+        return await self._call(HOLDERS, items, HolderReply)
 
     async def close(self) -> None:
         """Close the connections; calls that are under way fail."""

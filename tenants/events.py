@@ -44,21 +44,21 @@ _NOTHING: Final = "3:3:"
 _HERE: Final = "left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline"
 # The whole transaction id of a row: its 32 bits, in the epoch in which it lies at most 2^32 before the newest one.
 _WROTE: Final = "((s.newest - ((s.newest - e.xmin::text::bigint) & 4294967295))::text::xid8)"
+# ``until`` is what is being told now: a snapshot that a page began with, or the one of this statement.
 _READ: Final = (
-    f"SELECT e.n, e.id, e.side, e.from_state, e.to_state, e.at, {_HERE}, s.snapshot::text AS seen, s.newest,"
-    " pg_snapshot_xmin(s.snapshot)::text::bigint AS oldest FROM"
-    " (SELECT t.snapshot, pg_snapshot_xmax(t.snapshot)::text::bigint AS newest"
-    " FROM pg_current_snapshot() t(snapshot)) s"
+    f"SELECT e.n, e.id, e.side, e.from_state, e.to_state, e.at, {_HERE}, s.until::text AS until, s.newest,"
+    " pg_snapshot_xmin(s.until)::text::bigint AS oldest FROM"
+    " (SELECT coalesce($5::text::pg_snapshot, t.now) AS until, pg_snapshot_xmax(t.now)::text::bigint AS newest"
+    " FROM pg_current_snapshot() t(now)) s"
     " LEFT JOIN LATERAL (SELECT e.* FROM"
-    f" (SELECT e.*, {_WROTE} AS wrote FROM {{events}} e WHERE e.agency = $1 AND e.n > $2) e"
-    " WHERE NOT pg_visible_in_snapshot(e.wrote, $3::text::pg_snapshot)"
-    " AND NOT (e.n <= $4 AND pg_visible_in_snapshot(e.wrote, $5::text::pg_snapshot))"
+    f" (SELECT e.*, {_WROTE} AS wrote FROM {{events}} e WHERE e.agency = $1 AND e.n > greatest($2::bigint, $4)) e"
+    " WHERE pg_visible_in_snapshot(e.wrote, s.until) AND NOT pg_visible_in_snapshot(e.wrote, $3::text::pg_snapshot)"
     " ORDER BY e.n LIMIT $6) e ON true ORDER BY e.n"
 )
 
 
 class Cursor(NamedTuple):
-    """Where a reader stands: behind all that was visible in ``seen``, and all up to ``upto`` that was in ``then``."""
+    """Where a reader stands: behind all that was visible in ``seen``, and all up to ``upto`` that is in ``until``."""
 
     generation: int
     """The agency's: it rises when the agency moves to another cell."""
@@ -66,11 +66,11 @@ class Cursor(NamedTuple):
     floor: int
     seen: str
     upto: int = 0
-    then: str = _NOTHING
+    until: str | None = None
 
     def __str__(self) -> str:
         text = f"{self.generation}/{self.timeline}/{self.floor}/{self.seen}"
-        return f"{text}/{self.upto}/{self.then}" if self.upto else text
+        return text if self.until is None else f"{text}/{self.upto}/{self.until}"
 
 
 def parse_cursor(text: str) -> Cursor:
@@ -78,10 +78,10 @@ def parse_cursor(text: str) -> Cursor:
     found = _CURSOR.fullmatch(text) if len(text) <= CURSOR_CHARS_MAX else None
     if found is None:
         raise Problem("invalid_field", expected="Last-Event-ID: an id of this stream")
-    generation, timeline, floor, seen, upto, then = found.groups()
-    if not all(_is_snapshot(snapshot) for snapshot in (seen, then) if snapshot is not None):
+    generation, timeline, floor, seen, upto, until = found.groups()
+    if not all(_is_snapshot(snapshot) for snapshot in (seen, until) if snapshot is not None):
         raise Problem("invalid_field", expected="Last-Event-ID: an id of this stream")
-    return Cursor(int(generation), timeline, int(floor), seen, int(upto or 0), then or _NOTHING)
+    return Cursor(int(generation), timeline, int(floor), seen, int(upto or 0), until)
 
 
 def _is_snapshot(text: str) -> bool:
@@ -138,7 +138,7 @@ async def read(partition: Partition, cursor: Cursor, mark: Mark | None = None, l
         cursor = Cursor(cursor.generation, rows[0]["timeline"], cursor.floor, _NOTHING)
         mark = None
         rows = await partition.fetch(sql, partition.agency, *cursor[2:], limit)
-    now = rows[0]
+    first = rows[0]
     events = [
         Event(row["n"], row["id"], row["side"], row["from_state"], row["to_state"], row["at"])
         for row in rows
@@ -146,11 +146,16 @@ async def read(partition: Partition, cursor: Cursor, mark: Mark | None = None, l
     ]
     highest = max([cursor.floor, mark.highest if mark else 0, *(event.n for event in events)])
     if len(events) == limit:
-        behind = cursor._replace(upto=events[-1].n, then=now["seen"])
-        return Page(events, behind, mark or Mark(highest, now["newest"], highest))
-    behind = Cursor(cursor.generation, cursor.timeline, cursor.floor, now["seen"])
-    if mark is not None and now["oldest"] < mark.newest:
-        return Page(events, behind, mark._replace(highest=highest))
-    if mark is not None:
-        behind = behind._replace(floor=max(cursor.floor, mark.n))
-    return Page(events, behind, Mark(highest, now["newest"], highest))
+        behind = cursor._replace(upto=events[-1].n, until=first["until"])
+        return Page(events, behind, mark or Mark(highest, first["newest"], highest))
+    behind = Cursor(cursor.generation, cursor.timeline, cursor.floor, first["until"])
+    if mark is not None and first["oldest"] < mark.newest:
+        mark = mark._replace(highest=highest)
+    else:
+        if mark is not None:
+            behind = behind._replace(floor=max(cursor.floor, mark.n))
+        mark = Mark(highest, first["newest"], highest)
+    if not events and cursor.until is not None:
+        # The page before ended with the last one of its snapshot: go on to what is visible now.
+        return await read(partition, behind, mark, limit)
+    return Page(events, behind, mark)

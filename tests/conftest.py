@@ -27,25 +27,34 @@ from chukan.tenants.migrate import LOGINS, prepare_cell
 pytest_plugins = ("chukan.tests.support.nation",)
 
 _RESULTS = Path(__file__).resolve().parent.parent / "var" / "test-results" / "requirements.json"
+_PROPERTY = "requirements"
 _cited: dict[str, dict[str, object]] = {}
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Iterator[None]:
-    """Remember what each test that cites requirements came to; the worst of its phases counts."""
+    """Let each report say which requirements its test cites; it travels from a worker to whoever collects."""
     report = yield
     ids = sorted({str(one) for marker in item.iter_markers("requirement") for one in marker.args})
-    if ids and (report.when == "call" or report.outcome != "passed"):
-        _cited[item.nodeid] = {
-            "test": item.nodeid.split("[", 1)[0],
-            "requirements": ids,
-            "outcome": report.outcome,
-        }
+    report.user_properties.append((_PROPERTY, ids))
     return report
 
 
-def pytest_sessionfinish() -> None:
-    """Write it down for ``chukan trace``."""
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember what each test that cites requirements came to; the worst of its phases counts."""
+    ids = dict(report.user_properties).get(_PROPERTY)
+    if ids and (report.when == "call" or report.outcome != "passed"):
+        _cited[report.nodeid] = {
+            "test": report.nodeid.split("[", 1)[0],
+            "requirements": ids,
+            "outcome": report.outcome,
+        }
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write it down for ``chukan trace``, where all reports come together."""
+    if hasattr(session.config, "workerinput"):
+        return
     _RESULTS.parent.mkdir(parents=True, exist_ok=True)
     _RESULTS.write_text(json.dumps(list(_cited.values()), ensure_ascii=False, indent=0), encoding="utf-8")
 

@@ -43,7 +43,8 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     full = ["-m", ""] if "--full" in rest else []
     chosen = [argument for argument in rest if argument != "--full"]
-    return _run("pytest", ["-m", "pytest", *full, *chosen], _TESTS_TIMEOUT_S)
+    # One worker a core, one file at a time: what a file's tests share is made once.
+    return _run("pytest", ["-m", "pytest", "-n", "auto", "--dist", "loadfile", *full, *chosen], _TESTS_TIMEOUT_S)
 
 
 def _lint() -> Iterator[tuple[str, list[str]]]:

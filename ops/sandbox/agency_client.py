@@ -44,7 +44,9 @@ from chukan.platform.wire.agency import (
     ReviewPrepare,
     Reviews,
 )
+from chukan.platform.wire.compare import LoadCompare, LoadDifferences
 from chukan.platform.wire.files import QueryFile
+from chukan.platform.wire.holders import HolderAsk, HolderLine, HolderViews
 from chukan.platform.wire.network import LINES_MAX
 
 NDJSON: Final = "application/x-ndjson"
@@ -123,6 +125,10 @@ class AgencyClient:
         whole = hashlib.sha256(b"".join(digests)).hexdigest()
         return await self._post(f"/loads/{load}/release", LoadCommit(digest=whole), Load, key)
 
+    async def compare_load(self, load: uuid.UUID, *, after: str | None = None) -> LoadDifferences:
+        """A page of what an open load says otherwise than the copies in force (原本照合); the first has the counts."""
+        return await self._post(f"/loads/{load}/compare", LoadCompare(after=after), LoadDifferences)
+
     async def abort_load(self, load: uuid.UUID, *, key: str | None = None) -> Load:
         """Drop what was staged."""
         return await self._post(f"/loads/{load}/abort", None, Load, key)
@@ -187,6 +193,15 @@ class AgencyClient:
         """The result (CSV) behind a line, piece by piece; answered lines become collected."""
         request = Request("GET", f"/query-files/{file}/result", params={"after": str(after)})
         return self._transport.stream(request)
+
+    async def ask_holders(self, lines: Sequence[HolderLine]) -> HolderViews:
+        """Which agencies that may be asked hold a code of each person, at most 1,000."""
+        return await self._post("/holders", HolderAsk(lines=list(lines)), HolderViews)
+
+    def events(self, *, last_id: str | None = None) -> AsyncIterator[bytes]:
+        """What happens to the agency's own lines (server-sent events), from now on or behind an id, as it comes."""
+        headers = {} if last_id is None else {"Last-Event-ID": last_id}
+        return self._transport.stream(Request("GET", "/events", headers=headers))
 
     # ------------------------------------------------------------ reviews and records
 

@@ -15,13 +15,14 @@ import msgspec
 from chukan.platform.envelope import Signed
 from chukan.platform.wire.network import Message
 
-Call = Literal["permit-requests", "answers", "acquisitions", "answer-keys", "resident-codes"]
+Call = Literal["permit-requests", "answers", "acquisitions", "answer-keys", "holders", "resident-codes"]
 Channel = Literal["notices", "answers", "codes"]
 Place = Literal[
     "call permit-requests",
     "call answers",
     "call acquisitions",
     "call answer-keys",
+    "call holders",
     "call resident-codes",
     "push notices",
     "push answers",
@@ -110,6 +111,7 @@ PLACE_OF_CALL: Final[dict[Call, Place]] = {
     "answers": "call answers",
     "acquisitions": "call acquisitions",
     "answer-keys": "call answer-keys",
+    "holders": "call holders",
     "resident-codes": "call resident-codes",
 }
 PLACE_OF_PUSH: Final[dict[Channel, Place]] = {

@@ -42,6 +42,7 @@ from chukan.ops.sandbox.core import Core, ListCheck, Surroundings
 from chukan.ops.sandbox.delivery import Delivery, Means
 from chukan.ops.sandbox.endpoints import Route, Sender
 from chukan.ops.sandbox.faults import PLACE_OF_PUSH, FaultCounts, FaultPlan, Faults, NoFaults
+from chukan.ops.sandbox.holders import Holders
 from chukan.ops.sandbox.hostility import PlannedFaults
 from chukan.ops.sandbox.store import Store
 from chukan.platform import tls
@@ -51,6 +52,7 @@ from chukan.platform.wire.network import (
     AcquisitionRequest,
     Answer,
     AnswerKey,
+    HolderRequest,
     PermitRequest,
     ResidentCode,
     SignedPermit,
@@ -67,6 +69,7 @@ _permit_request: Final = msgspec.json.Decoder(PermitRequest)
 _answer: Final = msgspec.json.Decoder(Answer)
 _acquisition: Final = msgspec.json.Decoder(AcquisitionRequest)
 _answer_key: Final = msgspec.json.Decoder(AnswerKey)
+_holder_request: Final = msgspec.json.Decoder(HolderRequest)
 _resident_code: Final = msgspec.json.Decoder(ResidentCode)
 
 
@@ -102,6 +105,7 @@ class Network:
         self._core = Core(surroundings)
         self._answers = Answers(surroundings)
         self._acquisitions = Acquisitions(CodeMaker(secret), clock, chance)
+        self._holders = Holders(surroundings)
         self._chance = chance
         self._sender: Sender | None = None
         self._delivery: Delivery | None = None
@@ -169,6 +173,11 @@ class Network:
         keys = _decode(_answer_key, items)
         now = to_microseconds(self.clock.now())
         return await self.store.write(lambda connection: register.put_keys(connection, route, keys, now))
+
+    async def holders(self, route: str, items: Sequence[bytes]) -> list[bytes]:
+        """Say who holds codes; a ``HolderReply`` per item. Raises ``Problem``."""
+        requests = _decode(_holder_request, items)
+        return await self.store.read(lambda connection: self._holders.look_up(connection, route, requests))
 
     async def resident_codes(self, items: Sequence[bytes]) -> list[bytes]:
         """From the registry network only: make linkage codes; a ``RegistryReply`` per item. Raises ``Problem``."""

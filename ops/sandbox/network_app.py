@@ -24,7 +24,7 @@ from chukan.ops.sandbox.faults import PLACE_OF_CALL, Call, FaultPlan, Lost
 from chukan.ops.sandbox.network import Network
 from chukan.platform import tls
 from chukan.platform.envelope import Opened, Signed, message_id
-from chukan.platform.peer import ACQUISITIONS, ANSWER_KEYS, ANSWERS, PERMIT_REQUESTS
+from chukan.platform.peer import ACQUISITIONS, ANSWER_KEYS, ANSWERS, HOLDERS, PERMIT_REQUESTS
 
 RESIDENT_CODES: Final = "/registry/v1/resident-codes"
 BODY_MAX: Final = 16 * 1024 * 1024
@@ -120,7 +120,8 @@ def _boundary(refuse: Callable[[web.Request, Problem], web.Response]) -> Middlew
         except Lost:
             if request.transport is not None:
                 request.transport.abort()
-            raise
+            # Nobody is left who could read it.
+            return web.Response()
         except web.HTTPRequestEntityTooLarge:
             return refuse(request, Problem("too_large", limit=BODY_MAX))
         except web.HTTPException as error:
@@ -145,6 +146,7 @@ def network_application(network: Network) -> web.Application:
     app.router.add_post(ANSWERS, desk.serve("answers", network.answers))
     app.router.add_post(ACQUISITIONS, desk.serve("acquisitions", network.acquisitions))
     app.router.add_post(ANSWER_KEYS, desk.serve("answer-keys", network.answer_keys))
+    app.router.add_post(HOLDERS, desk.serve("holders", network.holders))
     app.router.add_post(RESIDENT_CODES, desk.serve_registry("resident-codes", resident_codes))
     return app
 

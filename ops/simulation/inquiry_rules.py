@@ -17,7 +17,7 @@ from chukan.ops.simulation.rules import (
     put_inbox,
     put_record,
 )
-from chukan.ops.simulation.tables import CellTables, InquiryLine, Key, LineKey, Query, Transaction, shard
+from chukan.ops.simulation.tables import CellTables, InquiryLine, Key, LineKey, Query, Transaction
 from chukan.tenants.rows import (
     AcceptBatch,
     AcceptedBatch,
@@ -31,7 +31,7 @@ from chukan.tenants.rows import (
     RecordRow,
     RequestHit,
 )
-from chukan.tenants.states import InquiryState, Outcome, Side
+from chukan.tenants.states import InquiryState, Outcome, Side, shard_of
 
 _OPEN = frozenset({10, 20, 30, 40})
 _HELD, _FINAL, _COLLECTED, _PURGED = 40, 50, 80, 90
@@ -324,7 +324,7 @@ def purge_results(cell: CellTables, tx: Transaction, grants: Sequence[Grant], be
     old = [
         row
         for row in cell.inquiries.values()
-        if row.state >= _FINAL and row.updated_at < before and shard(row.agency) in shards
+        if row.state >= _FINAL and row.updated_at < before and shard_of(row.agency) in shards
     ][:limit]
     check_leases(cell, Side.INQUIRER, grants, [row.agency for row in old])
     purged = 0

@@ -24,10 +24,9 @@ from chukan.ops.simulation.tables import (
     ProvisionLine,
     Transaction,
     Waiting,
-    shard,
 )
 from chukan.tenants.rows import Grant, RecordRow
-from chukan.tenants.states import SHARDS, Side
+from chukan.tenants.states import SHARDS, Side, shard_of
 
 
 def defect() -> Problem:
@@ -48,7 +47,7 @@ def check_generation(cell: CellTables, agencies: Iterable[int], generations: Ite
 def check_leases(cell: CellTables, side: Side, grants: Sequence[Grant], agencies: Iterable[int]) -> None:
     """Every agency must lie in a granted shard whose epoch still stands."""
     epochs, leases = {grant.shard: grant.epoch for grant in grants}, cell.leases[side]
-    for number in {shard(agency) for agency in agencies}:
+    for number in {shard_of(agency) for agency in agencies}:
         if leases[number].epoch != epochs.get(number):
             raise Problem("stale_lease", retry_after_s=1)
 
@@ -99,8 +98,8 @@ def due_lines(
     shards = {grant.shard for grant in grants}
     due: dict[int, list[InquiryLine | ProvisionLine]] = {}
     for row in lines.values():
-        if row.state in states and row.due <= now and shard(row.agency) in shards:
-            due.setdefault(shard(row.agency), []).append(row)
+        if row.state in states and row.due <= now and shard_of(row.agency) in shards:
+            due.setdefault(shard_of(row.agency), []).append(row)
     for rows in due.values():
         rows.sort(key=lambda row: row.due)
     share = min(limit, 1 + 2 * limit // max(len(grants), 1))

@@ -43,11 +43,6 @@ class Verdict:
     """What happened: outcomes that the records of a side say, as ``inquirer/provided``."""
     trace: tuple[tuple[float, str, str], ...] = ()
 
-    @property
-    def good(self) -> bool:
-        """Whether nobody complains."""
-        return not self.complaints
-
 
 def run_seed(seed: int, *, trace: bool = False, checkers: Sequence[Checker] = CHECKERS) -> Verdict:
     """Run a seed and judge it."""

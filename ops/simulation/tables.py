@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from chukan.tenants.rows import RecordRow
 from chukan.tenants.sets import SnapshotRow
-from chukan.tenants.states import SHARDS, LinkStatus, Side, shard_of
+from chukan.tenants.states import SHARDS, LinkStatus, Side
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -241,8 +241,3 @@ class Transaction:
         """Put everything back as it was."""
         while self._undo:
             self._undo.pop()()
-
-
-def shard(agency: int) -> int:
-    """The shard of an agency, as the generated columns have it."""
-    return shard_of(agency)

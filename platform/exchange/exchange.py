@@ -23,6 +23,7 @@ from chukan.platform.exchange.common import PolledCommonData
 from chukan.platform.exchange.context import Context, Meter
 from chukan.platform.exchange.event_streams import EventStreams
 from chukan.platform.exchange.facts import Persons
+from chukan.platform.exchange.holders import Holders
 from chukan.platform.exchange.inbox import Inbox
 from chukan.platform.exchange.inquiries import Inquiries
 from chukan.platform.exchange.provisions import Provisions
@@ -101,6 +102,7 @@ class Exchange:
         self.events = EventStreams(self.context, self._waiters, self.door)
         self.files = QueryFiles(self.context, self.inquiries, self.door)
         self.codes = Codes(self.context, self._persons, peer)
+        self.holders = Holders(self.context, self._persons, peer)
         self.inbox = Inbox(self.context, self._provisions, verifier, answered=self._answered, asked=self._asked)
         self._announced: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()

@@ -24,6 +24,7 @@ from chukan.platform.wire.agency import (
 )
 from chukan.platform.wire.events import EventPage
 from chukan.platform.wire.files import QueryFile
+from chukan.platform.wire.holders import HolderAsk, HolderViews
 from chukan.tenants.directory import AgencyRow, ClientRow
 
 
@@ -110,4 +111,12 @@ class EventService(Protocol):
 
     async def follow(self, agency: AgencyRow, cursor: str | None) -> AsyncGenerator[EventPage, None]:
         """Pages of events behind a cursor, or from now on. Raises Problem ``invalid_field``, ``rate_limited``."""
+        ...
+
+
+class HolderService(Protocol):
+    """Which agencies hold a linkage code of a person (通知先の通知)."""
+
+    async def ask(self, agency: AgencyRow, body: HolderAsk) -> HolderViews:
+        """Answer line by line. Raises Problem ``network_unavailable``."""
         ...

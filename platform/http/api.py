@@ -170,7 +170,7 @@ class AgencyApi:
     async def _read(self, call: Call) -> None:
         cap = self._services.request_bytes_max
         size = bodies.announced_bytes(call.request, cap)
-        with self._services.admission.reading(call.agency.number, call.priority, size):
+        async with self._services.admission.reading(call.agency.number, call.priority, size):
             if call.route.body is None:
                 await bodies.read_nothing(call.request)
                 return

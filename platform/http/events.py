@@ -5,6 +5,7 @@ holds no place among the requests at work. The caller's rights are looked at aga
 outlives many changes of the directory.
 """
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
@@ -31,14 +32,29 @@ async def follow(call: Call) -> Reply:
 async def _pieces(call: Call, pages: AsyncGenerator[EventPage, None], first: EventPage) -> AsyncGenerator[bytes, None]:
     async with aclosing(pages):
         yield RETRY + render(first)
-        while (page := await call.services.drain.race(_next(pages))) is not None:
+        while (page := await _next(call, pages)) is not None:
             directory = call.services.exchange.directory
             authorise(directory.client(call.client.id), call.agency.code, call.route.right, directory)
             yield render(page)
 
 
-async def _next(pages: AsyncGenerator[EventPage, None]) -> EventPage | None:
+async def _next(call: Call, pages: AsyncGenerator[EventPage, None]) -> EventPage | None:
+    """Return the next page, None at the end of the stream or of the exchange; the pages rest when this returns."""
+    coming = asyncio.ensure_future(_anext(pages))
+    try:
+        return await call.services.drain.race(_result(coming))
+    finally:
+        if not coming.done():
+            coming.cancel()
+            await asyncio.wait((coming,))
+
+
+async def _anext(pages: AsyncGenerator[EventPage, None]) -> EventPage | None:
     return await anext(pages, None)
+
+
+async def _result(coming: "asyncio.Future[EventPage | None]") -> EventPage | None:
+    return await coming
 
 
 _FORM: Final = (

@@ -17,6 +17,7 @@ from chukan.platform.http import bodies, forbidden, headers, parts
 from chukan.platform.http.auth import Right
 from chukan.platform.http.calls import Call, Example, Reply, Route, Work
 from chukan.platform.wire.agency import Load, LoadCommit, LoadOpen
+from chukan.platform.wire.compare import LoadCompare, LoadDifferences
 from chukan.tenants.loads import PARTS_MAX
 
 STAGE_DEADLINE_S: Final = 300.0
@@ -50,7 +51,7 @@ async def put_part(call: Call) -> Reply:
     announced = headers.content_digest(call.request)
     admission = call.services.admission
     size = bodies.announced_bytes(call.request, parts.BYTES_MAX)
-    with admission.reading(call.agency.number, call.priority, size):
+    async with admission.reading(call.agency.number, call.priority, size):
         async for piece in bodies.stream(call.request, parts.BYTES_MAX):
             received.add(piece)
         if announced is not None and announced != received.digest:
@@ -71,6 +72,13 @@ async def release(call: Call) -> Reply:
     body = call.body_as(LoadCommit)
     async with call.place(), asyncio.timeout(COMMIT_DEADLINE_S):
         return Reply(await call.services.desks.loads.release(call.agency, call.client, call.id("load"), body))
+
+
+async def compare(call: Call) -> Reply:
+    """Show what a session says otherwise than the copies in force; nothing is changed."""
+    body = call.body_as(LoadCompare)
+    async with call.place(), asyncio.timeout(STAGE_DEADLINE_S):
+        return Reply(await call.services.desks.loads.compare(call.agency, call.id("load"), body))
 
 
 async def abort(call: Call) -> Reply:
@@ -163,6 +171,20 @@ ROUTES: Final = (
         work=Work.OWN,
         problems=(*_STATE, "officer_required", *_COMPLETE),
         examples=(Example("The digest of the held session.", _COMMIT),),
+    ),
+    Route(
+        "POST",
+        "/loads/{load}/compare",
+        "compareLoad",
+        "原本照合。Show how the copies in force differ from the original that was sent as a load, by kind of difference.",
+        _RIGHT,
+        compare,
+        Priority.REGISTRATION,
+        body=LoadCompare,
+        reply=LoadDifferences,
+        work=Work.OWN,
+        problems=(*_STATE, "load_count_mismatch"),
+        examples=(Example("The first page, with the counts.", LoadCompare()),),
     ),
     Route(
         "POST",

@@ -13,9 +13,17 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from chukan.errors import Problem
-from chukan.platform.exchange.services import CodeService, EventService, InquiryService, QueryFileService, ReviewService
+from chukan.platform.exchange.services import (
+    CodeService,
+    EventService,
+    HolderService,
+    InquiryService,
+    QueryFileService,
+    ReviewService,
+)
 from chukan.platform.http.params import RecordSearch
 from chukan.platform.wire import agency as wire
+from chukan.platform.wire.compare import LoadCompare, LoadDifferences
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory
 
 
@@ -88,6 +96,10 @@ class LoadDesk(Protocol):
         """Put a held session into force, on an officer's word."""
         ...
 
+    async def compare(self, agency: AgencyRow, load: uuid.UUID, body: LoadCompare) -> LoadDifferences:
+        """Say what an open load says otherwise than the copies in force (原本照合). Raises Problem load_not_open."""
+        ...
+
     async def abort(self, agency: AgencyRow, load: uuid.UUID) -> wire.Load:
         """Drop what was staged."""
         ...
@@ -144,6 +156,11 @@ class AgencyExchange(Protocol):
     @property
     def events(self) -> EventService:
         """状態の変化."""
+        ...
+
+    @property
+    def holders(self) -> HolderService:
+        """通知先の通知."""
         ...
 
     @property

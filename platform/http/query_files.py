@@ -41,7 +41,7 @@ async def post(call: Call) -> Reply:
     forbidden.refuse([("name", name)])
     charset = declared_charset(call)
     size = bodies.announced_bytes(call.request, FILE_BYTES_MAX)
-    with call.services.admission.reading(call.agency.number, call.priority, size):
+    async with call.services.admission.reading(call.agency.number, call.priority, size):
         content = await read_file(call)
         digest = hashlib.sha256(content).digest()
         key = call.need_key()

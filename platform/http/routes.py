@@ -5,7 +5,7 @@
 
 from typing import Final
 
-from chukan.platform.http import codes, copies, events, loads, queries, query_files, records, reviews
+from chukan.platform.http import codes, copies, events, holders, loads, queries, query_files, records, reviews
 from chukan.platform.http.calls import Route
 
 # The router tries them in this order: what is called most stands first.
@@ -13,6 +13,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *queries.ROUTES,
     *query_files.ROUTES,
     *events.ROUTES,
+    *holders.ROUTES,
     *codes.ROUTES,
     *copies.ROUTES,
     *loads.ROUTES,

@@ -17,6 +17,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 LINES_MAX: Final = 1000
+HOLDERS_MAX: Final = 100
 END: Final = r"$(?!\n)"
 """End of a pattern: a bare ``$`` would let one line feed after the text pass."""
 AgencyCode = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{16}" + END)]
@@ -214,6 +215,28 @@ class KeyReply(Message, frozen=True):
 
     id: str
     status: Literal["accepted", "refused"]
+    reason: str | None = None
+
+
+class HolderRequest(Message, frozen=True):
+    """Asks which agencies hold a linkage code of a person (通知先の通知の求め, 命令85号40条3項)."""
+
+    id: uuid.UUID
+    inquirer: AgencyCode
+    affair: Code16
+    procedure: Code16
+    kind: Code16
+    code: bytes
+    """Inquirer-side linkage code (照会側の符号)."""
+
+
+class HolderReply(Message, frozen=True):
+    """Names providers that may be asked for this (命令85号40条4項); nothing is kept, asking again is a new look."""
+
+    id: uuid.UUID
+    outcome: Literal["answered", "not_permitted", "stopped", "bad_request"]
+    answered_at: Instant
+    providers: Annotated[list[AgencyCode], msgspec.Meta(max_length=HOLDERS_MAX)] = []
     reason: str | None = None
 
 

@@ -346,3 +346,10 @@ def test_a_query_file_is_sent_by_its_name_and_its_result_written_to_a_file(stage
     assert (first.params["name"], second.params["name"], first.raw) == ("N1.DAT", "N2", b"one\r\n")
     assert first.headers["Content-Type"] == "text/plain; charset=cp932"
     assert into.read_bytes() == b"line\r\n"
+
+
+def test_events_are_written_as_they_come(stage: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    stage.site.set("followEvents", b"event: line\ndata: {}\n\n")
+    assert _client(stage, "events", "--last-id", "c1") == 0
+    assert capsys.readouterr().out == "event: line\ndata: {}\n\n"
+    assert stage.site.east.heard[0].headers["Last-Event-ID"] == "c1"

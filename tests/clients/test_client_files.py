@@ -12,6 +12,7 @@ from chukan.errors import Problem
 from chukan.ops.client import _write
 from chukan.ops.sandbox.clients import ClientError
 from chukan.platform.wire.files import QueryFile
+from chukan.platform.wire.holders import HolderLine, HolderView, HolderViews
 
 from .conftest import AT, BREAK_OFF, Site
 
@@ -74,3 +75,21 @@ async def test_a_result_that_breaks_off_is_an_error_and_not_asked_again_from_the
     assert await anext(pieces) == b"line\r\n1\r\n"
     with pytest.raises(ClientError, match="unreachable"):
         await anext(pieces)
+
+
+async def test_events_are_followed_from_an_id_on(site: Site) -> None:
+    site.set("followEvents", b"retry: 2000\n\n")
+    assert [piece async for piece in site.client().events(last_id="c1")] == [b"retry: 2000\n\n"]
+    assert [piece async for piece in site.client().events()] == [b"retry: 2000\n\n"]
+    first, second = site.east.heard
+    assert first.headers["Last-Event-ID"] == "c1"
+    assert "Last-Event-ID" not in second.headers
+
+
+@pytest.mark.requirement("INQ-03")
+async def test_holders_are_asked_for_line_by_line(site: Site) -> None:
+    reply = HolderViews(lines=[HolderView(line=0, status="answered", providers=["9901131016000001"])])
+    site.set("askHolders", reply)
+    line = HolderLine(addressee="A1", affair="JM01000000121000", procedure="JT01010000000214", kind="TM00000000000002")
+    assert await site.client().ask_holders([line]) == reply
+    assert site.east.heard[0].body.lines == [line]

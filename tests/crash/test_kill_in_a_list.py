@@ -69,13 +69,18 @@ async def test_no_request_fails_while_an_exchange_is_stopped_in_good_order(
     here: Town, asked: Asked, journal: Journal, moments: Any
 ) -> None:
     victim = moments.one_of(tuple(EXCHANGES))
+    (long,) = lists(here, 1, LINES, 5)
     async with load(here, journal, probes=6) as probing:
-        await probing.until(good=moments.number(20, 60))
+        asking = asyncio.create_task(asked.ask(*long))
+        await probing.until(good=moments.number(10, 40))
         assert await here.end(victim) == 0
-        await probing.until(good=20)
+        # Nobody waits for the end of a lease: it was given back.
+        assert victim not in await here.holders()
+        await probing.until(good=10)
         await here.again(victim)
         await probing.switch.until(victim, ready=True)
-        await probing.until(good=20)
+        await probing.until(good=10)
+        await asking
         results = probing.results()
     assert set(results) == {"good"}
     _good(await judge(here, asked, journal))
@@ -84,13 +89,14 @@ async def test_no_request_fails_while_an_exchange_is_stopped_in_good_order(
 @pytest.mark.full
 async def test_who_was_frozen_has_no_second_effect(here: Town, asked: Asked, journal: Journal, moments: Any) -> None:
     victim = moments.one_of(tuple(EXCHANGES))
+    (other,) = set(EXCHANGES) - {victim}
     async with progress(here) as network:
         # Customers whose patience is shorter than the frost send again elsewhere what the frozen one may still do.
         asking = [asyncio.create_task(asked.ask(*one, timeout_s=4.0)) for one in _lists(here, 6)]
         await network.reach(moments.number(50, 800))
         here.freeze(victim)
         try:
-            await wait(FROZEN_S)
+            await asyncio.gather(wait(FROZEN_S), here.held_by(other))
         finally:
             here.thaw(victim)
         await gathered(asking)

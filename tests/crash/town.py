@@ -43,7 +43,7 @@ KEEP_VARIABLE: Final = "CHUKAN_CRASH_KEEP"
 NOTICE: Final = {"CHUKAN__EXCHANGE__DRAIN_NOTICE_S": "3"}
 """As long as at a real site: clients look for it, and the demo's is short."""
 END_TIMEOUT_S: Final = 60.0
-_LOOK_S: Final = 0.1
+LOOK_S: Final = 0.1
 _PORTS_FROM, _PORTS_SPREAD = 20_000, 11_000
 
 
@@ -87,7 +87,7 @@ class Processes(Supervisor):
         async with asyncio.timeout(words.timeout_s):
             while not await words.ready():
                 assert process.returncode is None, f"{name} ended before it was ready"
-                await wait(_LOOK_S)
+                await wait(LOOK_S)
 
     async def end(self, name: str, how: signal.Signals) -> int:
         """Send a signal that ends the process; return its exit status once it is gone."""
@@ -188,9 +188,21 @@ class Town(Running):
         """Let it go on."""
         os.kill(self.supervisor.pids()[name], signal.SIGCONT)
 
-    def log_of(self, name: str) -> str:
-        """Return everything that a process wrote."""
-        return (self.place.log / f"{name}.log").read_text(encoding="utf-8")
+    async def holders(self) -> set[str]:
+        """Return the exchanges that hold a lease in any cell at this moment."""
+        owners: set[str] = set()
+        for cell in CELLS:
+            admin = await self.databases.admin(cell)
+            rows = await admin.fetch("SELECT DISTINCT owner FROM chukan.leases WHERE until > now()")
+            await admin.close()
+            owners |= {str(row[0]).rsplit("-", 1)[0] for row in rows}
+        return owners
+
+    async def held_by(self, name: str) -> None:
+        """Wait until one exchange alone holds all leases."""
+        async with asyncio.timeout(END_TIMEOUT_S):
+            while await self.holders() != {name}:
+                await wait(LOOK_S)
 
 
 @contextlib.asynccontextmanager

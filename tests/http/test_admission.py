@@ -185,18 +185,72 @@ async def test_a_flood_of_one_agency_leaves_another_s_counter_alone(make: Callab
 
 
 async def test_bodies_on_their_way_hold_share_and_memory_but_no_place(make: Callable[..., Admission]) -> None:
-    admission = make(shares=(Share(2, 1e6, 1000), WIDE, WIDE), reading_bytes_max=100, in_flight_max=1)
-    with admission.reading(1, Priority.COUNTER, 60):
+    admission = make(
+        shares=(Share(2, 1e6, 1000), WIDE, WIDE), reading_bytes_max=100, in_flight_max=1, reading_wait_s=0.01
+    )
+    async with admission.reading(1, Priority.COUNTER, 60):
         assert admission.at_work == 0
-        with pytest.raises(Problem, match="busy"), admission.reading(2, Priority.COUNTER, 60):
-            pass
-        with admission.reading(1, Priority.COUNTER, 40):
-            with pytest.raises(Problem, match="rate_limited"), admission.reading(1, Priority.COUNTER, 0):
-                pass
+        with pytest.raises(Problem, match="busy"):
+            await _read(admission, 2, Priority.COUNTER, 60)
+        async with admission.reading(1, Priority.COUNTER, 40):
+            with pytest.raises(Problem, match="rate_limited"):
+                await _read(admission, 1, Priority.COUNTER, 0)
             async with admission.work(1, Priority.COUNTER, reading=True):
                 assert admission.at_work == 1
-    with admission.reading(1, Priority.COUNTER, 1000):
-        pass  # a body larger than the budget is let in alone
+            await _read(admission, 2, Priority.COUNTER, 0)  # what has no body waits for no memory
+    await _read(admission, 1, Priority.COUNTER, 1000)  # a body larger than the budget is let in alone
+
+
+async def _read(admission: Admission, agency: int, priority: Priority, size: int, order: Any = None) -> None:
+    async with admission.reading(agency, priority, size):
+        if order is not None:
+            order.append((priority, agency))
+        await asyncio.sleep(0)
+
+
+@pytest.mark.requirement("PLT-07")
+async def test_a_body_waits_for_memory_in_turn_and_is_refused_at_its_deadline(make: Callable[..., Admission]) -> None:
+    admission = make(reading_bytes_max=100, reading_wait_s=5)
+    order: list[Any] = []
+    async with admission.reading(0, Priority.REGISTRATION, 100):  # alone, it may take everything
+        files = [asyncio.ensure_future(_read(admission, agency, Priority.REGISTRATION, 40, order)) for agency in (1, 1)]
+        await asyncio.sleep(0)
+        files.append(asyncio.ensure_future(_read(admission, 2, Priority.REGISTRATION, 40, order)))
+        await asyncio.sleep(0)
+        counter = asyncio.ensure_future(_read(admission, 3, Priority.COUNTER, 40, order))
+        await asyncio.sleep(0)
+        assert order == []
+    await asyncio.gather(*files, counter)
+    assert order.index((Priority.COUNTER, 3)) == 0
+    assert order[1:] == [(Priority.REGISTRATION, agency) for agency in (1, 2, 1)]
+    short = make(reading_bytes_max=100, reading_wait_s=0.01)
+    async with short.reading(0, Priority.COUNTER, 100):
+        with pytest.raises(Problem, match="busy"):
+            await _read(short, 1, Priority.REGISTRATION, 1)
+    async with short.reading(1, Priority.COUNTER, 100):
+        pass
+
+
+@pytest.mark.requirement("TEN-04")
+async def test_files_on_slow_links_leave_memory_for_the_counter(make: Callable[..., Admission]) -> None:
+    admission = make(reading_bytes_max=100, reading_wait_s=0.01)
+    async with admission.reading(1, Priority.REGISTRATION, 40):
+        with pytest.raises(Problem, match="busy"):
+            await _read(admission, 1, Priority.REGISTRATION, 40)
+        await _read(admission, 2, Priority.COUNTER, 60)
+
+
+async def test_who_asks_for_little_goes_on_when_the_one_before_gives_up(make: Callable[..., Admission]) -> None:
+    admission = make(reading_bytes_max=100, reading_wait_s=5)
+    async with admission.reading(0, Priority.COUNTER, 60):
+        much = asyncio.ensure_future(_read(admission, 1, Priority.COUNTER, 90))
+        await asyncio.sleep(0)
+        little = asyncio.ensure_future(_read(admission, 2, Priority.COUNTER, 10))
+        await asyncio.sleep(0)
+        assert not little.done()
+        much.cancel()
+        async with asyncio.timeout(2):
+            await little
 
 
 def test_parking_is_bounded_per_agency_and_in_all(make: Callable[..., Admission]) -> None:

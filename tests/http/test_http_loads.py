@@ -119,7 +119,7 @@ async def test_a_part_whose_bytes_stop_coming_ends_at_its_deadline(
 
 
 async def test_bodies_share_one_budget_of_memory(serve: Any) -> None:
-    served = await serve(limits=Limits(reading_bytes_max=100))
+    served = await serve(limits=Limits(reading_bytes_max=100, reading_wait_s=0.1))
     going_on = asyncio.Event()
 
     async def slow() -> Any:
@@ -133,3 +133,22 @@ async def test_bodies_share_one_budget_of_memory(serve: Any) -> None:
         going_on.set()
         assert (await first)[0] == 200
         assert (await _put(served, DATA, "2"))[0] == 200
+
+
+async def test_a_part_waits_for_memory_instead_of_being_refused_at_once(serve: Any) -> None:
+    served = await serve(limits=Limits(reading_bytes_max=100))
+    begun, going_on = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> Any:
+        yield DATA
+        begun.set()
+        await going_on.wait()
+
+    first = asyncio.ensure_future(_put(served, slow()))
+    async with asyncio.timeout(10):
+        await begun.wait()
+        others = [asyncio.ensure_future(_put(served, DATA, str(n))) for n in (2, 3, 4)]
+        done, _ = await asyncio.wait(others, timeout=0.3)
+        assert not done
+        going_on.set()
+        assert [status for status, _ in await asyncio.gather(first, *others)] == [200] * 4

@@ -154,7 +154,7 @@ async def test_a_birth_gives_up_in_the_end(cell, steward, admin, monkeypatch):
     monkeypatch.setattr(births, "_TRIES_MAX", 2)
     async with lock_on(cell, "LOCK TABLE chukan.records IN SHARE UPDATE EXCLUSIVE MODE"):
         with pytest.raises(Problem, match="busy"):
-            await births.birth(steward, 23)
+            await within(20, births.birth(steward, 23))
     assert await leaves_of(admin, 23) == 0
     assert await admin.fetchval("SELECT to_regnamespace('a00023')") is None
 

@@ -17,12 +17,21 @@ from chukan.errors import Problem
 from chukan.ops.certificates import Issued
 from chukan.platform import peer as peer_module
 from chukan.platform.envelope import Opened, Opener, Signed, Signer
-from chukan.platform.peer import ACQUISITIONS, ANSWER_KEYS, ANSWERS, PERMIT_REQUESTS, NetworkPeer, NetworkTrouble
+from chukan.platform.peer import (
+    ACQUISITIONS,
+    ANSWER_KEYS,
+    ANSWERS,
+    HOLDERS,
+    PERMIT_REQUESTS,
+    NetworkPeer,
+    NetworkTrouble,
+)
 from chukan.platform.wire.network import (
     AcquisitionReply,
     AcquisitionRequest,
     Answer,
     AnswerKey,
+    HolderReply,
     KeyReply,
     PermitReply,
     Receipt,
@@ -127,7 +136,7 @@ async def trouble(call: Awaitable[object]) -> NetworkTrouble:
     return caught.value
 
 
-# ---------------------------------------------------------------- the four calls
+# ---------------------------------------------------------------- the five calls
 
 
 async def test_each_call_has_its_path_and_its_replies(network: FakeNetwork, connect: Any) -> None:
@@ -136,6 +145,7 @@ async def test_each_call_has_its_path_and_its_replies(network: FakeNetwork, conn
         ANSWERS: Receipt(id=IDS[0], status="accepted", at=NOON),
         ACQUISITIONS: AcquisitionReply(id=IDS[0], number="n"),
         ANSWER_KEYS: KeyReply(id="answer-1", status="accepted"),
+        HOLDERS: HolderReply(id=IDS[0], outcome="answered", answered_at=NOON, providers=["1" * 16]),
     }
 
     async def reply(opened: Opened) -> web.StreamResponse:
@@ -152,7 +162,8 @@ async def test_each_call_has_its_path_and_its_replies(network: FakeNetwork, conn
     assert await peer.answers([msgspec.json.encode(answer)]) == [replies[ANSWERS]]
     assert await peer.acquisitions([ASKED[0]]) == [replies[ACQUISITIONS]]
     assert await peer.answer_keys([msgspec.json.encode(key)]) == [replies[ANSWER_KEYS]]
-    assert [path for path, _ in network.seen] == [PERMIT_REQUESTS, ANSWERS, ACQUISITIONS, ANSWER_KEYS]
+    assert await peer.holders([asked]) == [replies[HOLDERS]]
+    assert [path for path, _ in network.seen] == [PERMIT_REQUESTS, ANSWERS, ACQUISITIONS, ANSWER_KEYS, HOLDERS]
     assert network.seen[0][1].items == [asked]
     assert {opened.sender for _, opened in network.seen} == {"exchange-east"}
 

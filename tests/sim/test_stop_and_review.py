@@ -38,6 +38,13 @@ def officer(name: str) -> ClientRow:
     return ClientRow(id=name, body="990101", kind="officer", name=name, agencies=[], functions=[])
 
 
+async def pause(seconds: float) -> None:
+    """Let virtual time pass."""
+    over = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(seconds, over.set_result, None)
+    await over
+
+
 async def decide_while_stopped(world: World, asks: AgencyRow, gives: AgencyRow, person: int) -> str:
     """Hold, ask, prepare, stop in the cell only, approve; the outcome at the provider, or the problem's code."""
     table = world.table(gives)
@@ -50,7 +57,7 @@ async def decide_while_stopped(world: World, asks: AgencyRow, gives: AgencyRow, 
     world.network.start()
     for server in world.servers.values():
         await world.start(server)
-    await asyncio.sleep(1.0)
+    await pause(1.0)
     server = world.servers["east"]
     exchange = server.exchange
     line = QueryLine(
@@ -67,7 +74,7 @@ async def decide_while_stopped(world: World, asks: AgencyRow, gives: AgencyRow, 
 
     await served(exchange.inquiries.accept(asks, officer("system"), Queries(lines=[line]), "key", b"raw"))
     for _ in range(100):
-        await asyncio.sleep(0.1)
+        await pause(0.1)
         found = (await served(exchange.reviews.list(gives))).reviews
         if found:
             break

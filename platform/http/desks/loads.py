@@ -19,7 +19,8 @@ from chukan.platform.http import problems
 from chukan.platform.http.desks.door import Door, Keys
 from chukan.platform.http.desks.lines import checked_copy
 from chukan.platform.wire.agency import Load
-from chukan.tenants import idempotency, loads
+from chukan.platform.wire.compare import CopyDifference, DifferenceCounts, LoadDifferences
+from chukan.tenants import idempotency, load_compare, loads
 
 if TYPE_CHECKING:
     from chukan.chance import Chance
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from chukan.platform.law import Law
     from chukan.platform.metrics import Metrics
     from chukan.platform.wire.agency import LoadCommit, LoadOpen
+    from chukan.platform.wire.compare import LoadCompare
     from chukan.tenants.copies import Copy
     from chukan.tenants.directory import AgencyRow, ClientRow
     from chukan.tenants.partition import Partition
@@ -169,10 +171,38 @@ class PartitionLoads:
             raise Problem("load_held_for_officer")
         return _view(merged)
 
+    async def compare(self, agency: AgencyRow, load: uuid.UUID, body: LoadCompare) -> LoadDifferences:
+        """Say what an open load, once all of it is there, says otherwise than the copies in force (原本照合)."""
+        keys = self._keys(agency.number)
+        counts = None
+        async with self._bulky(agency, STAGE_TIMEOUT_S) as partition:
+            found = await loads.get(partition, load)
+            if found.state not in {"open", "held"}:
+                raise Problem("load_not_open")
+            if found.staged + found.refused != found.spec.expected:
+                # What has not come yet would pass for missing in the original.
+                raise Problem("load_count_mismatch")
+            if body.after is None:
+                counts = DifferenceCounts(**(await load_compare.count(partition, load, found.spec))._asdict())
+            page = await load_compare.page(partition, keys, load, found.spec, after=body.after, limit=body.limit)
+        return LoadDifferences(
+            load=load, counts=counts, differences=[_difference(each) for each in page.differences], next=page.next
+        )
+
     async def abort(self, agency: AgencyRow, load: uuid.UUID) -> Load:
         """Drop what was staged."""
         async with self._door(agency) as partition:
             return _view(await loads.abort(partition, load))
+
+
+def _difference(found: load_compare.Difference) -> CopyDifference:
+    return CopyDifference(
+        difference=found.kind,
+        addressee=found.addressee,
+        effective_from=found.effective_from,
+        items=list(found.items),
+        review=found.review,
+    )
 
 
 def _view(load: loads.Load) -> Load:
