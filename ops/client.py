@@ -5,22 +5,19 @@ Works against the demo (``--connection var/demo/connection.json --agency CODE``)
 agency API. What it shows is the agency's own data on the agency's own terminal; nothing is written to a log or a file.
 """
 
-import asyncio
-import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 from cyclopts import App, Parameter
-from rich.console import Console
 
 from chukan.errors import Problem
+from chukan.ops import client_files
 from chukan.ops import client_view as view
-from chukan.ops.sandbox.clients import AgencyClient, ClientError, Connection, digest_of
+from chukan.ops.client_run import DEMO_CONNECTION, Target, count_lines, run
+from chukan.ops.sandbox.clients import AgencyClient, digest_of
 from chukan.ops.sandbox.connection_file import read_connection
 from chukan.platform.wire.agency import (
     Copies,
@@ -31,73 +28,13 @@ from chukan.platform.wire.agency import (
     QueryLine,
     ReviewPrepare,
 )
-from chukan.platform.wire.holders import HolderLine
 from chukan.platform.wire.network import Condition
 
 app = App(name="client", help="Act as an agency's system: register, acquire, query, collect.")
-DEMO_CONNECTION: Final = Path("var/demo/connection.json")
 WAIT_MAX_S: Final = 60
 T = TypeVar("T")
-
-
-@Parameter(name="*")
-@dataclass(frozen=True, kw_only=True)
-class Target:
-    """Whom to be and where to call."""
-
-    agency: str
-    """Agency to act for (16-digit code)."""
-    officer: str | None = None
-    """Act as this officer of the agency instead of its system; needs a connection file."""
-    connection: Path | None = None
-    """connection.json, as the demo writes it."""
-    url: Annotated[tuple[str, ...], Parameter(negative="")] = ()
-    """Base URL of an exchange, e.g. https://host:8443; several times for several exchanges."""
-    ca: Path | None = None
-    """Root certificate to trust (PEM), with --url."""
-    certificate: Path | None = None
-    """Client certificate (PEM), with --url."""
-    key: Path | None = None
-    """Its key (PEM), with --url."""
-    retry: float = 10.0
-    """Seconds for which a call may be repeated when an exchange is away or busy."""
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
-    """Print the reply's document."""
-
-    def connect(self) -> Connection:
-        """Return the connection. Raises ``Problem`` setting_missing, settings_unreadable, unknown_agency."""
-        if not self.url:
-            return read_connection(self.connection or DEMO_CONNECTION).connect(
-                self.agency, self.officer, retry_s=self.retry
-            )
-        if self.ca is None or self.certificate is None or self.key is None:
-            raise Problem("setting_missing", expected="--ca, --certificate and --key together with --url")
-        return Connection(
-            agency=self.agency,
-            urls=list(self.url),
-            ca=self.ca,
-            certificate=self.certificate,
-            key=self.key,
-            retry_s=self.retry,
-        )
-
-
-def _run(target: Target, work: Callable[[AgencyClient], Awaitable[T]], show: Callable[[Console, T], None]) -> T:
-    """Do something as a client and show what came of it."""
-
-    async def whole() -> T:
-        async with AgencyClient(target.connect()) as client:
-            return await work(client)
-
-    try:
-        found = asyncio.run(whole())
-    except ClientError as error:
-        raise error.as_problem() from None
-    if target.as_json:
-        sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
-    else:
-        show(view.terminal(), found)
-    return found
+for _command in client_files.COMMANDS:
+    app.command(_command)
 
 
 # ---------------------------------------------------------------- queries: 情報照会
@@ -154,7 +91,7 @@ def query(
         condition = Condition() if year is None else Condition(period="1", year=year)
         lines = [_line(words, condition, item, withheld=withheld)]
     body = Queries(lines=lines, collect=True)
-    _run(target, lambda client: client.query(body, wait_s=min(wait, WAIT_MAX_S)), view.batch)
+    run(target, lambda client: client.query(body, wait_s=min(wait, WAIT_MAX_S)), view.batch)
 
 
 def _complete(target: Target, addressee: str | None, wanted: Mapping[str, str | None]) -> dict[str, str]:
@@ -184,118 +121,25 @@ def _line(words: Mapping[str, str], condition: Condition, items: Sequence[str], 
 @app.command
 def show(reference: uuid.UUID, *, target: Target, wait: int = 0) -> None:
     """Show a batch or a line by its id, after waiting for it where wanted."""
-    _run(target, lambda client: client.view(reference, wait_s=wait), view.batch)
+    run(target, lambda client: client.view(reference, wait_s=wait), view.batch)
 
 
 @app.command
 def collect(reference: uuid.UUID, *, target: Target) -> None:
     """Take the content of answered lines; may be repeated until it is purged."""
-    _run(target, lambda client: client.collect(reference), view.batch)
+    run(target, lambda client: client.collect(reference), view.batch)
 
 
 @app.command
 def cancel(reference: uuid.UUID, *, target: Target) -> None:
     """Take open lines back (中断)."""
-    _run(target, lambda client: client.cancel(reference), view.batch)
+    run(target, lambda client: client.cancel(reference), view.batch)
 
 
 @app.command
 def queries(*, target: Target, state: str | None = None, limit: int = 100) -> None:
     """List query lines, by state where one is given."""
-    _run(target, lambda client: client.queries(state=state, limit=limit), view.query_page)
-
-
-# ---------------------------------------------------------------- query files: 照会ファイル
-
-query_files = App(name="query-files", help="Send files of query lines, fetch their results. (照会ファイル)")
-app.command(query_files)
-
-
-@query_files.command(name="send")
-def send_query_file(file: Path, *, target: Target, name: str | None = None, charset: str = "utf-8") -> None:
-    """Send a file of at most 10,000 lines of 18 fields; the same file again has no second effect.
-
-    Parameters
-    ----------
-    file
-        The file.
-    name
-        What the file is known by; its own name otherwise.
-    charset
-        utf-8 or cp932.
-    """
-    if not file.is_file():
-        raise Problem("settings_unreadable", expected="a readable file")
-    _run(target, lambda client: client.send_query_file(name or file.name, file, charset=charset), view.query_file)
-
-
-@query_files.command(name="show")
-def show_query_file(file: uuid.UUID, *, target: Target) -> None:
-    """Show how far a file's lines are, and the first refused ones."""
-    _run(target, lambda client: client.query_file(file), view.query_file)
-
-
-@query_files.command(name="result")
-def fetch_result(file: uuid.UUID, into: Path, *, target: Target, after: int = 0) -> None:
-    """Fetch a file's result into a new file (CSV); answered lines become collected.
-
-    Parameters
-    ----------
-    file
-        Id of the file.
-    into
-        Where to write it; nothing may stand there.
-    after
-        Line after which to go on, when a result was cut off.
-    """
-    _run(target, lambda client: _write(into, client.query_file_result(file, after=after)), view.document)
-
-
-async def _write(into: Path, pieces: AsyncIterator[bytes]) -> dict[str, int]:
-    """Write pieces to a new file; what came before a break stays. Raises ``Problem`` file_exists, file_unwritable."""
-    size = 0
-    try:
-        with into.open("xb") as file:
-            async for piece in pieces:
-                size += file.write(piece)
-    except FileExistsError:
-        raise Problem("file_exists", expected=str(into)) from None
-    except OSError:
-        raise Problem("file_unwritable", expected=str(into)) from None
-    return {"bytes": size}
-
-
-@app.command
-def events(*, target: Target, last_id: str | None = None, seconds: float = 60.0) -> None:
-    """Follow what happens to the agency's own lines, as server-sent events.
-
-    Parameters
-    ----------
-    last_id
-        Id behind which to go on; from now on otherwise.
-    seconds
-        How long to follow.
-    """
-
-    async def follow(client: AgencyClient) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                async for piece in client.events(last_id=last_id):
-                    sys.stdout.write(piece.decode())
-                    sys.stdout.flush()
-
-    _run(replace(target, as_json=False), follow, lambda _console, _none: None)
-
-
-@app.command
-def holders(addressee: str, *, target: Target, affair: str, procedure: str, kind: str) -> None:
-    """Show which agencies that may be asked hold a linkage code of a person (通知先の通知)."""
-    words = {"addressee": addressee, "affair": affair, "procedure": procedure, "kind": kind}
-    try:
-        line = msgspec.convert(words, HolderLine)
-    except msgspec.ValidationError:
-        raise Problem("invalid_field", expected="fields as /openapi.json defines them") from None
-    _run(target, lambda client: client.ask_holders([line]), view.document)
+    run(target, lambda client: client.queries(state=state, limit=limit), view.query_page)
 
 
 # ---------------------------------------------------------------- copies: 副本
@@ -305,7 +149,7 @@ def holders(addressee: str, *, target: Target, affair: str, procedure: str, kind
 def register(file: Path, *, target: Target) -> None:
     """Register copies from a JSON file: the body of POST /copies (異動)."""
     body = _read(file, Copies)
-    _run(target, lambda client: client.register(body), view.line_results)
+    run(target, lambda client: client.register(body), view.line_results)
 
 
 @app.command
@@ -335,7 +179,7 @@ def load(
     media_type
         Media type of the files, e.g. text/csv; charset=cp932.
     """
-    lines = sum(_count_lines(part) for part in parts)
+    lines = sum(count_lines(part) for part in parts)
     expected = lines - (len(parts) if media_type.startswith("text/csv") else 0)
     body = LoadOpen(kind=kind, layout=layout, mode=mode, expected=expected, period=period)
 
@@ -345,27 +189,14 @@ def load(
             await client.put_part(session.id, number, part, media_type=media_type)
         return await client.commit_load(session.id, [digest_of(part) for part in parts])
 
-    _run(target, work, view.document)
-
-
-def _count_lines(path: Path) -> int:
-    """Count the lines of a file in pieces; a last line without an end counts."""
-    count, last = 0, b"\n"
-    try:
-        with path.open("rb") as file:
-            while piece := file.read(1 << 20):
-                count += piece.count(b"\n")
-                last = piece[-1:]
-    except OSError:
-        raise Problem("settings_unreadable", expected="a readable file") from None
-    return count + (last != b"\n")
+    run(target, work, view.document)
 
 
 @app.command
 def copies(addressee: str, *, target: Target, kind: str | None = None) -> None:
     """Show the agency's own copies of a person."""
     body = CopySearch(keys=[CopyKey(addressee=addressee, kind=kind)])
-    _run(target, lambda client: client.search_copies(body), view.copies)
+    run(target, lambda client: client.search_copies(body), view.copies)
 
 
 # ---------------------------------------------------------------- linkage codes: 符号
@@ -384,7 +215,7 @@ def codes(*addressees: str, target: Target, acquire: Annotated[bool, Parameter(n
     """
     if not addressees:
         raise Problem("setting_missing", expected="at least one addressee number")
-    _run(
+    run(
         target,
         lambda client: client.ask_codes(addressees) if acquire else client.search_codes(addressees),
         view.code_statuses,
@@ -397,7 +228,7 @@ def codes(*addressees: str, target: Target, acquire: Annotated[bool, Parameter(n
 @app.command
 def records(addressee: str | None = None, *, target: Target, after: str | None = None, limit: int = 100) -> None:
     """Show the agency's provision records (情報提供等記録), of one person where one is given."""
-    _run(
+    run(
         target,
         lambda client: client.records_of(addressee) if addressee else client.records(after=after, limit=limit),
         view.records,
@@ -413,7 +244,7 @@ app.command(reviews)
 @reviews.command(name="list")
 def list_reviews(*, target: Target) -> None:
     """List what waits for a decision."""
-    _run(target, lambda client: client.reviews(), view.reviews)
+    run(target, lambda client: client.reviews(), view.reviews)
 
 
 @reviews.command
@@ -427,19 +258,19 @@ def prepare(
 ) -> None:
     """Propose a decision, as a first officer (--officer)."""
     body = ReviewPrepare(decision=decision, withheld=withheld, note=note)
-    _run(target, lambda client: client.prepare_review(review, body), view.document)
+    run(target, lambda client: client.prepare_review(review, body), view.document)
 
 
 @reviews.command
 def approve(review: uuid.UUID, *, target: Target, note: str = "") -> None:
     """Carry the proposal out, as a second officer (--officer)."""
-    _run(target, lambda client: client.approve_review(review, note=note), view.document)
+    run(target, lambda client: client.approve_review(review, note=note), view.document)
 
 
 @reviews.command
 def refuse(review: uuid.UUID, *, target: Target, note: str = "") -> None:
     """Refuse the provision, as a second officer (--officer)."""
-    _run(target, lambda client: client.refuse_review(review, note=note), view.document)
+    run(target, lambda client: client.refuse_review(review, note=note), view.document)
 
 
 def _read(path: Path, kind: type[T]) -> T:

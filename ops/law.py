@@ -112,6 +112,30 @@ def explain(
 
 
 @app.command
+def layout(kind: str, version: int | None = None) -> None:
+    """Show the items of a kind's layout: code, name, form, and which must be present or carry a reason code.
+
+    Args:
+        kind: Code of the kind (TM…).
+        version: Version of the layout; the newest in force today unless given.
+    """
+    law = Law.load()
+    found = law.layouts_in_force(kind, _day(None))
+    chosen = law.layout(kind, version) if version is not None else (found[-1] if found else None)
+    if chosen is None:
+        raise Problem("unknown_layout" if law.known_kind(kind) else "unknown_kind")
+    console = Console()
+    table = _table("項目コード", "項目", "型・桁", "必須")
+    for item in chosen.items.values():
+        form = f"{item.type.value} ≤ {item.length_max}"
+        table.add_row(item.code, item.name_ja, form, "○" if item.required else "")
+    console.print(f"{kind} {chosen.version}")
+    console.print(table)
+    gaps = "、".join(f"{code} {law.gap_codes[code]}" for code in sorted(chosen.gap_codes))
+    console.print(f"未設定事由: {gaps}")
+
+
+@app.command
 def codes() -> None:
     """Show the kinds, and the affairs with their procedures, with the codes that queries use."""
     law = Law.load()

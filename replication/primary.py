@@ -64,6 +64,7 @@ _UNREACHABLE: Final = (
 DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
 """Everything that a call of the driver raises; ``translate`` makes a problem of it. An internal error of the client is
 among them: it is how the driver says that a server is no primary, or that one was killed in the middle of a message."""
+_NO_PRIMARY: Final = asyncpg.exceptions.TargetServerAttributeNotMatched
 _CODES: Final = {"CK001": "stale_lease", "CK002": "agency_moved"}
 _LOCKED: Final = "55P03"
 _RETRYABLE: Final = frozenset({"40001", "40P01", "57014", "53200", "53100"})
@@ -231,8 +232,8 @@ def translate(error: Exception) -> Problem:
     if sqlstate in _CODES:
         return Problem(_CODES[sqlstate], retry_after_s=1)
     if isinstance(error, _UNREACHABLE):
-        if isinstance(error, asyncpg.InternalClientError):
-            _log.warning("the driver dropped a connection", exc_info=error)
+        if isinstance(error, asyncpg.InternalClientError) and not isinstance(error, _NO_PRIMARY):
+            _log.warning("the driver lost its place on a connection", exc_info=error)
         return Problem("no_primary", retry_after_s=1)
     if sqlstate == _LOCKED:
         return Problem("busy", retry_after_s=5)

@@ -11,25 +11,28 @@ from chukan.ops.demo.tally import Tally
 
 _MEANINGS: Final = {
     "provided": "提供 answered in full",
-    "provided_with_gaps": "提供(未設定あり) answered, with reason codes where an item has no value",
-    "no_record": "該当なし the provider holds nothing of that kind or year",
+    "provided_with_gaps": "未設定あり answered; gaps carry a reason code",
+    "no_record": "該当なし the provider holds none of it",
     "no_code": "符号なし no linkage code at one of the two",
-    "under_review": "審査中 held for the provider's officers (interim)",
+    "not_permitted": "照会不可 not on the matching list",
+    "stopped": "提供停止 a kill switch stands on it",
     "refused": "提供不可 refused by the provider's officers",
-    "stopped": "提供停止 a kill switch stands on kind and procedure",
-    "not_permitted": "照会不可 the matching list does not allow it",
-    "bad_request": "形式不備 refused before acceptance, without a record",
+    "bad_request": "形式不備 refused at once, without a record",
     "expired": "期限切れ the time was over",
     "cancelled": "中断 taken back",
     "failed": "失敗 went wrong",
     "open": "no final outcome yet",
+    "under_review": "審査中 held for officers, before its outcome",
 }
+"""What each outcome means, in the order in which they are shown; short enough for a terminal of 80 columns."""
 
 
 def show_result(screen: Screen, tally: Tally) -> None:
     """Show the counts."""
-    rows = {name: (number, _MEANINGS.get(name, "")) for name, number in tally.outcomes.items()}
-    for name, number in tally.reviews.items():
+    shown = [name for name in _MEANINGS if name in tally.outcomes]
+    shown += [name for name in tally.outcomes if name not in _MEANINGS]
+    rows = {name: (tally.outcomes[name], _MEANINGS.get(name, "")) for name in shown}
+    for name, number in sorted(tally.reviews.items()):
         rows[f"  → {name}"] = (number, "decided by two officers")
     screen.counts(f"{tally.queries:,} queries by outcome, {tally.cross_cell:,} between cells", rows)
     screen.counts(
@@ -51,11 +54,12 @@ def show_addresses(screen: Screen, running: Running) -> None:
     pki = running.place.pki / "clients"
     screen.rows(
         [
-            (agency.code, agency.name, agency.home_centre or "", cast.system_of(agency.code), _officers(agency.code))
+            (agency.code, agency.name, agency.home_centre or "", cast.system_of(agency.code))
             for agency in cast.agencies()
         ]
     )
-    screen.say(f"  each as certificate.pem and key.pem in a folder of its name under {pki}")
+    screen.tell("  and two officers each: officer-BODY-head-1 and -2, …-board-…, …-joint-…")
+    screen.say(f"  certificate.pem and key.pem of each lie in a folder of its name under {pki}")
     screen.title("Where everything is")
     addresses = running.addresses
     for exchange in EXCHANGES:
@@ -63,17 +67,13 @@ def show_addresses(screen: Screen, running: Running) -> None:
         screen.say(f"  {'':<15} {addresses.health_url(exchange)}/readyz, /healthz, /metrics")
     screen.say(f"  {'network':<15} {addresses.network_admin_url}/admin/state")
     screen.say(f"  {'for clients':<15} {running.place.connection}")
+    screen.say(f"  {'for operators':<15} ./chukan agency list --config {running.place.operator}")
     screen.say(f"  {'trusted root':<15} {running.credentials.authority.trusted}")
     screen.say(f"  {'logs':<15} {running.place.log}")
-    screen.say(
-        "  A sandbox on one machine and one disk: what is acknowledged is durable here, not in two centres; master keys"
+    screen.tell(
+        "\nA sandbox on one machine and one disk: what is acknowledged is durable here, not in two centres; master keys"
         " lie in files, source addresses are not checked, and nobody in it is real."
     )
-
-
-def _officers(agency: str) -> str:
-    first, *others = (officer.id for officer in cast.officers_of(agency))
-    return ", ".join([first, *(f"…-{other.rpartition('-')[2]}" for other in others)])
 
 
 def curl_calls(running: Running, query: Planned) -> list[tuple[str, str]]:
@@ -110,8 +110,12 @@ def curl_calls(running: Running, query: Planned) -> list[tuple[str, str]]:
     ]
 
 
-def show_calls(screen: Screen, calls: list[tuple[str, str]]) -> None:
-    """Show the calls so that they can be copied."""
-    screen.title("Try it (each is one line)")
+def show_calls(screen: Screen, calls: list[tuple[str, str]], agency: str) -> None:
+    """Show the calls so that they can be copied, and what does the same for an agency without curl."""
+    screen.title("Try it (each is one line; in another terminal, from this folder)")
+    screen.say(
+        f"\n# Ask about an example person, and compare everybody's records:\n./chukan client query --agency {agency}"
+    )
+    screen.say("./chukan reconcile")
     for text, call in calls:
         screen.say(f"\n# {text}\n{call}")

@@ -31,6 +31,9 @@ from chukan.ops.sandbox.transport import ClientError
 from chukan.platform.law import Law
 
 EXIT_INTERRUPTED = 130
+_DATA_IN_THE_WAY = frozenset(
+    {"agency_closed", "common_data_stale", "database_failed", "keys_unconfirmed", "signature_invalid"}
+)
 _NATIONAL_ONE_IN = 50
 """One query in so many is asked by the national counterpart."""
 
@@ -141,7 +144,7 @@ class Demo:
         self._screen.title("Asking")
         with self._screen.step("the first query"):
             outcome = await asking.first()
-        self._screen.say(f"    {outcome or 'no answer yet'}, {self._screen.seconds:.0f} s after the start")
+        self._screen.say(f"    its outcome: {outcome or 'none yet'}, {self._screen.seconds:.0f} s after the start")
         with self._screen.bar("queries at counters", len(asking.counter) - 1) as advance:
             await asking.at_counters(advance)
         with self._screen.bar("queries in lists, reviews", sum(map(len, asking.lists))) as advance:
@@ -162,6 +165,7 @@ class Demo:
 
     async def _lodge(self, lodging: Lodging) -> None:
         if self._memory.registered:
+            self._screen.say("\nCopies and linkage codes are there from an earlier start.")
             return
         self._screen.title("Lodging copies, acquiring linkage codes")
         with self._screen.bar("copies (副本) from files", lodging.expected()) as advance:
@@ -213,7 +217,7 @@ class Demo:
         """Show how to go on, then keep everything running until a signal comes."""
         guide.show_addresses(self._screen, self._running)
         query = next(query for query in planned if query.aim == "answered")
-        guide.show_calls(self._screen, guide.curl_calls(self._running, query))
+        guide.show_calls(self._screen, guide.curl_calls(self._running, query), query.inquirer)
         self._screen.title("Running. Ctrl-C ends everything.")
         await self._running.watch()
 
@@ -222,5 +226,5 @@ class Demo:
         path = Path(problem.expected or "")
         if path.is_absolute() and path.suffix == ".log":
             self._screen.say(f"\nThe end of {path}:\n{tail(path)}\n")
-        if problem.code in {"database_failed", "keys_unconfirmed", "common_data_stale", "signature_invalid"}:
+        if problem.code in _DATA_IN_THE_WAY:
             self._screen.say("If the data of an earlier start is in the way: ./chukan demo --reset begins anew.")

@@ -36,6 +36,10 @@ class Screen:
         """Write a line as it is; long ones are not broken, so that they can be copied."""
         self.console.print(text, soft_wrap=True, markup=False)
 
+    def tell(self, text: str) -> None:
+        """Write a sentence for reading, broken between words where the terminal ends."""
+        self.console.print(text, markup=False)
+
     @contextmanager
     def step(self, text: str) -> Iterator[None]:
         """Show that something is going on, and how long it took."""

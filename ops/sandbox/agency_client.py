@@ -5,10 +5,9 @@ exchanges' addresses, the trusted root, and a registered system's or officer's c
 with it stands in ``systems``.
 """
 
-import base64
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
@@ -17,6 +16,7 @@ import msgspec
 
 from chukan.chance import Chance
 from chukan.clock import Clock
+from chukan.ops.sandbox.file_calls import FileCalls, content_digest, digest_of
 from chukan.ops.sandbox.transport import Connection, Request, Transport
 from chukan.platform.http.params import RecordSearch
 from chukan.platform.wire.agency import (
@@ -44,19 +44,14 @@ from chukan.platform.wire.agency import (
     ReviewPrepare,
     Reviews,
 )
-from chukan.platform.wire.compare import LoadCompare, LoadDifferences
-from chukan.platform.wire.files import QueryFile
-from chukan.platform.wire.holders import HolderAsk, HolderLine, HolderViews
 from chukan.platform.wire.network import LINES_MAX
 
 NDJSON: Final = "application/x-ndjson"
-FILE_WAIT_S: Final = 180.0
-"""How much longer than other calls a file may take to become durable."""
 _encode: Final = msgspec.json.encode
 T = TypeVar("T")
 
 
-class AgencyClient:
+class AgencyClient(FileCalls):
     """Calls of one system or officer of one agency. Every method raises ``ClientError``."""
 
     def __init__(self, connection: Connection, *, clock: Clock | None = None, chance: Chance | None = None) -> None:
@@ -108,7 +103,7 @@ class AgencyClient:
 
     async def put_part(self, load: uuid.UUID, part: int, content: bytes | Path, *, media_type: str = NDJSON) -> Load:
         """Send one part, from memory or streamed from a file; the same bytes may be sent again."""
-        headers = {"Content-Type": media_type, "Content-Digest": _content_digest(digest_of(content))}
+        headers = {"Content-Type": media_type, "Content-Digest": content_digest(digest_of(content))}
         return await self._transport.call(Request("PUT", f"/loads/{load}/parts/{part}", content, headers), Load)
 
     async def load(self, load: uuid.UUID) -> Load:
@@ -124,10 +119,6 @@ class AgencyClient:
         """Put a held session into force, by an officer's credential."""
         whole = hashlib.sha256(b"".join(digests)).hexdigest()
         return await self._post(f"/loads/{load}/release", LoadCommit(digest=whole), Load, key)
-
-    async def compare_load(self, load: uuid.UUID, *, after: str | None = None) -> LoadDifferences:
-        """A page of what an open load says otherwise than the copies in force (原本照合); the first has the counts."""
-        return await self._post(f"/loads/{load}/compare", LoadCompare(after=after), LoadDifferences)
 
     async def abort_load(self, load: uuid.UUID, *, key: str | None = None) -> Load:
         """Drop what was staged."""
@@ -169,39 +160,6 @@ class AgencyClient:
     async def cancel(self, reference: uuid.UUID) -> Batch:
         """Take open lines back (中断)."""
         return await self._post(f"/queries/{reference}/cancel", None, Batch)
-
-    # ------------------------------------------------------------ query files: 照会ファイル
-
-    async def send_query_file(
-        self, name: str, content: bytes | Path, *, charset: str = "utf-8", key: str | None = None
-    ) -> QueryFile:
-        """Send a file of at most 10,000 lines; the same file may be sent again."""
-        headers = {
-            "Content-Type": f"text/plain; charset={charset}",
-            "Content-Digest": _content_digest(digest_of(content)),
-        }
-        if key is not None:
-            headers["Idempotency-Key"] = key
-        request = Request("POST", "/query-files", content, headers, {"name": name}, wait_s=FILE_WAIT_S)
-        return await self._transport.call(request, QueryFile)
-
-    async def query_file(self, file: uuid.UUID) -> QueryFile:
-        """A file and the progress of its lines."""
-        return await self._transport.call(Request("GET", f"/query-files/{file}"), QueryFile)
-
-    def query_file_result(self, file: uuid.UUID, *, after: int = 0) -> AsyncIterator[bytes]:
-        """The result (CSV) behind a line, piece by piece; answered lines become collected."""
-        request = Request("GET", f"/query-files/{file}/result", params={"after": str(after)})
-        return self._transport.stream(request)
-
-    async def ask_holders(self, lines: Sequence[HolderLine]) -> HolderViews:
-        """Which agencies that may be asked hold a code of each person, at most 1,000."""
-        return await self._post("/holders", HolderAsk(lines=list(lines)), HolderViews)
-
-    def events(self, *, last_id: str | None = None) -> AsyncIterator[bytes]:
-        """What happens to the agency's own lines (server-sent events), from now on or behind an id, as it comes."""
-        headers = {} if last_id is None else {"Last-Event-ID": last_id}
-        return self._transport.stream(Request("GET", "/events", headers=headers))
 
     # ------------------------------------------------------------ reviews and records
 
@@ -246,18 +204,6 @@ class AgencyClient:
     async def _post(self, path: str, body: msgspec.Struct | None, kind: type[T], key: str | None = None) -> T:
         headers = {} if key is None else {"Idempotency-Key": key}
         return await self._transport.call(Request("POST", path, None if body is None else _encode(body), headers), kind)
-
-
-def digest_of(content: bytes | Path) -> bytes:
-    """Return the SHA-256 of a load part."""
-    if isinstance(content, bytes):
-        return hashlib.sha256(content).digest()
-    with content.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
-
-
-def _content_digest(digest: bytes) -> str:
-    return f"sha-256=:{base64.b64encode(digest).decode('ascii')}:"
 
 
 def _code_ask(addressees: Sequence[str]) -> CodeAsk:

@@ -4,7 +4,8 @@
 collects. Nothing is implemented here.
 """
 
-from chukan.ops.sandbox.agency_client import AgencyClient, digest_of
+from chukan.ops.sandbox.agency_client import AgencyClient
+from chukan.ops.sandbox.file_calls import digest_of
 from chukan.ops.sandbox.systems import AddresseeSystem, BusinessSystem, Entry, Journal
 from chukan.ops.sandbox.transport import ClientError, Connection
 

@@ -18,6 +18,7 @@ from chukan import log
 from chukan.chance import Chance
 from chukan.clock import Clock
 from chukan.errors import Problem
+from chukan.platform.exchange.code_files import CodeFiles
 from chukan.platform.exchange.codes import Codes
 from chukan.platform.exchange.common import PolledCommonData
 from chukan.platform.exchange.context import Context, Meter
@@ -102,12 +103,14 @@ class Exchange:
         self.events = EventStreams(self.context, self._waiters, self.door)
         self.files = QueryFiles(self.context, self.inquiries, self.door)
         self.codes = Codes(self.context, self._persons, peer)
+        self.code_files = CodeFiles(self.context, self.codes, self.door)
         self.holders = Holders(self.context, self._persons, peer)
         self.inbox = Inbox(self.context, self._provisions, verifier, answered=self._answered, asked=self._asked)
         self._announced: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._hints: set[asyncio.Task[None]] = set()
         self._broken = asyncio.Event()
+        self._stopping = False
 
     @property
     def directory(self) -> Directory:
@@ -204,6 +207,7 @@ class Exchange:
         """Finish what is in flight (bounded), then give the leases back."""
         closing = [self.inquiries.close(), self.inbox.close(), self._persons.close(), self._provisions.close()]
         await asyncio.gather(*closing, return_exceptions=True)
+        self._stopping = True
         for task in self._tasks:
             task.cancel()
         if self._tasks:
@@ -227,8 +231,10 @@ class Exchange:
 
     def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled():
-            _log.critical("a loop ended", stage=task.get_name(), exc_info=task.exception())
+        if task.cancelled():
+            return
+        _log.critical("a loop ended", stage=task.get_name(), exc_info=task.exception())
+        if not self._stopping:
             self._broken.set()
 
     async def _announce(self) -> None:

@@ -18,7 +18,7 @@ from chukan.tenants.rows import RecordRow
 from chukan.tenants.sealing import AgencyKeys
 from chukan.tenants.states import Outcome
 
-_PROVIDED = frozenset({Outcome.PROVIDED, Outcome.PROVIDED_WITH_GAPS, Outcome.NO_RECORD})
+_PROVIDED = frozenset({Outcome.PROVIDED, Outcome.PROVIDED_WITH_GAPS})
 
 
 def inquiry_record(

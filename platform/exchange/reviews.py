@@ -103,7 +103,9 @@ class OfficerReviews:
     async def _proposal(self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID) -> drafts.Draft:
         row = await self._held(agency, review)
         draft = (await self._drafts(agency, [row])).get(review)
-        if draft is None or draft.officer == officer.id:
+        if draft is None:
+            raise Problem("review_not_prepared")
+        if draft.officer == officer.id:
             raise Problem("second_officer_required")
         return draft
 

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from typing import Protocol
 
+from chukan.platform.exchange.code_files import CodeFileLine, CodeFileResult
 from chukan.platform.exchange.query_files import FileLine, FileResult, SentFile
 from chukan.platform.wire.agency import (
     Batch,
@@ -23,7 +24,7 @@ from chukan.platform.wire.agency import (
     Reviews,
 )
 from chukan.platform.wire.events import EventPage
-from chukan.platform.wire.files import QueryFile
+from chukan.platform.wire.files import CodeFile, QueryFile
 from chukan.platform.wire.holders import HolderAsk, HolderViews
 from chukan.tenants.directory import AgencyRow, ClientRow
 
@@ -119,4 +120,20 @@ class HolderService(Protocol):
 
     async def ask(self, agency: AgencyRow, body: HolderAsk) -> HolderViews:
         """Answer line by line. Raises Problem ``network_unavailable``."""
+        ...
+
+
+class CodeFileService(Protocol):
+    """Acquisition by file (符号取得ファイル)."""
+
+    async def put(self, agency: AgencyRow, sent: SentFile, lines: Sequence[CodeFileLine]) -> CodeFile:
+        """Open an acquisition for every line. Raises Problem ``file_conflict``, ``network_unavailable``."""
+        ...
+
+    async def get(self, agency: AgencyRow, file: uuid.UUID) -> CodeFile:
+        """A file and the status of its lines. Raises Problem ``not_found``."""
+        ...
+
+    async def result(self, agency: AgencyRow, file: uuid.UUID, after: int) -> CodeFileResult:
+        """The status of each line behind a line. Raises Problem ``not_found``, ``file_incomplete``."""
         ...

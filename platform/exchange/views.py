@@ -36,9 +36,19 @@ def view_of(
 
 
 def refused_view(ordinal: int, problem: Problem) -> QueryLineView:
-    """A line that was refused before acceptance (bad_request); it has no id and no record."""
+    """A line that was refused before acceptance (bad_request); it has no id and no record.
+
+    Like every problem about a line, ``problem.line`` counts from 1, and the pointer starts at the request's body.
+    """
+    found = Problem(
+        problem.code,
+        pointer=f"/lines/{ordinal}{problem.pointer or ''}",
+        line=ordinal + 1,
+        limit=problem.limit,
+        expected=problem.expected,
+    )
     return QueryLineView(
-        line=ordinal, state="refused_before_acceptance", outcome=Outcome.BAD_REQUEST.word, problem=problem_body(problem)
+        line=ordinal, state="refused_before_acceptance", outcome=Outcome.BAD_REQUEST.word, problem=problem_body(found)
     )
 
 

@@ -73,8 +73,10 @@ def check(line: QueryLine, law: Law, facts: Facts) -> tuple[str, ...]:
     if not law.known_affair(line.affair):
         raise Problem("unknown_affair", pointer="/affair")
     procedure = law.procedures.get(line.procedure)
-    if procedure is None or procedure.affair != line.affair:
+    if procedure is None:
         raise Problem("unknown_procedure", pointer="/procedure")
+    if procedure.affair != line.affair:
+        raise Problem("procedure_not_of_affair", pointer="/procedure")
     if not facts.provider_known:
         raise Problem("unknown_agency", pointer="/provider")
     condition = line.condition

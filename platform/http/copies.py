@@ -66,11 +66,15 @@ def _refuse_keys(keys: list[CopyKey]) -> None:
 
 _COPY: Final = CopyLine(
     addressee="A1",
-    kind="TM00000000000002",
+    kind="TMX0000000000011",
     layout=202506,
     effective_from=dt.date(2026, 6, 1),
-    items={"TKX0020000000001": "2026", "TKX0020000000002": "3500000", "TKX0020000000003": Gap(gap="01")},
-    period="2026",
+    items={
+        "TKX0110000000001": "1",
+        "TKX0110000000002": "2",
+        "TKX0110000000005": Gap(gap="04"),
+        "TKX0110000000006": "2026-04-01",
+    },
 )
 _PROBLEMS: Final = ("individual_number_present", "resident_code_present")
 
@@ -87,7 +91,7 @@ ROUTES: Final = (
         reply=LineResults,
         key=True,
         problems=(*_PROBLEMS, "idempotency_key_reused"),
-        examples=(Example("One tax copy with a reason code for a gap.", Copies(lines=[_COPY])),),
+        examples=(Example("One copy about a disability, with a reason code for a gap.", Copies(lines=[_COPY])),),
     ),
     Route(
         "POST",

@@ -176,7 +176,7 @@ ROUTES: Final = (
         "POST",
         "/loads/{load}/compare",
         "compareLoad",
-        "原本照合。Show how the copies in force differ from the original that was sent as a load, by kind of difference.",
+        "原本照合。Show how the copies in force differ from the original, which was sent as a load.",
         _RIGHT,
         compare,
         Priority.REGISTRATION,

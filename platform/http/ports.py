@@ -14,6 +14,7 @@ from typing import Protocol
 
 from chukan.errors import Problem
 from chukan.platform.exchange.services import (
+    CodeFileService,
     CodeService,
     EventService,
     HolderService,
@@ -161,6 +162,11 @@ class AgencyExchange(Protocol):
     @property
     def holders(self) -> HolderService:
         """通知先の通知."""
+        ...
+
+    @property
+    def code_files(self) -> CodeFileService:
+        """符号取得ファイル."""
         ...
 
     @property

@@ -31,7 +31,7 @@ ACCEPT_DEADLINE_S: Final = 180.0
 PAGE_DEADLINE_S: Final = 30.0
 TEXT: Final = "text/plain"
 CSV: Final = "text/csv"
-_MIME: Final = {"utf-8": "utf-8", "cp932": "shift_jis"}
+MIME: Final = {"utf-8": "utf-8", "cp932": "shift_jis"}
 _RIGHT: Final = Right(("queries",))
 
 
@@ -62,7 +62,7 @@ async def result(call: Call) -> Reply:
     after = call.params_as(ResultParams).after
     async with call.place(), asyncio.timeout(PAGE_DEADLINE_S):
         found = await call.services.exchange.files.result(call.agency, call.id("file"), after)
-    return Reply(Pieces(f"{CSV}; charset={_MIME[found.charset]}; header=present", _pages(call, found)))
+    return Reply(Pieces(f"{CSV}; charset={MIME[found.charset]}; header=present", _pages(call, found)))
 
 
 async def _pages(call: Call, found: FileResult) -> AsyncGenerator[bytes, None]:

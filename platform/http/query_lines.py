@@ -56,7 +56,7 @@ def read_parts(content: bytes, charset: str, inquirer: str) -> Iterator[list[Fil
         inquirer: 16-digit code of the agency that sends the file; a line that names another one is refused.
     """
     part: list[FileLine] = []
-    for number, record in _records(content):
+    for number, record in records(content):
         if number > 1 and number % PART_LINES == 1:
             yield part
             part = []
@@ -70,7 +70,8 @@ def count_lines(content: bytes) -> int:
     return content.count(b"\n") + (not content.endswith(b"\n") and bool(content))
 
 
-def _records(content: bytes) -> Iterator[tuple[int, bytes]]:
+def records(content: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield the lines of a file with their numbers from 1, without their ends; CR LF or LF."""
     start = len(_BOM) if content.startswith(_BOM) else 0
     number = 0
     while start < len(content):

@@ -88,7 +88,7 @@ ROUTES: Final = (
         body=ReviewDecision,
         reply=Review,
         key=True,
-        problems=(*_PROBLEMS, "second_officer_required", "permit_expired"),
+        problems=(*_PROBLEMS, "review_not_prepared", "second_officer_required", "permit_expired"),
         examples=(Example("Without a note.", ReviewDecision()),),
     ),
     Route(
@@ -102,7 +102,7 @@ ROUTES: Final = (
         body=ReviewDecision,
         reply=Review,
         key=True,
-        problems=(*_PROBLEMS, "second_officer_required"),
+        problems=(*_PROBLEMS, "review_not_prepared", "second_officer_required"),
         examples=(Example("With a note.", ReviewDecision(note="本人からの申出による")),),
     ),
 )

@@ -5,7 +5,18 @@
 
 from typing import Final
 
-from chukan.platform.http import codes, copies, events, holders, loads, queries, query_files, records, reviews
+from chukan.platform.http import (
+    code_files,
+    codes,
+    copies,
+    events,
+    holders,
+    loads,
+    queries,
+    query_files,
+    records,
+    reviews,
+)
 from chukan.platform.http.calls import Route
 
 # The router tries them in this order: what is called most stands first.
@@ -15,6 +26,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *events.ROUTES,
     *holders.ROUTES,
     *codes.ROUTES,
+    *code_files.ROUTES,
     *copies.ROUTES,
     *loads.ROUTES,
     *reviews.ROUTES,

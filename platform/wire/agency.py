@@ -182,7 +182,13 @@ class Load(Message, frozen=True):
 class LoadCommit(Message, frozen=True):
     """``POST /loads/{id}/commit``: the digest is SHA-256 over the parts' SHA-256 digests in order, hexadecimal."""
 
-    digest: Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}" + END)]
+    digest: Annotated[
+        str,
+        msgspec.Meta(
+            pattern=r"^[0-9a-f]{64}" + END,
+            description="SHA-256 over the parts' raw SHA-256 digests (32 bytes each) in the order of their numbers.",
+        ),
+    ]
 
 
 # ---------------------------------------------------------------- linkage

@@ -104,3 +104,20 @@ class QueryFile(Message, frozen=True):
     outcomes: dict[str, int]
     problems: tuple[ProblemBody, ...] = ()
     """The first hundred refused lines, by number, field and code; all of them stand in the result."""
+
+
+class CodeFile(Message, frozen=True):
+    """A file of addressee numbers and where their links stand (符号取得ファイル)."""
+
+    id: uuid.UUID
+    name: str
+    charset: str
+    state: Literal["open", "accepted"]
+    """``open``: it was cut short, send the same file again."""
+    received_at: Instant
+    lines: int
+    refused: int
+    statuses: dict[str, int]
+    """How many lines have which status of ``CodeStatus``."""
+    problems: tuple[ProblemBody, ...] = ()
+    """The first hundred refused lines; all of them stand in the result."""

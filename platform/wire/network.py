@@ -32,7 +32,12 @@ class Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defa
 class Condition(Message, frozen=True):
     """What slice of the copy is asked for (照会条件)."""
 
-    period: Literal["0", "1", "2"] = "0"
+    period: Annotated[
+        Literal["0", "1", "2"],
+        msgspec.Meta(
+            description="照会条件区分: 0 the latest in force; 1 one year (needs year); 2 needs start and end."
+        ),
+    ] = "0"
     """照会条件区分: ``0`` the latest in force, ``1`` one year or period, ``2`` from ``start`` to ``end``."""
     year: Annotated[str, msgspec.Meta(pattern=r"^[0-9]{4}" + END)] | None = None
     start: dt.date | None = None

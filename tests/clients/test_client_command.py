@@ -13,13 +13,14 @@ import pytest
 from aiohttp import web
 
 from chukan.errors import Problem
-from chukan.ops import client
+from chukan.ops import client_run
 from chukan.ops.cli import run
 from chukan.ops.reconcile import app as reconcile_app
 from chukan.ops.sandbox.admin import NetworkRecord, NetworkRecords
 from chukan.ops.sandbox.connection_file import read_connection
 from chukan.ops.sandbox.listener import Listener
 from chukan.platform.wire import agency as wire
+from chukan.platform.wire.compare import CopyDifference, DifferenceCounts, LoadDifferences
 from chukan.platform.wire.files import QueryFile
 
 from .conftest import AGENCY, AT, Site
@@ -315,7 +316,7 @@ def test_lines_of_a_file_are_counted_with_and_without_a_last_line_end(tmp_path: 
     counts = {}
     for content in (b"", b"x", b"x\n", b"x\ny", b"x\ny\n"):
         path.write_bytes(content)
-        counts[content] = client._count_lines(path)
+        counts[content] = client_run.count_lines(path)
 
     assert counts == {b"": 0, b"x": 1, b"x\n": 1, b"x\ny": 2, b"x\ny\n": 2}
 
@@ -353,3 +354,34 @@ def test_events_are_written_as_they_come(stage: Stage, capsys: pytest.CaptureFix
     assert _client(stage, "events", "--last-id", "c1") == 0
     assert capsys.readouterr().out == "event: line\ndata: {}\n\n"
     assert stage.site.east.heard[0].headers["Last-Event-ID"] == "c1"
+
+
+@pytest.mark.requirement("REP-04")
+def test_the_original_is_compared_page_by_page_and_the_load_is_dropped(
+    stage: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load = wire.Load(
+        id=ID, kind="TM00000000000002", layout=202506, mode="full", period="2026", state="open", expected=2, staged=2,
+        refused=0, parts=[0],
+    )  # fmt: skip
+    for operation in ("openLoad", "putLoadPart", "abortLoad"):
+        stage.site.set(operation, load)
+    counts = DifferenceCounts(missing_here=1, missing_there=0, differing=1)
+    one, two = (
+        CopyDifference(difference=kind, addressee=person, effective_from=AT.date())
+        for kind, person in (("missing_here", "A1"), ("differing", "A2"))
+    )
+    pages = [
+        LoadDifferences(load=ID, differences=[one], counts=counts, next="c1"),
+        LoadDifferences(load=ID, differences=[two]),
+    ]
+    stage.site.set("compareLoad", pages)
+    part = tmp_path / "one.ndjson"
+    part.write_bytes(b'{"a":1}\n{"a":2}\n')
+    words = ["--kind", "TM00000000000002", "--layout", "202506", "--period", "2026"]
+    assert _client(stage, "compare", str(part), *words, "--json") == 0
+    shown = msgspec.convert(_json(capsys), LoadDifferences)
+    assert (shown.counts, shown.differences) == (counts, [one, two])
+    operations = [heard.operation for heard in stage.site.east.heard]
+    assert operations == ["openLoad", "putLoadPart", "compareLoad", "compareLoad", "abortLoad"]
+    assert stage.site.east.heard[3].body.after == "c1"

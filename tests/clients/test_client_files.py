@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from chukan.errors import Problem
-from chukan.ops.client import _write
+from chukan.ops.client_files import _write
 from chukan.ops.sandbox.clients import ClientError
-from chukan.platform.wire.files import QueryFile
+from chukan.platform.wire.files import CodeFile, QueryFile
 from chukan.platform.wire.holders import HolderLine, HolderView, HolderViews
 
 from .conftest import AT, BREAK_OFF, Site
@@ -93,3 +93,19 @@ async def test_holders_are_asked_for_line_by_line(site: Site) -> None:
     line = HolderLine(addressee="A1", affair="JM01000000121000", procedure="JT01010000000214", kind="TM00000000000002")
     assert await site.client().ask_holders([line]) == reply
     assert site.east.heard[0].body.lines == [line]
+
+
+@pytest.mark.requirement("SYM-07")
+async def test_a_code_file_goes_the_same_way(site: Site) -> None:
+    file = CodeFile(
+        id=ID, name="C1", charset="utf-8", state="accepted", received_at=AT, lines=1, refused=0, statuses={"active": 1}
+    )
+    site.set("postCodeFile", file)
+    site.set("getCodeFile", file)
+    site.set("getCodeFileResult", b"line\r\n")
+    client = site.client()
+    assert await client.send_code_file("C1", b"000000000000001\r\n") == file
+    assert await client.code_file(ID) == file
+    assert [piece async for piece in client.code_file_result(ID, after=3)] == [b"line\r\n"]
+    sent, _, fetched = site.east.heard
+    assert (sent.params, sent.raw, fetched.params) == ({"name": "C1"}, b"000000000000001\r\n", {"after": "3"})

@@ -49,11 +49,11 @@ class Verdict(NamedTuple):
         return dict(sorted(counts.items()))
 
 
-async def judge(town: Town, asked: Asked, journal: Journal) -> Verdict:
-    """Ask everything once more by its key, read all parties, and judge."""
+async def judge(town: Town, asked: Asked, journal: Journal, settle_s: float = SETTLE_S) -> Verdict:
+    """Ask everything once more by its key, read all parties, and judge; what is on its way gets ``settle_s``."""
     await asked.again()
     told = journal.read()
-    deadline = asyncio.get_running_loop().time() + SETTLE_S
+    deadline = asyncio.get_running_loop().time() + settle_s
     while True:
         evidence = await _read(town, {entry.agency for entry in told})
         report = reconcile(evidence.records, evidence.network, as_of=SystemClock().now())

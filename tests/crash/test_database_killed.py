@@ -29,7 +29,7 @@ from chukan.tenants.sets import CellSets, listen
 from chukan.tenants.states import Side
 
 AGENCY = 1
-KILLS = 3
+KILLS = 2
 AT_ONCE = 12
 CALLS = 40
 """So many calls are answered before each kill."""
@@ -166,7 +166,7 @@ def test_a_driver_that_lost_its_server_says_that_there_is_no_primary(error: Exce
 
 async def test_a_loop_of_an_exchange_that_ends_is_told() -> None:
     half = Exchange.__new__(Exchange)
-    half._tasks, half._broken = set(), asyncio.Event()
+    half._tasks, half._broken, half._stopping = set(), asyncio.Event(), False
     half._spawn("steady", asyncio.Event().wait())
     (steady,) = half._tasks
 

@@ -106,6 +106,7 @@ async def brake(town: Town, commit: Commit) -> AsyncIterator[Brake]:
         yield Brake(commit, admins[: len(CELLS)], admins[len(CELLS) :])
 
 
+@pytest.mark.requirement("TXR-03")
 @pytest.mark.parametrize("commit", COMMITS, ids=lambda commit: commit.function)
 async def test_a_commit_of_which_nobody_heard_has_its_effect_once(
     here: Town, asked: Asked, journal: Journal, commit: Commit

@@ -206,8 +206,8 @@ class Town(Running):
 
 
 @contextlib.asynccontextmanager
-async def town() -> AsyncIterator[Town]:
-    """Build a town in which copies are lodged and linkage codes acquired, and take it down."""
+async def bare_town() -> AsyncIterator[Town]:
+    """Build a town in which nothing is lodged yet, and take it down."""
     root = _short_root()
     screen = Screen(for_program=True)
     screen.console.quiet = True
@@ -216,14 +216,21 @@ async def town() -> AsyncIterator[Town]:
         with mock.patch.dict(os.environ, NOTICE):
             await built.start()
             async with connect(built) as built.systems:
-                lodging = Lodging(built, built.systems)
-                await lodging.lodge(lambda _: None)
-                await lodging.acquire(lambda _: None)
                 yield built
     finally:
         await built.stop()
         if not os.environ.get(KEEP_VARIABLE):
             shutil.rmtree(root, ignore_errors=True)
+
+
+@contextlib.asynccontextmanager
+async def town() -> AsyncIterator[Town]:
+    """Build a town in which copies are lodged and linkage codes acquired, and take it down."""
+    async with bare_town() as built:
+        lodging = Lodging(built, built.systems)
+        await lodging.lodge(lambda _: None)
+        await lodging.acquire(lambda _: None)
+        yield built
 
 
 def _short_root() -> Path:

@@ -109,7 +109,7 @@ async def test_a_held_copy_leaves_only_after_two_officers(nation):
     (review,) = (await nation.west.reviews.list(provider)).reviews
     assert review.addressee == addressee
     first, second = nation.officer(GIVES_WEST, "first"), nation.officer(GIVES_WEST, "second")
-    with pytest.raises(Problem, match="second_officer_required"):
+    with pytest.raises(Problem, match="review_not_prepared"):
         await nation.west.reviews.approve(provider, second, review.id, ReviewDecision())
     await nation.west.reviews.prepare(provider, first, review.id, ReviewPrepare(decision="provide"))
     with pytest.raises(Problem, match="second_officer_required"):

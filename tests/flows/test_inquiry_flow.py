@@ -89,6 +89,7 @@ def test_an_item_that_the_procedure_does_not_allow_closes_the_line():
         ({"kind": "TMX9999999999999"}, {}, "unknown_kind"),
         ({"affair": "JMX9999999999999"}, {}, "unknown_affair"),
         ({"procedure": "JTX9999999999999"}, {}, "unknown_procedure"),
+        ({"affair": "JMX0000000000001"}, {}, "procedure_not_of_affair"),
         ({"items": ["TKX0000000000000"]}, {}, "unknown_item"),
         ({"condition": Condition(period="1")}, {}, "bad_condition"),
         ({"condition": Condition(period="0", year="2025")}, {}, "bad_condition"),

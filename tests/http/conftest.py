@@ -35,7 +35,7 @@ from chukan.platform.wire import agency as wire
 from chukan.platform.wire.compare import LoadCompare, LoadDifferences
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory, Snapshot
 from chukan.tests.support.fake_events import Events
-from chukan.tests.support.fake_files import Files
+from chukan.tests.support.fake_files import CodeFiles, Files
 from chukan.tests.support.fake_holders import Holders
 
 CITY = "1310100000000001"
@@ -299,6 +299,7 @@ class FakeExchange:
     codes: Codes = field(default_factory=Codes)
     files: Files = field(default_factory=Files)
     events: Events = field(default_factory=Events)
+    code_files: CodeFiles = field(default_factory=CodeFiles)
     holders: Holders = field(default_factory=Holders)
     desk: Desk = field(default_factory=Desk)
 
@@ -310,6 +311,7 @@ class FakeExchange:
             *self.codes.calls,
             *self.files.calls,
             *self.events.calls,
+            *self.code_files.calls,
             *self.holders.calls,
             *self.desk.calls,
         ]

@@ -5,7 +5,7 @@ import datetime as dt
 import hashlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -152,6 +152,19 @@ class Bench:
     async def rows(self, agency: int, table: str, *ids: uuid.UUID, by: str = "id") -> list[Any]:
         """The rows of an agency's leaf with these ids."""
         return await self.admin.fetch(f"SELECT * FROM a{agency:05d}.{table} WHERE {by} = ANY($1)", list(ids))
+
+    async def fenced(self, call: Awaitable[Any]) -> Any:
+        """Await a call that finds its work done before, and see that it wrote a fence: its commit waits like any other."""
+        await self.admin.execute("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
+        before = await self.admin.fetchval("SELECT pg_current_wal_flush_lsn()")
+        result = await call
+        fences = await self.admin.fetchval(
+            "SELECT count(*) FROM pg_get_wal_records_info($1, pg_current_wal_flush_lsn())"
+            " WHERE resource_manager = 'LogicalMessage'",
+            before,
+        )
+        assert fences >= 1, "nothing made this commit wait"
+        return result
 
     async def work(self, table: str, line: uuid.UUID) -> Any:
         """A line's work row."""

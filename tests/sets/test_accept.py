@@ -52,9 +52,7 @@ async def test_a_repeat_writes_so_that_its_answer_is_durable(bench, make):
     batch = make.batch(2)
     line = make.line(batch)
     await bench.sets.accept([batch], [line])
-    before = await bench.admin.fetchval("SELECT pg_current_wal_insert_lsn()")
     await bench.sets.accept([batch], [line])
-    assert await bench.admin.fetchval("SELECT pg_current_wal_insert_lsn() > $1::pg_lsn", before)
     (row,) = await bench.rows(2, "idempotency", batch.key, by="key")
     assert row["tries"] == 2
 

@@ -82,7 +82,7 @@ async def test_a_line_ends_once_with_one_record(bench, make):
     second = make.settle(line, InquiryState.EXPIRED, Outcome.EXPIRED)
     assert await bench.sets.settle_inquiries(grants, [first]) == ["applied"]
     assert await bench.sets.settle_inquiries(grants, [second]) == ["late"]
-    assert await bench.sets.close_inquiries([second]) == ["late"]
+    assert await bench.fenced(bench.sets.close_inquiries([second])) == ["late"]
     (record,) = await bench.rows(1, "records", line.id)
     assert record["commitment"] == first.record.commitment
     (view,) = await bench.sets.inquiry_views(1, ids=[line.id])

@@ -1,0 +1,162 @@
+"""Acquisition by file (符号取得ファイル): up to 10,000 addressee numbers a file, the same result as online (SYM-07).
+
+A line is one 団体内統合宛名番号 of 15 digits. What goes for query files goes here: the name is the file's identity, the
+same file again has no second effect, a bad line is refused by its number and the others go on.
+"""
+
+import asyncio
+import csv
+import hashlib
+import io
+from collections.abc import AsyncGenerator, Iterable, Iterator
+from contextlib import aclosing
+from typing import Final
+
+from aiohttp import hdrs
+
+from chukan.errors import Problem
+from chukan.platform.admission import Priority
+from chukan.platform.exchange.code_files import CodeFileLine, CodeFileResult
+from chukan.platform.exchange.query_files import SentFile
+from chukan.platform.http import bodies, forbidden
+from chukan.platform.http.auth import Right
+from chukan.platform.http.calls import Call, Pieces, Reply, Route, Work
+from chukan.platform.http.query_files import (
+    ACCEPT_DEADLINE_S,
+    CSV,
+    MIME,
+    PAGE_DEADLINE_S,
+    TEXT,
+    declared_charset,
+    read_file,
+)
+from chukan.platform.http.query_lines import records
+from chukan.platform.wire.agency import CodeStatus
+from chukan.platform.wire.files import FILE_BYTES_MAX, FILE_LINES_MAX, CodeFile, FileParams, ResultParams
+
+_DIGITS: Final = 15
+_RIGHT: Final = Right(("codes",))
+_COLUMNS: Final = ("line", "status", "acquisition_number", "problem")
+
+
+async def post(call: Call) -> Reply:
+    """Take a file in whole, then open its acquisitions."""
+    name = call.params_as(FileParams).name
+    forbidden.refuse([("name", name)])
+    charset = declared_charset(call)
+    size = bodies.announced_bytes(call.request, FILE_BYTES_MAX)
+    async with call.services.admission.reading(call.agency.number, call.priority, size):
+        content = await read_file(call)
+        digest = hashlib.sha256(content).digest()
+        key = call.need_key()
+        sent = SentFile(name, charset, digest, key.key, key.content + name.encode() + b"\n" + digest)
+        async with call.place(reading=True), asyncio.timeout(ACCEPT_DEADLINE_S):
+            file = await call.services.exchange.code_files.put(call.agency, sent, list(read_lines(content)))
+    return Reply(file, 202, {hdrs.LOCATION: f"{call.request.path}/{file.id}"})
+
+
+async def get(call: Call) -> Reply:
+    """Show a file and how many of its persons stand where."""
+    return Reply(await call.services.exchange.code_files.get(call.agency, call.id("file")))
+
+
+async def result(call: Call) -> Reply:
+    """Write the status of each line behind a line."""
+    after = call.params_as(ResultParams).after
+    async with call.place(), asyncio.timeout(PAGE_DEADLINE_S):
+        found = await call.services.exchange.code_files.result(call.agency, call.id("file"), after)
+    return Reply(Pieces(f"{CSV}; charset={MIME[found.charset]}; header=present", _pages(call, found)))
+
+
+async def _pages(call: Call, found: CodeFileResult) -> AsyncGenerator[bytes, None]:
+    yield _text([_COLUMNS])
+    async with aclosing(found.pages) as pages:
+        while True:
+            async with call.place(), asyncio.timeout(PAGE_DEADLINE_S):
+                page = await anext(pages, None)
+            if page is None:
+                return
+            yield _text(_row(status) for status in page)
+
+
+def read_lines(content: bytes) -> Iterator[CodeFileLine]:
+    """Yield the lines of a file, an empty one passed over; digits are the same in both charsets."""
+    for number, record in records(content):
+        if not record:
+            continue
+        if len(record) == _DIGITS and record.isdigit():
+            yield CodeFileLine(number, addressee=record.decode("ascii"))
+        else:
+            yield CodeFileLine(number, problem=Problem("bad_line", line=number, expected="15 digits"))
+
+
+def _row(status: CodeStatus) -> tuple[str, ...]:
+    problem = "" if status.problem is None else status.problem.code
+    return (str(status.line), status.status, status.acquisition_number or "", problem)
+
+
+def _text(rows: Iterable[Iterable[str]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\r\n").writerows(rows)
+    return text.getvalue().encode("ascii")
+
+
+_FORM: Final = (
+    f"At most {FILE_LINES_MAX} lines and {FILE_BYTES_MAX} bytes; UTF-8 or CP932 as charset declares; a line is one "
+    "団体内統合宛名番号 of 15 digits, with CR LF after it."
+)
+_RESULT: Final = (
+    "CSV with a header, CR LF: line, status, acquisition_number, problem; the status of now, and the acquisition number "
+    "while one is open. A reply that is cut off is continued with `?after=` the last whole line."
+)
+
+ROUTES: Final = (
+    Route(
+        "POST",
+        "/code-files",
+        "postCodeFile",
+        "符号取得ファイルの送信。Acquire codes by a file of addressee numbers; the same file again opens nothing twice.",
+        _RIGHT,
+        post,
+        Priority.BATCH,
+        params=FileParams,
+        reply=CodeFile,
+        statuses=(202,),
+        key=True,
+        work=Work.OWN,
+        streams=(TEXT,),
+        stream_form=_FORM,
+        problems=(
+            "file_conflict",
+            "idempotency_key_reused",
+            "individual_number_present",
+            "resident_code_present",
+            "network_unavailable",
+            "keys_unconfirmed",
+        ),
+    ),
+    Route(
+        "GET",
+        "/code-files/{file}",
+        "getCodeFile",
+        "符号取得ファイルの状態。Show a file of addressee numbers: how many stand where.",
+        _RIGHT,
+        get,
+        Priority.COUNTER,
+        reply=CodeFile,
+        problems=("not_found",),
+    ),
+    Route(
+        "GET",
+        "/code-files/{file}/result",
+        "getCodeFileResult",
+        "符号取得結果ファイル。Fetch status and acquisition number line by line; never a linkage code.",
+        _RIGHT,
+        result,
+        Priority.BATCH,
+        params=ResultParams,
+        work=Work.OWN,
+        produces=(CSV, _RESULT),
+        problems=("not_found", "file_incomplete"),
+    ),
+)
