@@ -1,4 +1,4 @@
-"""Acquisition by file (符号取得, 施行令27条2項): up to 10,000 addressee numbers in, their status and numbers out (SYM-07).
+"""Acquisition by file (符号取得, 施行令27条2項, SYM-07): up to 10,000 addressee numbers in, status and numbers out.
 
 A file does what the same numbers do online, a thousand at a time: one acquisition is open per person, so a file that
 is sent again, or was cut short because the network was away, opens nothing twice. Its result is the status of then:
@@ -73,8 +73,8 @@ class CodeFiles:
         """Open an acquisition for every line, or find that they are.
 
         Raises:
-            Problem: file_conflict, idempotency_key_reused, idempotency_key_too_old; network_unavailable, after which the
-                same file is sent again.
+            Problem: file_conflict, idempotency_key_reused, idempotency_key_too_old; network_unavailable, after which
+                the same file is sent again.
         """
         context = self._context
         keys = context.keys(agency.number)

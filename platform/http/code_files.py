@@ -106,8 +106,8 @@ _FORM: Final = (
     "団体内統合宛名番号 of 15 digits, with CR LF after it."
 )
 _RESULT: Final = (
-    "CSV with a header, CR LF: line, status, acquisition_number, problem; the status of now, and the acquisition number "
-    "while one is open. A reply that is cut off is continued with `?after=` the last whole line."
+    "CSV with a header, CR LF: line, status, acquisition_number, problem; the status of now, and the number while an "
+    "acquisition is open. A reply that is cut off is continued with `?after=` the last whole line."
 )
 
 ROUTES: Final = (
@@ -115,7 +115,7 @@ ROUTES: Final = (
         "POST",
         "/code-files",
         "postCodeFile",
-        "符号取得ファイルの送信。Acquire codes by a file of addressee numbers; the same file again opens nothing twice.",
+        "符号取得ファイルの送信。Acquire codes by a file of addressee numbers; sent again it opens nothing twice.",
         _RIGHT,
         post,
         Priority.BATCH,

@@ -50,7 +50,7 @@ async def test_a_file_beyond_the_limit_is_refused_with_the_limit(served: Any) ->
 def test_a_line_is_fifteen_digits_and_nothing_else() -> None:
     written = ["000000000000001", "", "00000000000001", "0000000000000001", "00000000000000x", " 00000000000001"]
     lines = list(read_lines("".join(f"{line}\r\n" for line in written).encode()))
-    assert [(line.number, line.addressee) for line in lines][0] == (1, "000000000000001")
+    assert (lines[0].number, lines[0].addressee) == (1, "000000000000001")
     assert [line.number for line in lines] == [1, 3, 4, 5, 6]
     assert {line.problem.code for line in lines[1:] if line.problem} == {"bad_line"}
     assert all(line.problem is not None for line in lines[1:])

@@ -154,7 +154,7 @@ class Bench:
         return await self.admin.fetch(f"SELECT * FROM a{agency:05d}.{table} WHERE {by} = ANY($1)", list(ids))
 
     async def fenced(self, call: Awaitable[Any]) -> Any:
-        """Await a call that finds its work done before, and see that it wrote a fence: its commit waits like any other."""
+        """Await a call that finds its work done before, and see that it wrote a fence, so that its commit waits."""
         await self.admin.execute("CREATE EXTENSION IF NOT EXISTS pg_walinspect")
         before = await self.admin.fetchval("SELECT pg_current_wal_flush_lsn()")
         result = await call
