@@ -33,6 +33,7 @@ from chukan.platform import tls
 from chukan.platform.admission import Admission, Limits
 from chukan.platform.envelope import Opener, Signer
 from chukan.platform.exchange.exchange import Exchange
+from chukan.platform.exchange.forgetting import Forgetting
 from chukan.platform.http import openapi
 from chukan.platform.http.api import AgencyApi
 from chukan.platform.http.auth import AddressCheck, NoAddressCheck
@@ -240,6 +241,7 @@ class Server:
         self._spawn("exchange", self.exchange.broken())
         gauges = Gauges(self.exchange.sets, lambda: self.exchange.directory, self._metrics, self._clock)
         self._spawn("gauges", gauges.run())
+        self._spawn("forgetting", Forgetting(self.exchange.sets).run())
         network = await self._network_side.start()
         agency = await self._agency_side.start()
         _log.info("listening", stage="network", port=network)

@@ -125,6 +125,10 @@ class Directory:
         """Return the open agency with this number; ``Problem`` unknown_agency or agency_closed."""
         return _open(self._by_number.get(number))
 
+    def find(self, number: int) -> AgencyRow | None:
+        """Return the row of a number, also of a closed agency: what it left half done is still finished."""
+        return self._by_number.get(number)
+
     def client(self, client_id: str) -> ClientRow:
         """Return a registered client; ``Problem`` unregistered_system."""
         found = self._clients.get(client_id)

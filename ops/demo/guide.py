@@ -113,9 +113,7 @@ def curl_calls(running: Running, query: Planned) -> list[tuple[str, str]]:
 def show_calls(screen: Screen, calls: list[tuple[str, str]], agency: str) -> None:
     """Show the calls so that they can be copied, and what does the same for an agency without curl."""
     screen.title("Try it (each is one line; in another terminal, from this folder)")
-    screen.say(
-        f"\n# Ask about an example person, and compare everybody's records:\n./chukan client query --agency {agency}"
-    )
-    screen.say("./chukan reconcile")
+    screen.say("\n# Ask about an example person, and compare everybody's records:")
+    screen.say(f"./chukan client query --agency {agency}\n./chukan reconcile")
     for text, call in calls:
         screen.say(f"\n# {text}\n{call}")

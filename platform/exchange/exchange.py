@@ -95,7 +95,7 @@ class Exchange:
         self._workers: dict[tuple[str, Side], Worker] = {}
         for cell in settings.cells:
             self._workers[cell, Side.INQUIRER] = InquiryWorker(
-                self.context, cell, self.owner, peer, verifier, self._waiters.changed
+                self.context, cell, self.owner, peer, verifier, self._waiters.changed, self._known
             )
             self._workers[cell, Side.PROVIDER] = ProvisionWorker(self.context, cell, self.owner, peer)
         self.inquiries = Inquiries(self.context, self._persons, self._waiters, self._accepted)
@@ -106,7 +106,7 @@ class Exchange:
         self.code_files = CodeFiles(self.context, self.codes, self.door)
         self.holders = Holders(self.context, self._persons, peer)
         self.inbox = Inbox(self.context, self._provisions, verifier, answered=self._answered, asked=self._asked)
-        self._announced: set[str] = set()
+        self._announced: set[tuple[str, str]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._hints: set[asyncio.Task[None]] = set()
         self._broken = asyncio.Event()
@@ -240,11 +240,7 @@ class Exchange:
     async def _announce(self) -> None:
         """Tell the network every agency's answer key once per process; try again until it took them."""
         while True:
-            todo = [
-                row
-                for row in self.directory.snapshot.agencies
-                if row.state == "open" and row.code not in self._announced
-            ]
+            todo = [row for row in self.directory.snapshot.agencies if row.state == "open" and not self._known(row)]
             for start in range(0, len(todo), KEYS_PER_LIST):
                 await self._announce_some(todo[start : start + KEYS_PER_LIST])
             await asyncio.sleep(ANNOUNCE_S)
@@ -260,4 +256,8 @@ class Exchange:
             _log.warning("answer keys not announced", code=problem.code)
             return
         accepted = {reply.id for reply in replies if reply.status == "accepted"}
-        self._announced.update(item.agency for item in items if item.id in accepted)
+        self._announced.update((item.agency, item.id) for item in items if item.id in accepted)
+
+    def _known(self, agency: AgencyRow) -> bool:
+        """Whether the network has the answer key that this agency's requests name now."""
+        return (agency.code, self.context.keys(agency.number).answer_key_id()) in self._announced

@@ -30,6 +30,7 @@ from chukan.platform.flows import inquiry as flow
 from chukan.platform.peer import NetworkPeer, NetworkTrouble
 from chukan.platform.permits import PermitVerifier
 from chukan.platform.wire.network import InquirerPermit, PermitReply, Receipt
+from chukan.tenants.directory import AgencyRow
 from chukan.tenants.rows import Grant, InquirySettle, InquiryWork, ProvisionSettle, ProvisionWork
 from chukan.tenants.states import Outcome, ProvisionState, Side
 
@@ -124,6 +125,23 @@ class Worker(ABC):
             self._context.meter.stage(f"work_{self.side.name.lower()}_{self._cell}", taken, seconds, failed=failed)
         return taken
 
+    def _agency(self, number: int) -> AgencyRow:
+        """The agency of a usable row, open or closed."""
+        found = self._context.common.directory.find(number)
+        if found is None:
+            raise Problem("unknown_agency")
+        return found
+
+    def _usable(self, number: int) -> bool:
+        """Whether an agency's rows can be worked on: one that is just being destroyed must not hold up the others."""
+        try:
+            self._agency(number)
+            self._context.keys(number)
+        except Problem as problem:
+            _log.warning("rows left alone", cell=self._cell, agency=number, code=problem.code)
+            return False
+        return True
+
     async def _in_parts(
         self, call: Callable[[Sequence[bytes]], Awaitable[list[R]]], bodies: Sequence[bytes]
     ) -> list[R]:
@@ -161,20 +179,25 @@ class InquiryWorker(Worker):
         peer: NetworkPeer,
         verifier: PermitVerifier,
         changed: Callable[[str, int], None],
+        announced: Callable[[AgencyRow], bool],
     ) -> None:
+        """``announced`` tells whether the network has an agency's answer key: before that it would refuse for good."""
         super().__init__(context, cell, owner, peer)
         self._verifier = verifier
         self._changed = changed
+        self._announced = announced
 
     async def _work(self, grants: list[Grant]) -> int:
-        rows = await self._sets.take_inquiries(grants, SET_MAX)
+        rows = [row for row in await self._sets.take_inquiries(grants, SET_MAX) if self._usable(row.agency)]
         if not rows:
             return 0
         now = self._context.clock.now()
         over = [row for row in rows if now >= row.deadline or row.outbox is None]
         asking = [row for row in rows if now < row.deadline and row.outbox is not None]
+        ready = {agency for agency in {row.agency for row in asking} if self._may_ask(agency)}
         settles = [self._expire(row, now) for row in over]
-        settles += await self._ask(asking)
+        settles += [self._again(row) for row in asking if row.agency not in ready]
+        settles += await self._ask([row for row in asking if row.agency in ready])
         statuses = await self._sets.settle_inquiries(grants, settles)
         for step, status in zip(settles, statuses, strict=True):
             if status == "applied" and step.record is not None:
@@ -189,12 +212,17 @@ class InquiryWorker(Worker):
         kept = dt.timedelta(days=self._context.settings.exchange.result_keep_days)
         return await self._sets.purge_results(grants, self._context.clock.now() - kept, PURGE_MAX)
 
+    def _may_ask(self, number: int) -> bool:
+        """A closed agency asks nothing any more: its open lines expire at their deadline."""
+        agency = self._agency(number)
+        return agency.state == "open" and self._announced(agency)
+
     def _expire(self, row: InquiryWork, now: dt.datetime) -> InquirySettle:
         return self._final(row, flow.on_deadline(row.state), now, None)
 
     def _final(self, row: InquiryWork, step: flow.Step, now: dt.datetime, reference: str | None) -> InquirySettle:
         keys = self._context.keys(row.agency)
-        agency = self._context.common.directory.by_number(row.agency)
+        agency = self._agency(row.agency)
         memo = open_request(keys, row.id, row.request)
         person = keys.digest("addressee", memo.line.addressee.encode())
         record = inquiry_record(
@@ -246,7 +274,7 @@ class ProvisionWorker(Worker):
     side = Side.PROVIDER
 
     async def _work(self, grants: list[Grant]) -> int:
-        rows = await self._sets.take_provisions(grants, SET_MAX)
+        rows = [row for row in await self._sets.take_provisions(grants, SET_MAX) if self._usable(row.agency)]
         if not rows:
             return 0
         now = self._context.clock.now()

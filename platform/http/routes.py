@@ -11,6 +11,7 @@ from chukan.platform.http import (
     copies,
     events,
     holders,
+    later,
     loads,
     queries,
     query_files,
@@ -31,4 +32,5 @@ ROUTES: Final[tuple[Route, ...]] = (
     *loads.ROUTES,
     *reviews.ROUTES,
     *records.ROUTES,
+    *later.ROUTES,
 )

@@ -13,12 +13,13 @@ from collections.abc import Set as AbstractSet
 from typing import Final
 
 from chukan.ops.demo import cast
+from chukan.ops.demo.bring_up import EXCHANGES
 from chukan.ops.demo.questions import plan
 from chukan.ops.sandbox.agency_client import AgencyClient
 from chukan.ops.sandbox.transport import Connection
 from chukan.platform.wire.agency import Batch, Queries, QueryLine
 from chukan.tests.crash.journal import Entry, Journal, Told, notes
-from chukan.tests.crash.town import EXCHANGES, Town
+from chukan.tests.crash.town import Town
 
 RETRY_S: Final = 600.0
 """How long a customer comes back; far longer than any outage of a test."""

@@ -10,8 +10,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+from chukan.ops.demo.bring_up import EXCHANGES
 from chukan.tests.crash.evidence import Progress
-from chukan.tests.crash.town import EXCHANGES, VICTIMS, Town
+from chukan.tests.crash.town import VICTIMS, Town
 
 STAYS_AWAY_ONE_IN: Final = 2
 """Of the exchanges that are killed, so many stay away until the next moment."""

@@ -112,6 +112,12 @@ class Story:
             _at_network(EXPIRED, "expired", notified=False),
         ]
 
+    def add(self, line: uuid.UUID) -> None:
+        """Have all parties record a line that no client sent."""
+        self.asks.append(_record("inquirer", line, "provided"))
+        self.gives.append(_record("provider", line, "provided"))
+        self.network.append(_at_network(line, "provided"))
+
     def faults(self) -> list[Fault]:
         """Judge it."""
         records = {ASKS: self.asks, GIVES: self.gives}
@@ -176,11 +182,7 @@ SPOILED: dict[str, tuple[Callable[[Story], object], set[str]]] = {
     ),
     "a reply that leaves a line out": (lambda s: s.journal[1].lines.pop(), {"lines_missing_in_reply"}),
     "an effect that nobody asked for": (
-        lambda s: (
-            s.asks.append(_record("inquirer", _id(51), "provided")),
-            s.gives.append(_record("provider", _id(51), "provided")),
-            s.network.append(_at_network(_id(51), "provided")),
-        ),
+        lambda s: s.add(_id(51)),
         {"nobody_asked"},
     ),
     "a view that nobody was told of": (

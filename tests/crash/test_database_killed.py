@@ -165,13 +165,16 @@ def test_a_driver_that_lost_its_server_says_that_there_is_no_primary(error: Exce
 
 
 async def test_a_loop_of_an_exchange_that_ends_is_told() -> None:
-    half = Exchange.__new__(Exchange)
-    half._tasks, half._broken, half._stopping = set(), asyncio.Event(), False
-    half._spawn("steady", asyncio.Event().wait())
-    (steady,) = half._tasks
+    async def steadily() -> None:
+        await asyncio.Event().wait()
 
     async def fault() -> None:
         raise ZeroDivisionError
+
+    half = Exchange.__new__(Exchange)
+    half._tasks, half._broken, half._stopping = set(), asyncio.Event(), False
+    half._spawn("steady", steadily())
+    (steady,) = half._tasks
 
     half._spawn("broken", fault())
     async with asyncio.timeout(10):

@@ -10,13 +10,14 @@ from typing import Any
 
 import pytest
 
+from chukan.ops.demo.bring_up import EXCHANGES
 from chukan.platform.wire.agency import QueryLine
 from chukan.tests.crash.customers import Asked, gathered, lists
 from chukan.tests.crash.evidence import Verdict, judge, progress
 from chukan.tests.crash.journal import Journal
 from chukan.tests.crash.logs import complaints, named
 from chukan.tests.crash.probes import load
-from chukan.tests.crash.town import EXCHANGES, Town, wait
+from chukan.tests.crash.town import Town, wait
 
 LINES = 1000
 SMALL, SMALL_LISTS = 60, 4
@@ -112,7 +113,7 @@ async def test_what_was_written_meanwhile_names_nobody_and_complains_of_nothing(
 
 async def test_the_judge_sees_a_record_that_somebody_deletes(here: Town, asked: Asked, journal: Journal) -> None:
     admin = await here.databases.admin("east")
-    (schema,) = await admin.fetchrow(
+    schema = await admin.fetchval(
         "SELECT chukan.schema_of(agency) FROM chukan.provision_work GROUP BY agency ORDER BY count(*) DESC LIMIT 1"
     )
     await admin.execute(

@@ -11,11 +11,12 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
+from chukan.ops.demo.bring_up import EXCHANGES
 from chukan.ops.demo.databases import CELLS
 from chukan.tests.crash.customers import Asked, lists
 from chukan.tests.crash.evidence import judge
 from chukan.tests.crash.journal import Journal
-from chukan.tests.crash.town import EXCHANGES, LOOK_S, Town, wait
+from chukan.tests.crash.town import LOOK_S, Town, wait
 
 LINES: Final = 60
 DEADLINE_S: Final = 30.0

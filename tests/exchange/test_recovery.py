@@ -1,17 +1,21 @@
 """What is lost on the way is found again, and nothing happens twice (invariant 5)."""
 
+import asyncio
 import datetime as dt
 import uuid
 
 import msgspec
 import pytest
 
+from chukan.ops.sandbox.endpoints import pause
+from chukan.platform.exchange.forgetting import Forgetting
 from chukan.platform.exchange.memos import open_notice
 from chukan.platform.exchange.views import read_content
 from chukan.platform.wire.network import AnswerDelivery, Notice, SignedPermit
 from chukan.tenants import directory
 from chukan.tenants.partition import schema_name
 from chukan.tenants.sealing import SealError
+from chukan.tenants.states import InquiryState
 
 ASKS, GIVES, ASKS_WEST, GIVES_WEST = (
     "9901131121000001",
@@ -179,3 +183,39 @@ async def test_a_closed_agencys_keys_leave_the_memory_of_running_exchanges(natio
     await nation.publish()
     with pytest.raises(SealError):
         keys.digest("addressee", b"1")
+
+
+async def test_what_is_sent_and_over_is_forgotten(nation):
+    addressee = await nation.person(ASKS, GIVES)
+    await nation.answered(ASKS, await nation.ask(ASKS, [nation.line(addressee, GIVES)]))
+    await nation.sequenced()
+    admin = await nation.admin(nation.databases["east"])
+    for code in (ASKS, GIVES):
+        schema = schema_name(nation.agency(code).number)
+        for table in ("outbox", "inbox", "idempotency"):
+            await admin.execute(f"UPDATE {schema}.{table} SET at = at - interval '30 days'")
+    await Forgetting(nation.east.sets).round("east")
+    left = [
+        await admin.fetchval(f"SELECT count(*) FROM {schema_name(nation.agency(code).number)}.{table}")
+        for code in (ASKS, GIVES)
+        for table in ("inbox", "idempotency")
+    ]
+    await admin.close()
+    assert left == [0, 0, 0, 0]
+
+
+async def test_a_closed_agency_does_not_hold_up_the_others(nation):
+    addressee = await nation.person(ASKS, GIVES, review=True)
+    batch = await nation.ask(ASKS, [nation.line(addressee, GIVES)])
+    await nation.until(lambda: first_state(nation, batch), "held")
+    admin = await nation.admin(nation.databases["east"])
+    await admin.execute("UPDATE chukan.inquiry_work SET due = now(), deadline = now()")
+    nation.snapshot = directory.close_agency(nation.snapshot, nation.clock.now(), ASKS)
+    await nation.publish()
+    async with asyncio.timeout(30):
+        while await admin.fetchval("SELECT state FROM chukan.inquiry_work") != InquiryState.EXPIRED:
+            await pause(0.05, asyncio.Event())
+    await admin.close()
+    other = await nation.person(ASKS_WEST, GIVES)
+    done = await nation.answered(ASKS_WEST, await nation.ask(ASKS_WEST, [nation.line(other, GIVES)]))
+    assert [line.outcome for line in done.lines] == ["provided"]

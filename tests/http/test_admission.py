@@ -219,6 +219,8 @@ async def test_a_body_waits_for_memory_in_turn_and_is_refused_at_its_deadline(ma
         await asyncio.sleep(0)
         counter = asyncio.ensure_future(_read(admission, 3, Priority.COUNTER, 40, order))
         await asyncio.sleep(0)
+        async with asyncio.timeout(1):
+            await _read(admission, 4, Priority.REGISTRATION, 0)  # nothing comes in, so it need not wait behind files
         assert order == []
     await asyncio.gather(*files, counter)
     assert order.index((Priority.COUNTER, 3)) == 0

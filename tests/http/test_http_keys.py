@@ -1,22 +1,23 @@
 """Idempotency-Key: demanded of every POST that does something, of a form, and not older than the keys are kept."""
 
 import datetime as dt
-import uuid
 from typing import Any
 
 import pytest
 
 from chukan.chance import SeededChance, make_uuid7
 from chukan.clock import SystemClock
+from chukan.platform.http.later import ROUTES as LATER
 from chukan.platform.http.routes import ROUTES
 
 CITY = "1310100000000001"
-SEARCHES = {"searchCopies", "exportCopies", "searchCodes", "searchRecords"}
+SEARCHES = {"searchCopies", "exportCopies", "compareLoad", "searchCodes", "searchRecords", "askHolders"}
+NOTHING_YET = {route.name for route in LATER}
 
 
 def test_every_post_but_searches_demands_a_key() -> None:
     posts = {route.name for route in ROUTES if route.method == "POST"}
-    assert {route.name for route in ROUTES if route.key} == posts - SEARCHES
+    assert {route.name for route in ROUTES if route.key} == posts - SEARCHES - NOTHING_YET
 
 
 async def _post(served: Any, line: Any, headers: Any) -> tuple[int, str]:
@@ -43,7 +44,9 @@ async def test_a_key_has_a_form(served: Any, line: Any, bad: str) -> None:
     assert served.exchange.calls == []
 
 
-@pytest.mark.parametrize("good", ["x" * 8, "!" * 64, "2026/11/23#1", str(uuid.uuid4()), '"in-quotes"'])
+@pytest.mark.parametrize(
+    "good", ["x" * 8, "!" * 64, "2026/11/23#1", "1747b96d-9d7d-4c0b-9ab1-de7f18e8527c", '"in-quotes"']
+)
 async def test_a_key_need_not_be_a_uuid(served: Any, line: Any, good: str) -> None:
     assert (await _post(served, line, {"Idempotency-Key": good}))[0] == 202
     assert served.exchange.calls[0][3] == good.strip('"')
