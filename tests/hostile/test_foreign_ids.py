@@ -16,7 +16,8 @@ from .conftest import FUNCTIONS, Api, digests
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.requirement("TEN-01", "CON-01")]
 OFFICER_FUNCTIONS = {"reviews.prepare", "reviews.approve", "order"}
-WITH_ID = [route for route in ROUTES if "{" in route.path]
+# A route of a later stage refuses before it looks at an id (tests/http shows that).
+WITH_ID = [route for route in ROUTES if "{" in route.path and "not_in_service" not in route.problems]
 KEY = "one-key-of-both"
 LOAD = {"kind": TAX, "layout": 202506, "mode": "full", "expected": 1, "period": "2026"}
 

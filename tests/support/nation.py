@@ -53,7 +53,7 @@ ASKS, GIVES, ASKS_WEST, GIVES_WEST = (
     "9901401307000001",
 )
 CELL_OF = {ASKS: "east", GIVES: "east", ASKS_WEST: "west", GIVES_WEST: "west"}
-PASSWORDS = {role: f"{role}-password" for role in migrate.LOGINS}
+PASSWORDS = {role: f"password-of-{role}" for role in migrate.LOGINS}  # the server's other cells have the same
 WAIT_S = 30.0
 
 
