@@ -163,7 +163,6 @@ async def test_forwarded_headers_are_ignored(served: Any) -> None:
     assert {address for address, _ in served.addresses.asked} <= {"127.0.0.1", "::1"}
 
 
-@pytest.mark.requirement("TEN-03")
 async def test_a_call_through_another_body_s_link_is_refused(serve: Any) -> None:
     links = {"131016": ["10.64.0.1/32"], "271004": ["127.0.0.1/32", "::1/128"]}
     served = await serve(addresses=LinkAddresses(links))
