@@ -146,8 +146,9 @@ async def act_for(pool: Pool, agency: int, *, timeout_s: float = 30.0) -> AsyncI
         raise translate(error) from None
     try:
         partition = Partition(connection, agency, timeout_s)
-        await _begin(connection, role, timeout_s)
         try:
+            # Within: who is cancelled at the instant at which the transaction has begun must not leave it open.
+            await _begin(connection, role, timeout_s)
             yield partition
         except BaseException:
             partition._end()  # noqa: SLF001 - the two are one piece

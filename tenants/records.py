@@ -186,6 +186,8 @@ async def list_records(
     if not 0 < limit <= PAGE_MAX:
         raise Problem("too_many_lines", limit=PAGE_MAX)
     start = _from_cursor(after)
+    # What waits is read before the log: a record that gets its place in between is then found in the log, not lost.
+    waiting_rows = await _without_place(partition, start, limit)
     rows = await partition.fetch(
         f"SELECT r.*, l.seq, l.leaf_data FROM {partition.table('log')} l JOIN {partition.table('records')} r"
         " ON r.agency = l.agency AND r.id = l.record WHERE l.agency = $1 AND l.seq > $2 ORDER BY l.seq LIMIT $3",
@@ -195,7 +197,8 @@ async def list_records(
     )
     position = rows[-1]["seq"] if rows else start.position
     if len(rows) < limit:
-        rows += await _without_place(partition, start, limit - len(rows))
+        placed = {row["id"] for row in rows}
+        rows += [row for row in waiting_rows if row["id"] not in placed][: limit - len(rows)]
     page = [_stored(keys, row) for row in rows]
     if len(rows) < limit:
         return RecordPage(page, None)
