@@ -28,6 +28,8 @@ from chukan.tenants.partition import act_for
 from chukan.tenants.sets import CellSets, listen
 from chukan.tenants.states import Side
 
+pytestmark = pytest.mark.full
+
 AGENCY = 1
 KILLS = 2
 AT_ONCE = 12
