@@ -43,8 +43,10 @@ def main(arguments: Sequence[str]) -> int:
         return 1
     full = ["-m", ""] if "--full" in rest else []
     chosen = [argument for argument in rest if argument != "--full"]
-    # One worker a core, one file at a time: what a file's tests share is made once.
-    return _run("pytest", ["-m", "pytest", "-n", "auto", "--dist", "loadfile", *full, *chosen], _TESTS_TIMEOUT_S)
+    # One file at a time to a worker: what a file's tests share is made once. One worker more than cores, for a test
+    # of several processes waits for them now and then.
+    workers = str(len(os.sched_getaffinity(0)) + 1)
+    return _run("pytest", ["-m", "pytest", "-n", workers, "--dist", "loadfile", *full, *chosen], _TESTS_TIMEOUT_S)
 
 
 def _lint() -> Iterator[tuple[str, list[str]]]:

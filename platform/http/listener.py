@@ -5,8 +5,9 @@ answer would quote them), compressed bodies are not unpacked, headers are short 
 dawdling connection have a deadline, and the number of connections has a cap. Connections are kept alive: a new one
 costs twenty times what a request costs.
 
-The end: stop listening, close what is idle, finish what is at work within the deadline. Whoever ends it gave notice
-before (see ``drain``), for a client cannot be told of the end on a connection on which it asks nothing.
+The end: stop listening, close what is idle, finish what is at work within the deadline. A connection whose handshake is
+over only then is closed unread, for behind it nobody works any more. Whoever ends it gave notice before (see
+``drain``), for a client cannot be told of the end on a connection on which it asks nothing.
 """
 
 import asyncio
@@ -39,10 +40,11 @@ _SILENT.disabled = True
 
 
 class _Connections:
-    """Counts connections."""
+    """Counts connections; ``over`` says that no other may begin."""
 
     def __init__(self) -> None:
         self.count = 0
+        self.over = False
 
     def add(self) -> None:
         self.count += 1
@@ -71,6 +73,9 @@ class _Handler(RequestHandler):
         self._counted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if self._connections.over and isinstance(transport, asyncio.WriteTransport):
+            transport.abort()
+            return
         self._counted = True
         self._connections.add()
         super().connection_made(transport)
@@ -79,7 +84,7 @@ class _Handler(RequestHandler):
         if self._counted:
             self._counted = False
             self._connections.remove()
-        super().connection_lost(exc)
+            super().connection_lost(exc)
 
     def handle_error(
         self,
@@ -156,5 +161,6 @@ class Listener:
     async def close(self, deadline_s: float) -> None:
         """Close what is idle, finish what is at work, close what is left; after about ``deadline_s`` it is over."""
         self.stop_listening()
+        self._connections.over = True
         self._runner._shutdown_timeout = deadline_s  # noqa: SLF001 (known only now)
         await self._runner.cleanup()

@@ -53,6 +53,7 @@ async def test_lists_survive_the_kill_of_an_exchange_that_is_started_again(
     _good(await judge(here, asked, journal))
 
 
+@pytest.mark.full
 @pytest.mark.requirement("TXR-03")
 async def test_lists_are_finished_by_the_other_exchange(
     here: Town, asked: Asked, journal: Journal, moments: Any

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -112,3 +113,18 @@ async def test_an_open_connection_learns_of_the_drain_with_its_next_answer(serve
         assert status == 200
         assert b"connection: close" in head.lower()
         assert await reader.read() == b""
+
+
+async def test_a_connection_whose_handshake_ends_after_the_listener_is_closed_unread(served: Any) -> None:
+    async with asyncio.timeout(10):
+        reader, writer = await asyncio.open_connection("localhost", served.port)
+        # Connections are taken in their turn: once a later one is served, this one waits for its handshake only.
+        async with served.socket() as (other, asking):
+            asking.write(_get())
+            assert (await _answer(other))[0] == 200
+        await served.listener.close(1.0)
+        with suppress(ConnectionError):
+            await writer.start_tls(served.contexts("tax"), server_hostname="localhost")
+            writer.write(_get())
+            assert await reader.read() == b""
+        writer.close()

@@ -87,8 +87,8 @@ class Shelf:
 
 
 @pytest.fixture(scope="session")
-def cell(any_server: Any, make_cell: Callable[..., Any]) -> Any:
-    return make_cell(any_server, [])
+def cell(either_server: Any, make_cell: Callable[..., Any]) -> Any:
+    return make_cell(either_server, [])
 
 
 @pytest.fixture
