@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -24,11 +24,19 @@ from chukan.errors import Problem
 _PREFIX = "CHUKAN__"
 _MIB = 1024 * 1024
 
+_MEMBER_FORMS = (
+    ("name", re.compile(r"[a-z][a-z0-9-]{0,31}"), "a-z, 0-9 and hyphens, a letter first"),
+    ("host", re.compile(r"[^/].*"), "a host name or an address"),
+    ("rest", re.compile(r"https://[0-9A-Za-z.:\[\]-]+:[0-9]{1,5}/?"), "https://host:port"),
+)
+
 T = TypeVar("T")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Environment = Literal["production", "sandbox"]
+"""What cells, key stores, common data, certificates and exports are stamped with; neither takes the other's."""
 
 
 class Site(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,13 +45,43 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     centre: str
     address_check: bool = True
     sandbox: bool = False
+    """A test environment (検証環境): its people are synthetic, and production's keys and data are refused."""
+    fraction: Positive = 1
+    """N of a sandbox that is 1/N of production (本番1/Nモデル): what an agency may use is divided by it."""
+
+    @property
+    def environment(self) -> Environment:
+        """The word of the stamp."""
+        return "sandbox" if self.sandbox else "production"
+
+
+class Member(msgspec.Struct, frozen=True, kw_only=True):
+    """One node of a cell: its PostgreSQL and its Patroni (``rest``), and the centre (拠点) where it stands."""
+
+    name: str
+    host: str
+    port: Port
+    rest: str
+    centre: str
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """How to reach one cell (セル); ``host`` is a host name or the directory of a Unix socket."""
+    """How to reach one cell (セル): one server, or the members of a Patroni cluster of which one leads.
 
-    host: str
-    port: Port
+    With ``members`` (``[[cells.X.members]]``) there is no ``host`` and ``port``; without, ``host`` is a host name or
+    the directory of a Unix socket.
+    """
+
+    host: str = ""
+    port: Port = 0
+    members: list[Member] = []
+    restore_epoch: Positive = 1
+    """Raised by a restore: only then may a cell come back with an older timeline (DESIGN §7)."""
+    tls_ca_file: Path | None = None
+    """Who certifies the members' PostgreSQL and Patroni; every connection to a member is verified against it."""
+    tls_certificate_file: Path | None = None
+    tls_key_file: Path | None = None
+    """This process's own certificate, which Patroni asks for."""
     database: str = "chukan"
     broker_password_file: Path
     app_password_file: Path
@@ -71,6 +109,8 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     request_bytes_max: Positive = 16 * _MIB
     in_flight_max: Positive = 256
     permit_skew_s: Seconds = 2.0
+    permit_grace_s: Seconds = 30.0
+    """How long after a permit's expiry an answer may still be on its way to the inquirer: then the line expires."""
     notice_hold_s: Seconds = 30.0
     drain_notice_s: Seconds = 3.0
     """How long everybody is told of a planned stop, and still served, before connections are closed. A device moves its
@@ -138,11 +178,44 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     raw = _read(path, environ)
     for name, members in raw.tree.get("cells", {}).items():
         # Each cell by itself first: msgspec does not say under which key of a table of tables it stumbled.
+        for key in () if members.get("members") else ("host", "port"):
+            if key not in members:
+                raise Problem("setting_missing", pointer=f"/cells/{name}/{key}")
         _convert(members, Cell, f"/cells/{name}")
     settings = _convert(raw.tree, Settings, "")
     if not settings.site.address_check and not settings.site.sandbox:
         raise Problem("setting_forbidden", pointer="/site/address_check")
+    if settings.site.fraction != 1 and not settings.site.sandbox:
+        raise Problem("setting_forbidden", pointer="/site/fraction")
+    for name, cell in settings.cells.items():
+        _check_cell(f"/cells/{name}", cell)
+    names = [(at, member.name) for at, member in _members(settings.cells)]
+    for position, (at, name) in enumerate(names):
+        # A member's name is its name as a synchronous standby: twice, it would silently stand for another one.
+        if name in {earlier for _, earlier in names[:position]}:
+            raise Problem("setting_invalid", pointer=f"{at}/name", expected="a name of its own over all cells")
     return settings
+
+
+def _members(cells: Mapping[str, Cell]) -> Iterator[tuple[str, Member]]:
+    for name, cell in cells.items():
+        for position, member in enumerate(cell.members):
+            yield f"/cells/{name}/members/{position}", member
+
+
+def _check_cell(at: str, cell: Cell) -> None:
+    """Refuse a cell that cannot be meant: a server and members at once, members without TLS or of a wrong form."""
+    if not cell.members:
+        return
+    if cell.host:
+        raise Problem("setting_forbidden", pointer=f"{at}/host", expected="members or a host")
+    for key in ("tls_ca_file", "tls_certificate_file", "tls_key_file"):
+        if getattr(cell, key) is None:
+            raise Problem("setting_missing", pointer=f"{at}/{key}")
+    for position, member in enumerate(cell.members):
+        for key, form, words in _MEMBER_FORMS:
+            if form.fullmatch(getattr(member, key)) is None:
+                raise Problem("setting_invalid", pointer=f"{at}/members/{position}/{key}", expected=words)
 
 
 def explain(path: Path | None, environ: Mapping[str, str]) -> list[Entry]:
@@ -161,12 +234,13 @@ def _explain(struct: type, tree: Mapping[str, Any], prefix: str, sources: Mappin
         members = tree.get(field.name)
         if inner is not None:
             yield from _explain(inner, members if isinstance(members, dict) else {}, f"{key}.", sources)
+        elif (row := _listed(field.type)) is not None:
+            for position, value in enumerate(members or []):
+                yield from _explain(row, value, f"{key}.{position}.", sources)
+            if not members:
+                yield Entry(key, "", "default")
         elif (element := _mapped(field.type)) is not None:
-            for name, value in sorted((members or {}).items()):
-                if (table := _table(element)) is not None:
-                    yield from _explain(table, value, f"{key}.{name}.", sources)
-                else:
-                    yield Entry(f"{key}.{name}", str(value), sources[f"{key}.{name}"])
+            yield from _explain_mapped(element, members or {}, key, sources)
             if not members:
                 yield Entry(key, "", "missing" if field.required else "default")
         elif key in sources:
@@ -175,6 +249,17 @@ def _explain(struct: type, tree: Mapping[str, Any], prefix: str, sources: Mappin
             yield Entry(key, "", "missing")
         else:
             yield Entry(key, "" if field.default is None else str(field.default), "default")
+
+
+def _explain_mapped(
+    element: object, members: Mapping[str, Any], key: str, sources: Mapping[str, str]
+) -> Iterator[Entry]:
+    table = _table(element)
+    for name, value in sorted(members.items()):
+        if table is not None:
+            yield from _explain(table, value, f"{key}.{name}.", sources)
+        else:
+            yield Entry(f"{key}.{name}", str(value), sources[f"{key}.{name}"])
 
 
 def _read(path: Path | None, environ: Mapping[str, str]) -> _Raw:
@@ -235,7 +320,10 @@ def _check(struct: type, tree: dict[str, Any], prefix: str, base: Path, *, from_
         if name not in known:
             nearest = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             raise Problem("setting_unknown", pointer=_pointer(key), expected=nearest[0] if nearest else None)
-        inner, element = _table(known[name]), _mapped(known[name])
+        inner, element, row = _table(known[name]), _mapped(known[name]), _listed(known[name])
+        if row is not None:
+            yield from _check_listed(row, value, key, base, from_text=from_text)
+            continue
         if inner is None and element is None:
             tree[name] = _leaf(known[name], value, key, base, from_text=from_text)
             yield key
@@ -259,6 +347,14 @@ def _check_mapped(element: object, members: dict[str, Any], key: str, base: Path
             yield from _check(table, value, f"{inner}.", base, from_text=from_text)
         else:
             raise Problem("setting_invalid", pointer=_pointer(inner), expected="a table")
+
+
+def _check_listed(row: type, value: object, key: str, base: Path, *, from_text: bool) -> Iterator[str]:
+    """Check an array of tables; a single environment variable cannot spell one, so it comes from the file alone."""
+    if from_text or not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
+        raise Problem("setting_invalid", pointer=_pointer(key), expected="an array of tables, in the file")
+    for position, each in enumerate(value):
+        yield from _check(row, each, f"{key}.{position}.", base)
 
 
 def _leaf(kind: object, value: object, key: str, base: Path, *, from_text: bool) -> object:
@@ -291,6 +387,14 @@ def _mapped(kind: object) -> object:
     for option in _options(kind):
         if typing.get_origin(option) is dict:
             return typing.get_args(option)[1]
+    return None
+
+
+def _listed(kind: object) -> type[msgspec.Struct] | None:
+    """Return the row type of an array of tables; None for everything else."""
+    for option in _options(kind):
+        if typing.get_origin(option) is list:
+            return _table(typing.get_args(option)[0])
     return None
 
 
@@ -333,9 +437,13 @@ def _as_problem(error: msgspec.ValidationError, pointer: str) -> Problem:
 def _line_numbers(text: str) -> dict[str, int]:
     """Return the line of each plain key by dotted name; keys written in unusual ways are simply not found."""
     lines: dict[str, int] = {}
+    rows: dict[str, int] = {}
     table = ""
     for number, line in enumerate(text.splitlines(), start=1):
-        if header := re.match(r"\s*\[([\w.-]+)\]", line):
+        if header := re.match(r"\s*\[\[([\w.-]+)\]\]", line):
+            rows[header[1]] = rows.get(header[1], -1) + 1
+            table = f"{header[1]}.{rows[header[1]]}."
+        elif header := re.match(r"\s*\[([\w.-]+)\]", line):
             table = f"{header[1]}."
         elif key := re.match(r"\s*([\w.-]+)\s*=", line):
             lines[f"{table}{key[1]}"] = number

@@ -9,6 +9,9 @@ issuing authorities only and its key is meant to be carried away after that; the
 A certificate says who somebody is and nothing more: the rights stand in the directory, so that they can change without
 a new certificate. Files of certificates hold the chain below the root; the trusted file holds the root alone.
 
+A sandbox's root says that it is one (SAN URI ``urn:chukan:environment:sandbox``); a root that says nothing is
+production's. What leads to the root of another environment is nobody's certificate here.
+
 Invariants: a private key is written once, with mode 0600, and never printed; a key and its certificate appear together
 (a folder renamed into place) or not at all; nothing is ever overwritten; no certificate outlives its issuer.
 """
@@ -30,7 +33,8 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from chukan.clock import Clock
 from chukan.errors import Problem
-from chukan.platform.tls import CLIENT_URN, PEER_URN
+from chukan.platform.tls import CLIENT_URN, PEER_URN, URN
+from chukan.settings import Environment
 
 ROOT_DAYS: Final = 3653
 ISSUING_DAYS: Final = 1826
@@ -43,6 +47,7 @@ TRUSTED_FILE: Final = "ca.pem"
 NAME_FORM: Final = "[0-9A-Za-z][0-9A-Za-z._-]{0,63}"
 
 _NAME: Final = re.compile(NAME_FORM)
+_SANDBOX_URN: Final = f"{URN}environment:sandbox"
 _LABEL_MAX: Final = 48
 _BACKDATED: Final = dt.timedelta(minutes=5)  # a reader's clock may be behind ours
 _ONLY_CLIENT: Final = (ExtendedKeyUsageOID.CLIENT_AUTH,)
@@ -89,13 +94,13 @@ class Authority:
         read_certificates(self.trusted)
 
     @classmethod
-    def create(cls, folder: Path, name: str, clock: Clock) -> "Authority":
+    def create(cls, folder: Path, name: str, clock: Clock, environment: Environment = "production") -> "Authority":
         """Make a root and an issuing authority. Raises ``Problem`` certificate_exists, certificate_name_invalid."""
         if not name.strip() or len(name) > _LABEL_MAX or not name.isprintable():
             raise Problem("certificate_name_invalid", limit=_LABEL_MAX, expected="a printable name")
         if folder.exists() and any(folder.iterdir()):
             raise Problem("certificate_exists", expected=str(folder))
-        root = _make_root(f"{name} root", clock)
+        root = _make_root(f"{name} root", clock, environment)
         issuing = _make_issuing(f"{name} issuing", root, clock)
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".pki-", dir=folder.parent))
@@ -160,13 +165,33 @@ class Authority:
         return Issued(*_pair(into))
 
 
-def _make_root(name: str, clock: Clock) -> Identity:
+def require_environment(trusted: Path, environment: Environment) -> None:
+    """Refuse a file of trusted roots in which any is of another environment.
+
+    Raises ``Problem`` other_environment, naming the environment that is expected; certificate_unreadable.
+    """
+    if any(_environment_of(root) != environment for root in read_certificates(trusted)):
+        raise Problem("other_environment", expected=environment)
+
+
+def _environment_of(root: x509.Certificate) -> Environment:
+    try:
+        names = root.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        return "production"
+    return "sandbox" if _SANDBOX_URN in names.get_values_for_type(x509.UniformResourceIdentifier) else "production"
+
+
+def _make_root(name: str, clock: Clock, environment: Environment) -> Identity:
     key = ec.generate_private_key(ec.SECP256R1())
     builder = (
         _builder(name, None, key.public_key(), clock, ROOT_DAYS)
         .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
         .add_extension(_key_usage(authority=True), critical=True)
     )
+    if environment == "sandbox":
+        stamp = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(_SANDBOX_URN)])
+        builder = builder.add_extension(stamp, critical=False)
     return Identity(builder.sign(key, hashes.SHA256()), key)
 
 

@@ -235,6 +235,32 @@ def records(addressee: str | None = None, *, target: Target, after: str | None =
     )
 
 
+@app.command
+def statistics(
+    *,
+    target: Target,
+    first: Annotated[str | None, Parameter(name="--from")] = None,
+    last: Annotated[str | None, Parameter(name="--to")] = None,
+    fiscal_year: int | None = None,
+) -> None:
+    """Count the agency's provision records by month, side and outcome (統計).
+
+    Parameters
+    ----------
+    first
+        First month, e.g. 2026-04; with --to.
+    last
+        Last month.
+    fiscal_year
+        A fiscal year (年度) instead, e.g. 2026; the present one where nothing is given.
+    """
+    run(
+        target,
+        lambda client: client.statistics(first=first, last=last, fiscal_year=fiscal_year),
+        view.statistics,
+    )
+
+
 reviews = App(
     name="reviews", help="Decide about held provisions (自動応答不可), as officers: one prepares, another decides."
 )

@@ -12,6 +12,7 @@ from rich.table import Table
 from chukan.platform.law import Law
 from chukan.platform.wire import agency as wire
 from chukan.platform.wire.files import QueryFile
+from chukan.platform.wire.statistics import Statistics
 
 
 def terminal() -> Console:
@@ -153,6 +154,16 @@ def records(console: Console, reply: wire.Records) -> None:
     console.print(shown)
     if reply.next is not None:
         console.print(f"next: {reply.next}")
+
+
+def statistics(console: Console, reply: Statistics) -> None:
+    """Show counts of records by month, side and outcome."""
+    console.print(f"{reply.first} to {reply.last}: {reply.records} records, {reply.amendments} amendments")
+    shown = table("month", "fiscal year", "side", "outcome", "records", "amendments")
+    for line in reply.lines:
+        counts = (str(line.records), str(line.amendments))
+        shown.add_row(line.month, str(line.fiscal_year), line.side, line.outcome, *counts)
+    console.print(shown)
 
 
 def reviews(console: Console, reply: wire.Reviews) -> None:

@@ -19,7 +19,7 @@ from cyclopts import App, Parameter
 from chukan.errors import Problem
 from chukan.ops.output import Json, say, table
 from chukan.replication.primary import DRIVER_ERRORS, Connection, translate
-from chukan.settings import Cell, load
+from chukan.settings import Cell, Environment, load
 from chukan.tenants import migrate as runner
 from chukan.tenants.departure import administrator
 
@@ -50,7 +50,7 @@ def create(
         config: Settings file; CHUKAN_SETTINGS names it otherwise.
         as_json: Print JSON.
     """
-    settings = _cell(config, cell)
+    environment, settings = _cell(config, cell)
     passwords = {
         "chukan_broker": _password(settings.broker_password_file),
         "chukan_app": _password(settings.app_password_file),
@@ -59,7 +59,7 @@ def create(
         passwords["chukan_steward"] = _password(settings.steward_password_file)
 
     async def work(admin: Connection) -> None:
-        await runner.prepare_cell(admin, cell, passwords)
+        await runner.prepare_cell(admin, cell, passwords, environment)
 
     async def ensure(admin: Connection) -> None:
         known = await admin.fetchval("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)", settings.database)
@@ -68,8 +68,9 @@ def create(
             name = settings.database.replace('"', '""')
             await admin.execute(f'CREATE DATABASE "{name}"')
 
-    _act(msgspec.structs.replace(settings, database=_ADMIN_DATABASE), admin_user, admin_password_file, ensure)
-    _act(settings, admin_user, admin_password_file, work)
+    elsewhere = msgspec.structs.replace(settings, database=_ADMIN_DATABASE)
+    _act((environment, elsewhere), admin_user, admin_password_file, ensure)
+    _act((environment, settings), admin_user, admin_password_file, work)
     say({"cell": cell, "database": settings.database}, f"{cell}: {settings.database} is ready", as_json=as_json)
 
 
@@ -127,12 +128,13 @@ def status(
     return int(any(row.changed or not row.applied for row in rows))
 
 
-def _cell(config: Path | None, name: str) -> Cell:
+def _cell(config: Path | None, name: str) -> tuple[Environment, Cell]:
     named = os.environ.get("CHUKAN_SETTINGS")
-    cells = load(config or (Path(named) if named else None), os.environ).cells
+    settings = load(config or (Path(named) if named else None), os.environ)
+    cells = settings.cells
     if name not in cells:
         raise Problem("setting_missing", pointer=f"/cells/{name}", expected=", ".join(sorted(cells)))
-    return cells[name]
+    return settings.site.environment, cells[name]
 
 
 def _password(file: Path) -> str:
@@ -142,10 +144,13 @@ def _password(file: Path) -> str:
         raise Problem("settings_unreadable", expected="a readable password file") from None
 
 
-def _act(cell: Cell, user: str, password_file: Path, work: Callable[[Connection], Awaitable[T]]) -> T:
+def _act(of: tuple[Environment, Cell], user: str, password_file: Path, work: Callable[[Connection], Awaitable[T]]) -> T:
+    environment, cell = of
+
     async def act() -> T:
         async with administrator(cell, user, password_file) as admin:
             try:
+                await runner.require_environment(admin, environment)
                 return await work(admin)
             except DRIVER_ERRORS as error:
                 raise translate(error) from None

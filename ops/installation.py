@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from chukan.chance import Chance, SystemChance
 from chukan.clock import Clock, SystemClock
 from chukan.errors import Problem
-from chukan.ops.certificates import read_certificates
+from chukan.ops.certificates import read_certificates, require_environment
 from chukan.platform.law import Law
 from chukan.replication.primary import Cells
 from chukan.settings import Settings, load
@@ -80,7 +80,8 @@ class Installation:
 
     async def snapshot(self) -> Snapshot:
         """Return the common data in force, or an empty one; ``Problem`` as ``common``."""
-        return (await self.common()).snapshot or directory.first(self.clock.now(), self.law.number)
+        at, environment = self.clock.now(), self.cells.environment
+        return (await self.common()).snapshot or directory.first(at, self.law.number, environment)
 
 
 @asynccontextmanager
@@ -102,17 +103,20 @@ async def open_installation(
 
     Raises:
         Problem: certificate_unreadable; setting_invalid when the key is not the one that exchanges verify with, or the
-            key stores are not of two centres.
+            key stores are not of two centres; other_environment for a root or key store of another environment.
     """
     clock = clock or SystemClock()
     chance = chance or SystemChance(clock)
+    environment = settings.site.environment
+    require_environment(settings.exchange.tls_ca_file, environment)
     public = _read_public(settings.exchange.directory_key_file)
     key = None if directory_key is None else _read_half(directory_key, public)
     try:
-        keystores = KeyStores(settings.keystores, chance=chance)
+        keystores = KeyStores(settings.keystores, chance=chance, environment=environment)
     except ValueError:
         raise Problem("setting_invalid", pointer="/keystores", expected="a folder for each of two centres") from None
-    async with Cells(settings.cells) as cells:
+    keystores.check()
+    async with Cells(settings.cells, environment) as cells:
         yield Installation(
             settings,
             cells=cells,

@@ -22,6 +22,7 @@ from chukan.ops import installation as acts
 from chukan.ops.certificates import Issued, read_certificates, read_identity
 from chukan.ops.installation import Installation
 from chukan.ops.output import Json, create_file, replace_file, say, table
+from chukan.settings import Environment
 from chukan.tenants import orders
 from chukan.tenants.changes import require_agency
 from chukan.tenants.credentials import UntrustedError, name_of, read_chain
@@ -161,13 +162,14 @@ def recipient(*, out: Path) -> None:
     say({}, text, as_json=False)
 
 
-def unpack(file: Path, *, key: Path, out: Path, as_json: Json = False) -> None:
+def unpack(file: Path, *, key: Path, out: Path, into: Environment | None = None, as_json: Json = False) -> None:
     """Open an export as its recipient: one file of JSON lines a table, and the manifest that they were held against.
 
     Args:
         file: The export.
         key: The recipient's private key (PEM, X25519).
         out: Folder to make.
+        into: Environment that the data is meant for; an export of another one is not opened.
         as_json: Print JSON.
     """
     private = _read_private(key)
@@ -177,17 +179,17 @@ def unpack(file: Path, *, key: Path, out: Path, as_json: Json = False) -> None:
         raise Problem("file_exists", expected=str(out)) from None
     except OSError:
         raise Problem("file_unwritable", expected=str(out)) from None
-    manifest = _write_tables(file, private, out)
+    manifest = _write_tables(file, private, out, into)
     create_file(out / "manifest.json", msgspec.json.encode(manifest) + b"\n")
     rows = [[name, str(each.rows), str(each.unreadable), each.sha256] for name, each in manifest.tables.items()]
     say(manifest, table("table", "rows", "unreadable", "sha256", rows=rows), as_json=as_json)
 
 
-def _write_tables(file: Path, private: X25519PrivateKey, out: Path) -> Manifest:
+def _write_tables(file: Path, private: X25519PrivateKey, out: Path, into: Environment | None) -> Manifest:
     """Write the tables' rows; files of an export that turns out not to be whole stay, without a manifest."""
     with ExitStack() as stack:
         files = {name: stack.enter_context((out / f"{name}.jsonl").open("xb")) for name in HANDED}
-        for each in read_export(file, private):
+        for each in read_export(file, private, into):
             if isinstance(each, Manifest):
                 return each
             name, row = each

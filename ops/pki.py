@@ -27,14 +27,15 @@ _SOON_DAYS = 30
 
 
 @app.command
-def init(*, directory: Path, name: str) -> None:
+def init(*, directory: Path, name: str, sandbox: Annotated[bool, Parameter(negative="")] = False) -> None:
     """Make a root and an issuing authority below it. Carry ``root/`` away afterwards: nothing daily needs it.
 
     Args:
         directory: A folder that does not exist yet, or is empty.
         name: Name of the authority as it stands in its certificates.
+        sandbox: For a test environment; production refuses this root, and a test environment every other.
     """
-    authority = Authority.create(directory, name, SystemClock())
+    authority = Authority.create(directory, name, SystemClock(), "sandbox" if sandbox else "production")
     console = Console()
     console.print(f"Trusted by clients and servers: {authority.trusted}", soft_wrap=True)
     console.print(f"Keep offline:                   {directory / 'root'}", soft_wrap=True)

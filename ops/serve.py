@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
 import cyclopts
-import msgspec
 import uvloop
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
@@ -28,7 +27,7 @@ from chukan import settings as site_settings
 from chukan.chance import SystemChance
 from chukan.clock import SystemClock
 from chukan.errors import Problem
-from chukan.ops.certificates import read_certificates
+from chukan.ops.certificates import read_certificates, require_environment
 from chukan.platform import tls
 from chukan.platform.admission import Admission, Limits
 from chukan.platform.envelope import Opener, Signer
@@ -49,6 +48,7 @@ from chukan.platform.http.listener import Listener
 from chukan.platform.http.network import network_app
 from chukan.platform.http.ports import Desks
 from chukan.platform.http.routes import ROUTES
+from chukan.platform.http.stalls import Stalls
 from chukan.platform.law import Law
 from chukan.platform.metrics import Metrics
 from chukan.platform.peer import NetworkPeer
@@ -101,7 +101,7 @@ async def run(
 ) -> int:
     """Serve until ``told`` is set; return the exit status: 0, or 70 where a part of the server broke.
 
-    Raises ``Problem`` where it cannot start: settings, certificates, keys, common_data_stale.
+    Raises ``Problem`` where it cannot start: settings, certificates, keys, common_data_stale, other_environment.
     """
     server = Server(settings, told)
     try:
@@ -140,14 +140,13 @@ class Server:
         self._metrics = Metrics()
         self._drain = Drain()
         self._law = Law.load(settings.data.law_directory)
-        self._keystores = KeyStores(settings.keystores, chance=self._chance)
-        self._cells = Cells(settings.cells)
-        # Canaries have connections of their own: what is busy must not look dead.
-        alone = {
-            name: msgspec.structs.replace(cell, broker_connections=1, app_connections=1)
-            for name, cell in settings.cells.items()
-        }
-        self._canary_cells = Cells(alone)
+        environment = settings.site.environment
+        for root in (settings.exchange.tls_ca_file, settings.network.ca_file):
+            require_environment(root, environment)
+        self._address_check = _address_check(settings)
+        self._keystores = KeyStores(settings.keystores, chance=self._chance, environment=environment)
+        self._keystores.check()
+        self._cells = Cells(settings.cells, environment)
         self._make_network()
         self._make_exchange()
         self._make_listeners()
@@ -176,6 +175,7 @@ class Server:
             meter=self._metrics,
         )
         door, keys = CellDoor(self._cells), self._keystores.load
+        limits = Limits(in_flight_max=self.settings.exchange.in_flight_max).divided_by(self.settings.site.fraction)
         self._services = Services(
             exchange=self.exchange,
             desks=Desks(
@@ -184,17 +184,23 @@ class Server:
                 PartitionRecords(door, keys),
             ),
             law=self._law,
-            admission=Admission(Limits(in_flight_max=self.settings.exchange.in_flight_max), self._clock, self._metrics),
+            admission=Admission(limits, self._clock, self._metrics),
             metrics=self._metrics,
             clock=self._clock,
             drain=self._drain,
             request_bytes_max=self.settings.exchange.request_bytes_max,
+            durability=self._cells.durability,
+            # Looked up at each call: health is made later, of what is made here.
+            stalls=Stalls(self._commits, most=max(1, limits.in_flight_max // 4)),
         )
+
+    def _commits(self, cell: str) -> bool:
+        return self.health.commits(cell)
 
     def _make_listeners(self) -> None:
         mine = self.settings.exchange
         documents = (("/", openapi.index(ROUTES)), ("/openapi.json", openapi.render(ROUTES)))
-        api = AgencyApi(self._services, ROUTES, _address_check(self.settings), self._chance, documents)
+        api = AgencyApi(self._services, ROUTES, self._address_check, self._chance, documents)
         context = tls.server_context(mine.tls_certificate_file, mine.tls_key_file, mine.tls_ca_file)
         network = network_app(self.exchange.inbox, self._opener, self._signer, network=self.settings.network.name)
         self.health = self._make_health()
@@ -210,16 +216,15 @@ class Server:
         if centre not in self.settings.keystores:
             raise Problem("setting_missing", pointer=f"/keystores/{centre}")
         # Our own centre's store: the other centre's being away is no fault of this exchange.
-        store = FileKeyStore(self.settings.keystores[centre], self._chance)
+        store = FileKeyStore(self.settings.keystores[centre], self._chance, self.settings.site.environment)
         sources = Sources(
-            canaries={
-                name: CellSets(self._canary_cells.primary(name).broker).canary for name in self._canary_cells.names
-            },
+            canaries={name: CellSets(self._cells.primary(name).canary).canary for name in self._cells.names},
             keys=lambda: len(store.agencies()),
             common_age_s=self.exchange.common.age_s,
             snapshot=lambda: self.exchange.directory.number,
             listening=lambda: self._listening,
             network_ok=lambda: self.exchange.peer.answered,
+            picture=self._cells.picture,
         )
         # With the process, so that whoever started it can tell its answers from those of another exchange.
         about: dict[str, str | int] = {
@@ -233,7 +238,7 @@ class Server:
 
     async def start(self, started: Callable[[Ports], None]) -> None:
         """Open the listeners, health first; ``started`` is told the ports once all three are open."""
-        await self._canary_cells.open()
+        await self._cells.open()
         health = await self._health_side.start()
         _log.info("listening", stage="health", port=health)
         self._spawn("health", self.health.run())
@@ -268,7 +273,6 @@ class Server:
         await self._health_side.close(1.0)
         await self._peer.close()
         await self._cells.close()
-        await self._canary_cells.close()
         _log.info("out of service")
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:

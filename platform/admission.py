@@ -26,7 +26,7 @@ import math
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from chukan.clock import Clock
@@ -80,6 +80,29 @@ class Limits:
     weights: tuple[int, int, int] = (8, 3, 1)
     places: tuple[float, float, float] = (1.0, 0.75, 0.5)
     """Part of all places, and of the bytes, that a priority may hold."""
+
+    def divided_by(self, fraction: int) -> "Limits":
+        """Return what an environment of 1/N grants: shares, queue and waiting room divided, one at least.
+
+        Not divided are waits, the size of a body (it is a form and no volume), and ``in_flight_max``, which is a
+        setting of its own.
+        """
+        first, second, third = (
+            replace(
+                share,
+                at_once=max(1, share.at_once // fraction),
+                lines_per_s=share.lines_per_s / fraction,
+                burst_lines=max(1, share.burst_lines // fraction),
+            )
+            for share in self.shares
+        )
+        return replace(
+            self,
+            queue_max=max(1, self.queue_max // fraction),
+            parked_max=max(1, self.parked_max // fraction),
+            parked_per_agency=max(1, self.parked_per_agency // fraction),
+            shares=(first, second, third),
+        )
 
     def places_of(self, priority: Priority) -> int:
         """Return how many requests of a priority may be at work at once (never none)."""

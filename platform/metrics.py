@@ -25,6 +25,8 @@ from prometheus_client import (
 )
 
 from chukan.errors import REGISTRY
+from chukan.platform.cell_metrics import CellMetrics
+from chukan.replication.primary import CellPicture
 from chukan.tenants.states import Outcome, Side
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -114,6 +116,7 @@ class Metrics:
         self._certificate = Gauge(
             "chukan_certificate_expiry_timestamp_seconds", "End of the server certificate.", registry=where
         )
+        self._cells = CellMetrics(where)
 
     # ---------------------------------------------------------------- what happens
 
@@ -217,6 +220,10 @@ class Metrics:
         """Tell how long ago a cell's canary committed, and how long it took; infinity where it never did."""
         self._canary_age.labels(cell).set(age_s)
         self._canary_seconds.labels(cell).set(commit_s if math.isfinite(commit_s) else -1.0)
+
+    def cell(self, cell: str, picture: CellPicture) -> None:
+        """Tell what is seen of a cell with members."""
+        self._cells.tell(cell, picture)
 
     def ready(self, *, ready: bool) -> None:
         """Tell whether this exchange is ready."""

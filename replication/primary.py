@@ -1,83 +1,88 @@
 """Where the primary of each cell (セル) is, and connections to it that are safe to serve with.
 
-Every connection is checked when it is made: commits must wait for what the cell promises (``synchronous_commit``),
-plans must not be generic, and no door in pg_catalog may stand open; else it is refused and nothing is served. Array
-types are learnt at the same time, for an agency's role may not ask for them later (it has no ``set_config``).
+A cell is one server (``host`` and ``port``), or the members of a Patroni cluster (``members``), whose leader is looked
+for every second and at once when a connection breaks (``leader``); connections follow it (``doors``). What a statement
+may end in stands in ``driver``; the names that callers need are all here.
 
-Invariant: a statement whose end was not awaited is never cancelled on the server. A cancel would end the wait for the
-other centre, and the commit would be visible without being safe; so the connection is dropped (``bounded``) and whoever
-asked finds out by a repeat. For the same reason the server's warning that such a wait was cancelled is an error here.
-
-For now each cell is one host; finding the leader among several will stand behind the same names.
+Invariant: every connection that is lent was checked when it was made and leads to the leader of the moment; a statement
+whose end was not awaited is never cancelled on the server.
 """
 
 import asyncio
 import contextlib
-import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
+from typing import Final, Self
 
 import asyncpg
-import asyncpg.pool
 
 from chukan import log
 from chukan.errors import Problem
-from chukan.settings import Cell
+from chukan.replication.doors import CONNECT_TIMEOUT_S, CellDoors, Door, Target, password
+from chukan.replication.driver import DRIVER_ERRORS, Connection, Proxy, bounded, is_gone, translate
+from chukan.replication.durability import Durability, DurabilityWatch
+from chukan.replication.leader import Finder, Leader
+from chukan.replication.patroni import NodeState, Patroni
+from chukan.settings import Cell, Environment, Member
 
-# The driver's classes are generic for the type checker only.
-if TYPE_CHECKING:
-    Connection: TypeAlias = asyncpg.Connection[Any]
-    Pool: TypeAlias = asyncpg.Pool[Any]
-    Proxy: TypeAlias = asyncpg.pool.PoolConnectionProxy[Any]
-else:
-    Connection, Pool, Proxy = asyncpg.Connection, asyncpg.Pool, asyncpg.pool.PoolConnectionProxy
-T = TypeVar("T")
+__all__ = [
+    "CONNECT_TIMEOUT_S",
+    "DRIVER_ERRORS",
+    "CellConnections",
+    "CellPicture",
+    "Cells",
+    "Connection",
+    "Leader",
+    "Pool",
+    "Proxy",
+    "bounded",
+    "cell_context",
+    "is_gone",
+    "translate",
+]
 
-CONNECT_TIMEOUT_S: Final = 10.0
+Pool = Door
+"""What lends connections; the pools of the driver come and go behind it."""
 
 _PROBE_S: Final = 20.0
 _RETRY_S: Final = 0.5
-_IDLE_MAX_S: Final = 300.0
-_STATEMENTS_MAX: Final = 50_000
-_ARRAYS: Final = (
-    "SELECT $1::int[], $2::bigint[], $3::smallint[], $4::text[], $5::uuid[], $6::bytea[], $7::bool[], $8::date[],"
-    " $9::timestamptz[]"
-)
-_WARM_ROLES: Final = "SELECT pg_has_role(oid, $1) FROM pg_roles WHERE rolname ~ '^a[0-9]{5}$' LIMIT 1"
-_SET_OPTION_SINCE: Final = 16
-_UNSAFE_COMMIT: Final = "canceling wait for synchronous replication"
-_UNREACHABLE: Final = (
-    OSError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.CannotConnectNowError,
-    asyncpg.AdminShutdownError,
-    asyncpg.CrashShutdownError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.TooManyConnectionsError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-)
-DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
-"""Everything that a call of the driver raises; ``translate`` makes a problem of it. An internal error of the client is
-among them: it is how the driver says that a server is no primary, or that one was killed in the middle of a message."""
-_NO_PRIMARY: Final = asyncpg.exceptions.TargetServerAttributeNotMatched
-_CODES: Final = {"CK001": "stale_lease", "CK002": "agency_moved"}
-_LOCKED: Final = "55P03"
-_RETRYABLE: Final = frozenset({"40001", "40P01", "57014", "53200", "53100"})
+_ANSWERS_S: Final = 1.0
 
 _log = log.get("primary")
 
 
 @dataclass(frozen=True, slots=True)
 class CellConnections:
-    """The two doors to one cell: ``broker`` calls set functions, ``app`` acts for one agency at a time."""
+    """The doors to one cell: ``broker`` calls set functions, ``app`` acts for one agency at a time.
+
+    ``canary`` is another broker, for whoever watches: what is busy must not look dead.
+    """
 
     broker: Pool
     app: Pool
+    canary: Pool
+
+
+@dataclass(frozen=True, slots=True)
+class CellPicture:
+    """A cell with members, as this process sees it."""
+
+    leader: Leader | None
+    serving: bool
+    """Whether the doors lead to the leader: work has been resumed on it."""
+    since_s: float | None
+    """For how long it has led."""
+    leaderless_s: float
+    """Seconds without a leader since the start, all together."""
+    changes: int
+    """How often another leader was accepted, after the first."""
+    nodes: Mapping[str, NodeState | None]
+    """What each member said last; None for a silent one."""
+    centres: Mapping[str, str]
+    durability: Durability | None
+    """How durable the last commit that was looked at is."""
 
 
 class Cells:
@@ -87,9 +92,9 @@ class Cells:
     when it is first needed, and what is wrong with it is that caller's problem.
     """
 
-    def __init__(self, cells: Mapping[str, Cell]) -> None:
-        self._cells = dict(cells)
-        self._pools = {name: _pools(cell) for name, cell in self._cells.items()}
+    def __init__(self, cells: Mapping[str, Cell], environment: Environment = "production") -> None:
+        self._environment: Environment = environment
+        self._cells = {name: _Watched(name, cell, environment) for name, cell in cells.items()}
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -99,22 +104,43 @@ class Cells:
         await self.close()
 
     @property
+    def environment(self) -> Environment:
+        """The environment that all cells belong to."""
+        return self._environment
+
+    @property
     def names(self) -> list[str]:
         """The cells, in the order of the settings."""
         return list(self._cells)
 
     async def open(self) -> None:
-        """Make the pools usable in this event loop."""
-        for connections in self._pools.values():
-            await connections.broker
-            await connections.app
+        """Make the doors usable in this event loop, and begin to look for leaders; once is enough."""
+        for cell in self._cells.values():
+            await cell.open()
 
     def primary(self, name: str) -> CellConnections:
         """Return the connections to the primary of a cell; ``KeyError`` when there is no such cell.
 
-        Acquiring one raises ``Problem`` unavailable when the database must not be served with.
+        Acquiring one raises ``Problem`` no_primary when there is none, unavailable when the database must not be served
+        with, other_environment when it is a cell of another environment.
         """
-        return self._pools[name]
+        doors = self._cells[name].doors
+        return CellConnections(doors.broker, doors.app, doors.canary)
+
+    def leader(self, name: str) -> Leader | None:
+        """Return who leads a cell of several members; None when nobody does, and for a cell that is one server."""
+        return self._cells[name].leader
+
+    def picture(self, name: str) -> CellPicture | None:
+        """Return what is seen of a cell with members; None for a cell that is one server."""
+        return self._cells[name].picture()
+
+    async def durability(self, name: str) -> Durability:
+        """Return where everything that was committed before this call is on disk, asked of the leader now.
+
+        Never raises: what cannot be found out is ``unknown``.
+        """
+        return await self._cells[name].durability()
 
     @contextlib.asynccontextmanager
     async def steward(self, name: str) -> AsyncIterator[Connection]:
@@ -122,9 +148,10 @@ class Cells:
 
         ``Problem`` no_primary, unavailable; setting_missing when no password file is set.
         """
-        if self._cells[name].steward_password_file is None:
+        doors = self._cells[name].doors
+        if doors.cell.steward_password_file is None:
             raise Problem("setting_missing", pointer=f"/cells/{name}/steward_password_file")
-        connection = await self._connect(name, "chukan_steward")
+        connection = await doors.connect("chukan_steward")
         try:
             yield connection
         finally:
@@ -138,7 +165,7 @@ class Cells:
         """
         while True:
             try:
-                connection = await self._connect(name, "chukan_broker")
+                connection = await self._cells[name].doors.connect("chukan_broker")
             except Problem:
                 await asyncio.sleep(_RETRY_S)
                 continue
@@ -151,96 +178,130 @@ class Cells:
 
     async def close(self) -> None:
         """Drop all connections; what was in flight on them is found out by a repeat."""
-        for connections in self._pools.values():
-            for pool in (connections.broker, connections.app):
-                with contextlib.suppress(asyncpg.InterfaceError):  # a pool that was never opened has nothing to drop
-                    pool.terminate()
+        for cell in self._cells.values():
+            await cell.close()
 
-    async def _connect(self, name: str, user: str) -> Connection:
+
+class _Watched:
+    """One cell: its doors, and whoever looks for its leader."""
+
+    def __init__(self, name: str, cell: Cell, environment: Environment) -> None:
+        self._name = name
+        self._cell = cell
+        self._members: dict[str, Member] = {member.name: member for member in cell.members}
+        self._context = cell_context(cell)
+        self._patroni = Patroni({member.name: member.rest for member in cell.members}, self._context)
+        self._finder: Finder | None = None
+        if cell.members:
+            self._finder = Finder(name, self._patroni, self._answers, self._changed, epoch=cell.restore_epoch)
+        self.doors = CellDoors(name, cell, environment, self._trouble)
+        centres = {member.name: member.centre for member in cell.members}
+        self._durability = DurabilityWatch(name, self.doors, centres)
+        self._running: asyncio.Task[None] | None = None
+        self._alone_since: float | None = None
+        self._leaderless_s = 0.0
+        self._changes = -1
+
+    @property
+    def leader(self) -> Leader | None:
+        return None if self._finder is None else self._finder.leader
+
+    async def open(self) -> None:
+        if self.doors.target is not None or self._running is not None:
+            return
+        if self._finder is None:
+            await self.doors.lead_alone(Target(self._cell.host, self._cell.port, None, self._context))
+            return
+        self.doors.expect()
+        self._alone_since = asyncio.get_running_loop().time()
+        self._running = asyncio.create_task(self._finder.run(), name=f"leader {self._name}")
+
+    async def close(self) -> None:
+        if self._running is not None:
+            self._running.cancel()
+            await asyncio.wait({self._running})
+            self._running = None
+        await self.doors.close()
+        await self._patroni.close()
+
+    async def durability(self) -> Durability:
+        if self._finder is None:
+            return Durability.ONE_SERVER
+        return await self._durability.ask()
+
+    def picture(self) -> CellPicture | None:
+        if self._finder is None:
+            return None
+        now = asyncio.get_running_loop().time()
+        leader, target = self._finder.leader, self.doors.target
+        return CellPicture(
+            leader=leader,
+            serving=target is not None,
+            since_s=None if leader is None else now - leader.since,
+            leaderless_s=self._leaderless_s + (0.0 if self._alone_since is None else now - self._alone_since),
+            changes=max(0, self._changes),
+            nodes=dict.fromkeys(self._members) | self._finder.states,
+            centres={name: member.centre for name, member in self._members.items()},
+            durability=self._durability.last,
+        )
+
+    def _trouble(self) -> None:
+        if self._finder is not None:
+            self._finder.poke()
+
+    def _changed(self, leader: Leader | None) -> None:
+        now = asyncio.get_running_loop().time()
+        if leader is None:
+            self._alone_since = now
+            self.doors.lead(None)
+            return
+        if self._alone_since is not None:
+            self._leaderless_s += now - self._alone_since
+            self._alone_since = None
+        self._changes += 1
+        member = self._members[leader.member]
+        self.doors.lead(Target(member.host, member.port, leader, self._context))
+
+    async def _answers(self, name: str) -> bool:
+        """Tell whether a member's server takes a connection of ours and writes, within a second."""
+        member = self._members[name]
+        target = Target(member.host, member.port, self.leader, self._context)
         try:
-            connection: Connection = await asyncpg.connect(
-                **_target(self._cells[name], user), password=_password(self._cells[name], user)
-            )
-        except DRIVER_ERRORS as error:
-            raise translate(error) from None
-        try:
-            await _inspect(connection)
-        except DRIVER_ERRORS as error:
-            connection.terminate()
-            raise translate(error) from None
-        except BaseException:
-            connection.terminate()
-            raise
-        return connection
-
-
-async def bounded(connection: Connection | Proxy, work: Awaitable[T], timeout_s: float) -> T:
-    """Await a statement for at most so many seconds; past that, or when cancelled, drop the connection.
-
-    ``Problem`` unavailable at the deadline, and when the server reports a commit that did not wait.
-    """
-    unsafe: list[str] = []
-
-    def listen(_connection: object, message: Any) -> None:  # noqa: ANN401 - asyncpg's message has no common type
-        if _UNSAFE_COMMIT in str(message.message):
-            unsafe.append(_UNSAFE_COMMIT)
-
-    connection.add_log_listener(listen)
-    task = asyncio.ensure_future(work)
-    try:
-        done, _ = await asyncio.wait({task}, timeout=timeout_s)
-        if not done:
-            raise Problem("unavailable", retry_after_s=1)
-        result = task.result()
-    except asyncpg.InternalClientError:
-        # The driver has lost its place on this connection: nobody must ever get it again.
+            async with asyncio.timeout(_ANSWERS_S):
+                connection: Connection = await asyncpg.connect(
+                    **target.arguments(self._cell, "chukan_broker"), password=password(self._cell, "chukan_broker")
+                )
+        except (*DRIVER_ERRORS, Problem):
+            return False
         connection.terminate()
-        raise
-    finally:
-        if not task.done():
-            connection.terminate()
-            await asyncio.wait({task}, timeout=_RETRY_S)
-            task.cancelled() or task.exception()  # seen, so that it is not reported as forgotten
-        with contextlib.suppress(asyncpg.InterfaceError):
-            # A connection that was dropped is out of the pool's hands already, and its listeners with it.
-            connection.remove_log_listener(listen)
-    if unsafe:
-        raise Problem("unavailable", retry_after_s=1)
-    return result
-
-
-def is_gone(connection: Proxy) -> bool:
-    """Tell whether a pool's connection was closed, or dropped and so taken out of our hands."""
-    try:
-        return connection.is_closed()
-    except asyncpg.InterfaceError:
         return True
 
 
-def translate(error: Exception) -> Problem:
-    """Return the problem that stands for a driver's or server's error; its own text may quote values and is dropped.
+def cell_context(cell: Cell) -> ssl.SSLContext | None:
+    """Return the TLS 1.3 context for members and their Patroni; None for a cell without certificates.
 
-    Raises ``CancelledError`` in a task that is being cancelled: dropping its connection made the driver's error, and a
-    problem in its place would let the task go on.
+    Raises ``Problem`` certificate_unreadable.
     """
-    task = asyncio.current_task()
-    if task is not None and task.cancelling():
-        raise asyncio.CancelledError
-    if isinstance(error, Problem):
-        return error
-    sqlstate = getattr(error, "sqlstate", None)
-    if sqlstate in _CODES:
-        return Problem(_CODES[sqlstate], retry_after_s=1)
-    if isinstance(error, _UNREACHABLE):
-        if isinstance(error, asyncpg.InternalClientError) and not isinstance(error, _NO_PRIMARY):
-            _log.warning("the driver lost its place on a connection", exc_info=error)
-        return Problem("no_primary", retry_after_s=1)
-    if sqlstate == _LOCKED:
-        return Problem("busy", retry_after_s=5)
-    if isinstance(error, TimeoutError) or sqlstate in _RETRYABLE:
-        return Problem("unavailable", retry_after_s=1)
-    _log.error("the database refused a statement", code=str(sqlstate), exc_info=error)
-    return Problem("internal")
+    if cell.tls_ca_file is None:
+        return None
+    return member_context(cell.tls_ca_file, cell.tls_certificate_file, cell.tls_key_file)
+
+
+def member_context(ca: Path, certificate: Path | None, key: Path | None) -> ssl.SSLContext:
+    """Return a TLS 1.3 context for calls to members: their certificate must lead to ``ca`` and bear their name.
+
+    Raises ``Problem`` certificate_unreadable.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        if certificate is not None:
+            # An empty password makes a key file that has one fail, instead of asking for it at the terminal.
+            context.load_cert_chain(certificate, key, password="")
+        context.load_verify_locations(ca)
+    except (OSError, ssl.SSLError, ValueError):
+        raise Problem("certificate_unreadable", expected="PEM files: a chain, its key, and the root") from None
+    return context
 
 
 async def _hear(connection: Connection, channels: Sequence[str], heard: Callable[[str], None]) -> None:
@@ -256,77 +317,3 @@ async def _hear(connection: Connection, channels: Sequence[str], heard: Callable
             return
         # A connection that a firewall forgot says nothing for ever; a question finds out.
         await bounded(connection, connection.fetchval("SELECT 1"), CONNECT_TIMEOUT_S)
-
-
-def _password(cell: Cell, user: str) -> str:
-    """Read a login's password; read anew for each connection, so that a changed file needs no restart."""
-    files = {
-        "chukan_broker": cell.broker_password_file,
-        "chukan_app": cell.app_password_file,
-        "chukan_steward": cell.steward_password_file,
-    }
-    try:
-        return (files[user] or Path()).read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError):
-        raise Problem("settings_unreadable", expected=f"a readable password file of {user}") from None
-
-
-def _target(cell: Cell, user: str) -> dict[str, Any]:
-    return {
-        "host": cell.host,
-        "port": cell.port,
-        "database": cell.database,
-        "user": user,
-        "timeout": CONNECT_TIMEOUT_S,
-        "target_session_attrs": "read-write",
-        "server_settings": {"application_name": user},
-    }
-
-
-def _pools(cell: Cell) -> CellConnections:
-    broker, app = (
-        asyncpg.create_pool(
-            **_target(cell, user),
-            password=functools.partial(_password, cell, user),
-            min_size=0,
-            max_size=size,
-            max_queries=_STATEMENTS_MAX,  # a backend grows by every leaf that it touches; a new one starts small
-            max_inactive_connection_lifetime=_IDLE_MAX_S,
-            init=_inspect,
-            reset=reset,
-        )
-        for user, size, reset in (
-            ("chukan_broker", cell.broker_connections, _nothing),
-            ("chukan_app", cell.app_connections, _reset),
-        )
-    )
-    return CellConnections(broker, app)
-
-
-async def _inspect(connection: Connection) -> None:
-    """Refuse a connection that must not be served with; ``Problem`` unavailable, the reason in the log."""
-    settings = await connection.fetchrow(
-        "SELECT current_setting('synchronous_commit'), current_setting('plan_cache_mode'), pg_is_in_recovery()"
-    )
-    if settings is None or tuple(settings) != ("on", "force_custom_plan", False):
-        _log.critical("refused to serve: the session's settings are not safe")
-        raise Problem("unavailable", retry_after_s=10)
-    try:
-        doors = [row[0] for row in await connection.fetch("SELECT chukan.open_doors()")]
-    except (asyncpg.UndefinedFunctionError, asyncpg.InvalidSchemaNameError, asyncpg.InsufficientPrivilegeError):
-        doors = ["an unprepared database"]
-    if doors:
-        _log.critical("refused to serve: the database is not hardened", count=len(doors), reason=doors[0])
-        raise Problem("unavailable", retry_after_s=10)
-    await connection.fetch(_ARRAYS, [], [], [], [], [], [], [], [], [])
-    # The first look at the memberships of a login that may act for thousands of agencies takes long: not in a request.
-    how = "SET" if connection.get_server_version().major >= _SET_OPTION_SINCE else "MEMBER"
-    await connection.fetchval(_WARM_ROLES, how)
-
-
-async def _nothing(_connection: Connection) -> None:
-    """Broker sessions have no state: they only ever call functions, each its own transaction."""
-
-
-async def _reset(connection: Connection) -> None:
-    await connection.execute("RESET ROLE; RESET ALL")

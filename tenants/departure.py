@@ -23,7 +23,15 @@ from asyncpg.connect_utils import SessionAttribute
 from chukan import log
 from chukan.chance import Chance
 from chukan.errors import Problem
-from chukan.replication.primary import CONNECT_TIMEOUT_S, DRIVER_ERRORS, Cells, Connection, bounded, translate
+from chukan.replication.primary import (
+    CONNECT_TIMEOUT_S,
+    DRIVER_ERRORS,
+    Cells,
+    Connection,
+    bounded,
+    cell_context,
+    translate,
+)
 from chukan.settings import Cell
 from chukan.tenants import births, order_book
 from chukan.tenants.changes import Changes
@@ -67,7 +75,13 @@ async def export_agency(
         raise Problem("order_invalid", expected="an order that was not carried out before")
     door = partial(act_for, cells.primary(agency.cell).app, agency.number, timeout_s=PAGE_TIMEOUT_S)
     with ExportWriter(
-        path, order=approved.order.id, agency=agency.code, recipient=recipient, made_at=at, chance=chance
+        path,
+        order=approved.order.id,
+        agency=agency.code,
+        recipient=recipient,
+        made_at=at,
+        chance=chance,
+        environment=cells.environment,
     ) as writer:
         for table in HANDED:
             writer.table(table)
@@ -137,8 +151,10 @@ async def administrator(cell: Cell, user: str, password_file: Path) -> AsyncIter
         raise Problem("settings_unreadable", expected="a readable password file of the administrator") from None
     try:
         admin: Connection = await asyncpg.connect(
-            host=cell.host,
-            port=cell.port,
+            # Of several members the one that writes; a destruction is no counter, and may wait for one that is away.
+            host=[member.host for member in cell.members] or cell.host,
+            port=[member.port for member in cell.members] or cell.port,
+            ssl=cell_context(cell),
             user=user,
             password=password,
             database=cell.database,

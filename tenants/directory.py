@@ -23,6 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 )
 
 from chukan.errors import Problem
+from chukan.settings import Environment
 
 AgencyCode = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{16}$")]
 BodyCode = Annotated[str, msgspec.Meta(pattern=r"^[0-9]{6}$")]
@@ -79,8 +80,11 @@ class Stop(_Row, frozen=True, kw_only=True):
     procedure: Code16 | None = None
 
 
-class Snapshot(_Row, frozen=True, kw_only=True):
-    """All common data at one number. ``law_number`` names the lists of the law (照合リスト) that go with it."""
+class Snapshot(_Row, frozen=True, kw_only=True, omit_defaults=True):
+    """All common data at one number. ``law_number`` names the lists of the law (照合リスト) that go with it.
+
+    Only a sandbox's snapshot says whose it is: what says nothing is production's.
+    """
 
     number: Annotated[int, msgspec.Meta(ge=1)]
     made_at: Instant
@@ -88,6 +92,7 @@ class Snapshot(_Row, frozen=True, kw_only=True):
     clients: list[ClientRow]
     stopped: list[Stop]
     law_number: int | str
+    environment: Environment = "production"
 
 
 class SignedSnapshot(msgspec.Struct, frozen=True):
@@ -188,6 +193,12 @@ def sign(snapshot: Snapshot, key: Ed25519PrivateKey) -> SignedSnapshot:
     return SignedSnapshot(body, key.sign(_SIGNED_PREFIX + body), key_id(key.public_key()))
 
 
+def require_environment(snapshot: Snapshot, environment: Environment) -> None:
+    """Refuse the common data of another environment; ``Problem`` other_environment."""
+    if snapshot.environment != environment:
+        raise Problem("other_environment", expected=environment)
+
+
 def verify(signed: SignedSnapshot, public: Ed25519PublicKey) -> Snapshot:
     """Return the snapshot if this key signed it; ``Problem`` signature_invalid otherwise."""
     try:
@@ -215,9 +226,11 @@ def _open(found: AgencyRow | None) -> AgencyRow:
 # ---------------------------------------------------------------- builders of the next snapshot
 
 
-def first(at: dt.datetime, law_number: int | str) -> Snapshot:
+def first(at: dt.datetime, law_number: int | str, environment: Environment = "production") -> Snapshot:
     """Return snapshot number 1, in which nobody has a right to anything."""
-    return Snapshot(number=1, made_at=at, agencies=[], clients=[], stopped=[], law_number=law_number)
+    return Snapshot(
+        number=1, made_at=at, agencies=[], clients=[], stopped=[], law_number=law_number, environment=environment
+    )
 
 
 def add_agency(snapshot: Snapshot, at: dt.datetime, *, code: str, body: str, name: str, cell: str) -> Snapshot:

@@ -27,6 +27,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from chukan.errors import Problem
+from chukan.settings import Environment
 from chukan.tenants.directory import AgencyCode, Instant
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Header(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     made_at: Instant
     recipient: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
     encapsulation: Annotated[bytes, msgspec.Meta(min_length=1, max_length=256)]
+    environment: Environment = "production"
+    """Where the data is from: production's is refused wherever a sandbox would take it."""
 
 
 class TableSum(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -77,6 +80,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     agency: AgencyCode
     made_at: Instant
     tables: dict[str, TableSum]
+    environment: Environment = "production"
 
 
 class Written(NamedTuple):
@@ -99,7 +103,15 @@ class ExportWriter:
     """
 
     def __init__(
-        self, path: Path, *, order: uuid.UUID, agency: str, recipient: bytes, made_at: Instant, chance: Chance
+        self,
+        path: Path,
+        *,
+        order: uuid.UUID,
+        agency: str,
+        recipient: bytes,
+        made_at: Instant,
+        chance: Chance,
+        environment: Environment = "production",
     ) -> None:
         """Name the place and draw the key. Raises ``Problem`` file_exists when something stands there."""
         if path.exists():
@@ -111,6 +123,7 @@ class ExportWriter:
             made_at=made_at,
             recipient=recipient,
             encapsulation=_SUITE.encrypt(key, X25519PublicKey.from_public_bytes(recipient), _INFO),
+            environment=environment,
         )
         self._path, self._aside = path, path.with_name(f".{path.name}.new")
         self._cipher = AESGCM(key)
@@ -165,7 +178,13 @@ class ExportWriter:
             for name, (rows, unreadable, digest) in self._sums.items()
         }
         header = self._header
-        manifest = Manifest(order=header.order, agency=header.agency, made_at=header.made_at, tables=sums)
+        manifest = Manifest(
+            order=header.order,
+            agency=header.agency,
+            made_at=header.made_at,
+            tables=sums,
+            environment=header.environment,
+        )
         self._add(msgspec.json.encode({"manifest": manifest}) + b"\n")
         self._chunk(bytes(self._pending), last=True)
         try:
@@ -205,10 +224,14 @@ class ExportWriter:
         self._size += len(content)
 
 
-def read_export(path: Path, private: X25519PrivateKey) -> Iterator[tuple[str, bytes] | Manifest]:
+def read_export(
+    path: Path, private: X25519PrivateKey, environment: Environment | None = None
+) -> Iterator[tuple[str, bytes] | Manifest]:
     """Yield (table, row) for each row, and at last the manifest, once it was found to fit what was read.
 
     Raises:
+        Problem: other_environment, before anything is opened, when the data is to go into another environment than the
+            one that it is from (``environment``; None for the agency's own eyes).
         Problem: export_unreadable (no export, not for this key, altered, or cut off). Rows given out before that stood
             in chunks that were whole.
     """
@@ -216,7 +239,7 @@ def read_export(path: Path, private: X25519PrivateKey) -> Iterator[tuple[str, by
     manifest: Manifest | None = None
     try:
         with path.open("rb") as file:
-            for line in _lines(_chunks(file, private)):
+            for line in _lines(_chunks(file, private, environment)):
                 if manifest is not None:
                     raise Problem("export_unreadable", expected=str(path))
                 if line.manifest is not None:
@@ -243,7 +266,7 @@ def _fits(manifest: Manifest, sums: dict[str, tuple[int, hashlib._Hash]]) -> boo
     )
 
 
-def _chunks(file: BinaryIO, private: X25519PrivateKey) -> Iterator[bytes]:
+def _chunks(file: BinaryIO, private: X25519PrivateKey, environment: Environment | None = None) -> Iterator[bytes]:
     head = file.read(len(_MAGIC) + _LENGTH.size)
     if not head.startswith(_MAGIC) or len(head) != len(_MAGIC) + _LENGTH.size:
         raise ValueError("no export")
@@ -252,6 +275,8 @@ def _chunks(file: BinaryIO, private: X25519PrivateKey) -> Iterator[bytes]:
         raise ValueError("no export")
     packed = file.read(length)
     header = msgspec.json.decode(packed, type=Header)
+    if environment not in {None, header.environment}:
+        raise Problem("other_environment", expected=environment)
     cipher = AESGCM(_SUITE.decrypt(header.encapsulation, private, _INFO))
     bound = hashlib.sha256(head + packed).digest()
     number, chunk = 0, file.read(CHUNK_BYTES + _TAG_BYTES)

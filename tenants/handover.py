@@ -1,8 +1,8 @@
-"""What an agency is handed when it leaves (引渡し): copies, holds, links, records and log, opened with its own keys.
+"""What an agency is handed when it leaves (引渡し): copies, holds, links, records, log and statistics.
 
-Rows are read in pages through door 1, each page a transaction of its own, by key: a row that stays unchanged meanwhile
-comes exactly once. A row that does not open under the agency's keys is named by its id and marked, so that one altered
-row neither hides the others nor passes for a good one.
+All of it is opened with the agency's own keys. Rows are read in pages through door 1, each page a transaction of its
+own, by key: a row that stays unchanged meanwhile comes exactly once. A row that does not open is named by its id and
+marked, so that one altered row neither hides the others nor passes for a good one.
 
 Invariant: everything here acts for one agency. Opened rows go to the caller and nowhere else.
 """
@@ -22,7 +22,7 @@ from chukan.tenants.partition import TABLES, Partition
 from chukan.tenants.records import SALT_BYTES, RecordError, open_record
 from chukan.tenants.rows import CopyHit, RecordRow
 from chukan.tenants.sealing import AgencyKeys, SealError
-from chukan.tenants.states import LinkStatus
+from chukan.tenants.states import LinkStatus, Outcome, Side
 
 PAGE_ROWS: Final = 1_000
 
@@ -94,6 +94,16 @@ def _leaf(_keys: AgencyKeys, row: Mapping[str, Any]) -> _Fields:
     return {name: row[name] for name in ("seq", "record", "label", "leaf_data", "leaf_hash", "at")}
 
 
+def _count(_keys: AgencyKeys, row: Mapping[str, Any]) -> _Fields:
+    return {
+        "month": row["month"],
+        "side": Side(row["side"]).name.lower(),
+        "outcome": Outcome(row["outcome"]).word,
+        "amendment": row["amendment"],
+        "count": row["count"],
+    }
+
+
 _READERS: Final[Mapping[str, _Reader]] = {
     "copies": _Reader(
         "SELECT * FROM {copies} WHERE (kind, id) > ($1, $2) ORDER BY kind, id LIMIT $3",
@@ -116,6 +126,14 @@ _READERS: Final[Mapping[str, _Reader]] = {
         "SELECT * FROM {records} WHERE id > $1 ORDER BY id LIMIT $2", (uuid.UUID(int=0),), ("id",), _record
     ),
     "log": _Reader("SELECT * FROM {log} WHERE seq > $1 ORDER BY seq LIMIT $2", (-1,), ("seq",), _leaf),
+    "statistics": _Reader(
+        "SELECT month, side, outcome, amendment, sum(count)::bigint AS count FROM {statistics}"
+        " WHERE (month, side, outcome, amendment) > ($1, $2, $3, $4)"
+        " GROUP BY month, side, outcome, amendment ORDER BY month, side, outcome, amendment LIMIT $5",
+        (dt.date.min, 0, 0, False),
+        ("month", "side", "outcome", "amendment"),
+        _count,
+    ),
 }
 
 HANDED: Final = tuple(_READERS)

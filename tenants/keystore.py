@@ -7,6 +7,9 @@ confirmed, in every centre; until then it encrypts nothing. Losing one centre mu
 ``KeyStore`` is the port: an HSM holds the master keys and does the wrapping behind the same five calls.
 ``FileKeyStore`` keeps master keys in files. It is for the demo, and says so.
 
+A store belongs to one environment and says so in a file, ``environment``; without one it is production's. A sandbox's
+keys are wrapped under that word, so that neither environment can use a store, or a key file, of the other.
+
 Invariant: no clear key is ever written to a file but the demo's master keys; no key, nor anything made of one, is
 logged or put into an error.
 """
@@ -28,6 +31,7 @@ from chukan import log
 from chukan.chance import Chance, SystemChance
 from chukan.clock import SystemClock
 from chukan.errors import Problem
+from chukan.settings import Environment
 from chukan.tenants.sealing import KEY_BYTES, VERSIONS_MAX, AgencyKeys, KeySet
 
 if TYPE_CHECKING:
@@ -66,6 +70,10 @@ class KeyStore(Protocol):
         """Make the store, once, when a site is set up; harmless on one that exists."""
         ...
 
+    def check(self) -> None:
+        """Refuse a store of another environment; ``Problem`` other_environment."""
+        ...
+
     def agencies(self) -> list[int]:
         """Return the numbers of the agencies that have keys here."""
         ...
@@ -73,7 +81,8 @@ class KeyStore(Protocol):
     def read(self, agency: int) -> dict[Name, Held]:
         """Return the agency's keys, unwrapped; empty when it has none.
 
-        Raises ``Problem`` agency_closed when they were destroyed, keys_unconfirmed when they do not unwrap.
+        Raises ``Problem`` agency_closed when they were destroyed, keys_unconfirmed when they do not unwrap,
+        other_environment.
         """
         ...
 
@@ -104,10 +113,12 @@ class FileKeyStore:
 
     _warned: bool = False
 
-    def __init__(self, directory: Path, chance: Chance) -> None:
+    def __init__(self, directory: Path, chance: Chance, environment: Environment = "production") -> None:
         self._keys = directory / "keys"
         self._masters = directory / "master"
         self._gone = directory / "destroyed"
+        self._stamp = directory / "environment"
+        self._environment = environment
         self._directory = directory
         self._chance = chance
         if not FileKeyStore._warned:
@@ -115,9 +126,24 @@ class FileKeyStore:
             _log.warning("master keys are kept in files: this key store is for the demo only, use an HSM")
 
     def prepare(self) -> None:
-        """Make the folders."""
-        for folder in (self._directory, self._keys, self._masters, self._gone):
+        """Make the folders, stamped before there is room for a key. ``Problem`` other_environment."""
+        self.check()
+        _private_folder(self._directory)
+        if not self._keys.is_dir():
+            _write(self._stamp, self._environment.encode())
+        for folder in (self._keys, self._masters, self._gone):
             _private_folder(folder)
+
+    def check(self) -> None:
+        """Refuse a store of another environment; one that is not there, or not prepared, belongs to nobody yet."""
+        if self._stamp.exists():
+            found = _read(self._stamp).decode("ascii", "replace")
+        elif self._keys.is_dir():
+            found = "production"
+        else:
+            return
+        if found != self._environment:
+            raise Problem("other_environment", expected=self._environment)
 
     def agencies(self) -> list[int]:
         """Return the agencies that have a key file, in order."""
@@ -128,6 +154,7 @@ class FileKeyStore:
         # A folder that is not there is a store that cannot be reached, never an empty one.
         if not self._keys.is_dir():
             raise FileNotFoundError("the key store cannot be reached")
+        self.check()
         if self._path(self._gone, agency, "").exists():
             raise Problem("agency_closed")
         path = self._path(self._keys, agency, ".json")
@@ -140,7 +167,7 @@ class FileKeyStore:
                 raise Problem("keys_unconfirmed")
             return {
                 (name := Name(entry.purpose, entry.version)): Held(
-                    master.decrypt(entry.wrapped[:_NONCE_BYTES], entry.wrapped[_NONCE_BYTES:], _aad(agency, name)),
+                    master.decrypt(entry.wrapped[:_NONCE_BYTES], entry.wrapped[_NONCE_BYTES:], self._aad(agency, name)),
                     entry.confirmed,
                 )
                 for entry in file.keys
@@ -150,6 +177,7 @@ class FileKeyStore:
 
     def write(self, agency: int, keys: Mapping[Name, Held]) -> None:
         """Wrap and store the keys of an agency; the master key file is written first and never changed."""
+        self.check()
         if self._path(self._gone, agency, "").exists():
             raise Problem("agency_closed")
         master_file = self._path(self._masters, agency, ".key")
@@ -159,15 +187,21 @@ class FileKeyStore:
         entries = []
         for name, held in sorted(keys.items()):
             nonce = self._chance.token(_NONCE_BYTES)
-            wrapped = nonce + master.encrypt(nonce, held.secret, _aad(agency, name))
+            wrapped = nonce + master.encrypt(nonce, held.secret, self._aad(agency, name))
             entries.append(_Entry(name.purpose, name.version, wrapped, held.confirmed))
         _write(self._path(self._keys, agency, ".json"), msgspec.json.encode(_KeyFile(1, agency, entries)))
 
     def destroy(self, agency: int) -> None:
         """Leave a mark, then overwrite and remove the master key and the key file; safe to repeat."""
+        self.check()
         _write(self._path(self._gone, agency, ""), b"")
         for path in (self._path(self._masters, agency, ".key"), self._path(self._keys, agency, ".json")):
             _erase(path)
+
+    def _aad(self, agency: int, name: Name) -> bytes:
+        """What a wrapped key is bound to; production's has no word of its own."""
+        word = "" if self._environment == "production" else f"{self._environment} "
+        return f"chukan {word}key {agency} {name.purpose} {name.version}".encode()
 
     @staticmethod
     def _path(folder: Path, agency: int, suffix: str) -> Path:
@@ -182,7 +216,12 @@ class KeyStores:
     """
 
     def __init__(
-        self, directories: Mapping[str, Path | KeyStore], *, chance: Chance | None = None, degraded: bool = False
+        self,
+        directories: Mapping[str, Path | KeyStore],
+        *,
+        chance: Chance | None = None,
+        degraded: bool = False,
+        environment: Environment = "production",
     ) -> None:
         """Take each centre's folder, or its store of another make; ``ValueError`` unless two or more, all different."""
         folders = {os.path.realpath(place) for place in directories.values() if isinstance(place, Path)}
@@ -191,7 +230,7 @@ class KeyStores:
             raise ValueError("each of two or more centres has a key store of its own")
         self._chance = chance or SystemChance(SystemClock())
         self._stores: dict[str, KeyStore] = {
-            centre: FileKeyStore(place, self._chance) if isinstance(place, Path) else place
+            centre: FileKeyStore(place, self._chance, environment) if isinstance(place, Path) else place
             for centre, place in directories.items()
         }
         self.degraded = degraded
@@ -201,6 +240,12 @@ class KeyStores:
         """Make the stores' folders when a site is set up. Nothing else makes them: a lost disk must not look empty."""
         for store in self._stores.values():
             store.prepare()
+
+    def check(self) -> None:
+        """Refuse stores of another environment, those that can be reached; ``Problem`` other_environment."""
+        for store in self._stores.values():
+            with contextlib.suppress(OSError):
+                store.check()
 
     def agencies(self) -> list[int]:
         """Return the agencies that have keys in any store that can be reached."""
@@ -351,10 +396,6 @@ def _digest(keys: Mapping[Name, Held]) -> bytes:
     for name, held in sorted(keys.items()):
         digest.update(f"{name.purpose} {name.version} {len(held.secret)} ".encode() + held.secret)
     return digest.digest()
-
-
-def _aad(agency: int, name: Name) -> bytes:
-    return f"chukan key {agency} {name.purpose} {name.version}".encode()
 
 
 def _private_folder(folder: Path) -> None:

@@ -24,6 +24,7 @@ from chukan.chance import SystemChance
 from chukan.clock import SystemClock
 from chukan.errors import Problem
 from chukan.replication.primary import Connection
+from chukan.settings import Environment
 
 Phase = Literal["pre", "post"]
 
@@ -124,16 +125,36 @@ async def status(admin: Connection) -> list[Status]:
     return rows
 
 
-async def prepare_cell(admin: Connection, name: str, passwords: Mapping[str, str]) -> None:
-    """Make a database a cell (セル): schema, name, and the passwords (ASCII) of the login roles that are given.
+async def require_environment(admin: Connection, environment: Environment) -> None:
+    """Refuse a cell of another environment; a database that is no cell yet is welcome.
 
-    May be called again, also to change passwords. Raises as ``migrate`` does, and ``ValueError`` for an unknown role or
-    a password that is not printable ASCII.
+    Raises ``Problem`` other_environment.
+    """
+    if await admin.fetchval("SELECT to_regclass('chukan.cell') IS NULL"):
+        return
+    # A cell of a release before the stamp is production's, unless it holds nothing: then it is stamped when prepared.
+    stamped = "SELECT EXISTS (SELECT FROM pg_proc WHERE oid = to_regproc('chukan.environment'))"
+    found = (
+        await admin.fetchval("SELECT environment FROM chukan.cell") if await admin.fetchval(stamped) else "production"
+    )
+    if found != environment and await admin.fetchval("SELECT snapshot FROM chukan.cell") != 0:
+        raise Problem("other_environment", expected=environment)
+
+
+async def prepare_cell(
+    admin: Connection, name: str, passwords: Mapping[str, str], environment: Environment = "production"
+) -> None:
+    """Make a database a cell (セル): schema, name, environment, and the passwords (ASCII) of the given login roles.
+
+    May be called again, also to change passwords. Raises as ``migrate`` does, ``Problem`` other_environment for a cell
+    of another environment, and ``ValueError`` for an unknown role or a password that is not printable ASCII.
     """
     if unknown := set(passwords) - set(LOGINS):
         raise ValueError(f"not login roles of a cell: {', '.join(sorted(unknown))}")
     verifiers = {role: scram_verifier(password) for role, password in passwords.items()}
+    await require_environment(admin, environment)
     await migrate(admin, "pre")
+    await admin.execute("UPDATE chukan.cell SET environment = $1 WHERE snapshot = 0", environment)
     for role, verifier in verifiers.items():
         # Neither can hold a quote: a role of LOGINS, and base64 with $ and : around it.
         await admin.execute(f"ALTER ROLE {role} PASSWORD '{verifier}'")

@@ -146,6 +146,11 @@ def synthetic_resident_code(serial: int) -> str:
     return body + resident_check(body)
 
 
+def in_synthetic_range(resident_code: str) -> bool:
+    """Tell whether a resident code is one that only a synthetic person can have; nobody's real one is."""
+    return _passes(resident_code, RESIDENT_DIGITS) and resident_code.startswith(SYNTHETIC_RESIDENT_PREFIX)
+
+
 def _check_serial(serial: int) -> None:
     if not 0 <= serial < SYNTHETIC_RANGE:
         raise ValueError(f"a synthetic serial lies between 0 and {SYNTHETIC_RANGE - 1}")

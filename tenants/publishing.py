@@ -73,7 +73,7 @@ async def read_common(cells: Cells, public: Ed25519PublicKey, *, past_missing: b
         past_missing: go on without cells that do not answer, as long as one does.
 
     Raises:
-        Problem: no_primary, unavailable, busy of a cell; signature_invalid.
+        Problem: no_primary, unavailable, busy of a cell; signature_invalid; other_environment.
     """
     found: dict[str, SignedSnapshot | None] = {}
     missing: list[str] = []
@@ -85,6 +85,8 @@ async def read_common(cells: Cells, public: Ed25519PublicKey, *, past_missing: b
                 raise
             missing.append(name)
     opened = {name: directory.verify(each, public) for name, each in found.items() if each is not None}
+    for each in opened.values():
+        directory.require_environment(each, cells.environment)
     snapshot = merge(opened) if opened else None
     bodies = {None if each is None else each.body for each in found.values()}
     settled = not missing and snapshot is not None and bodies == {directory.canonical(snapshot)}
@@ -143,6 +145,8 @@ class Publisher:
                 common = await read_common(self._cells, self._key.public_key(), past_missing=past_missing)
                 wanted = self._derive(changes, common)
                 if wanted is common.snapshot:
+                    for name in common.numbers:
+                        await CellSets(self._cells.primary(name).broker).confirm()
                     return Published(wanted, changed=False, missing=())
                 new = _new_agencies(common, wanted)
                 if ready is not None and new and not alone:
@@ -160,7 +164,7 @@ class Publisher:
         """Return the snapshot to publish, or the very one that stands in every cell already."""
         at = self._clock.now()
         if common.snapshot is None:
-            return changes.apply(directory.first(at, self._law_number), at)
+            return changes.apply(directory.first(at, self._law_number, self._cells.environment), at)
         wanted = changes.apply(common.snapshot, at)
         if wanted is common.snapshot and not common.settled:
             # The cells differ: a new number makes them agree.

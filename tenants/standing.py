@@ -16,7 +16,7 @@ from chukan.tenants.keystore import KeyStores
 from chukan.tenants.partition import Partition, act_for
 
 COUNT_TIMEOUT_S = 120.0
-_COUNTED = ("copies", "holds", "codes", "records", "log", "queries", "provisions")
+_COUNTED = ("copies", "holds", "codes", "records", "log", "queries", "provisions", "statistics")
 
 
 class Standing(NamedTuple):

@@ -8,18 +8,20 @@ It is a sandbox: both centres stand on one machine and one disk, master keys lie
 checked, and nothing here takes part in a real site.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
+from chukan.ops.demo.model import PEOPLE_MAX, PEOPLE_MIN, QUERIES_MAX, QUERIES_MIN
 from chukan.ops.demo.run import Options, run
+from chukan.replication.site import Topology
 
 app = App(name="demo", help="Run the whole thing on this machine: two cells, two exchanges, a sandbox network.")
 
 _PEOPLE = 3000
 _QUERIES = 1000
-_SEED = 20_261_123
+SEED: Final = 20_261_123
 
 
 @app.default
@@ -28,8 +30,10 @@ def demo(
     once: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
     reset: Annotated[bool, Parameter(negative="")] = False,
-    people: Annotated[int, Parameter(validator=Number(gte=400, lte=50_000))] = _PEOPLE,
-    queries: Annotated[int, Parameter(validator=Number(gte=100, lte=100_000))] = _QUERIES,
+    people: Annotated[int, Parameter(validator=Number(gte=PEOPLE_MIN, lte=PEOPLE_MAX))] = _PEOPLE,
+    queries: Annotated[int, Parameter(validator=Number(gte=QUERIES_MIN, lte=QUERIES_MAX))] = _QUERIES,
+    centres: Annotated[bool, Parameter(negative="")] = False,
+    topology: Topology = "2+2",
 ) -> int:
     """Bring everything up, run the main job, and stay up until Ctrl-C. A second start goes on from the data.
 
@@ -39,5 +43,12 @@ def demo(
         reset: Begin anew: throw the demo's data away first.
         people: Synthetic residents; of the first start, until a reset.
         queries: Queries of this run.
+        centres: On two centres and a witness: etcd, PostgreSQL under Patroni, links that can be cut.
+        topology: Nodes of each cell at home and in the other centre; with --centres.
     """
-    return run(Options(once=once, as_json=as_json, reset=reset, people=people, queries=queries, seed=_SEED))
+    options = Options(once=once, as_json=as_json, reset=reset, people=people, queries=queries, seed=SEED)
+    if not centres:
+        return run(options)
+    from chukan.ops.centres.run import run_centres  # noqa: PLC0415 - it stands on the demo: not the other way round
+
+    return run_centres(options, topology)

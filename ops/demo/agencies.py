@@ -4,6 +4,7 @@ What an operator did since an earlier start stays: agencies and clients that wer
 the demo's own clients that were changed. Only what the demo needs and lacks is made.
 """
 
+from chukan.errors import Problem
 from chukan.ops.demo import cast
 from chukan.ops.demo.questions import STOPPED
 from chukan.ops.installation import Installation, publish
@@ -14,12 +15,14 @@ from chukan.tenants.directory import Snapshot, Stop
 async def keep_agencies(installation: Installation) -> Snapshot:
     """Return the common data with everything that the demo needs, published in both cells.
 
-    ``Problem`` agency_closed when an operator closed an agency of the demo, and as ``publish`` says.
+    ``Problem`` agency_closed, naming it, when an operator closed an agency of the demo; and as ``publish`` says.
     """
     found = (await installation.common()).snapshot
     if found is None:
         # Once only: later on, a key store without its folders is one that was lost.
         installation.keystores.prepare()
+    else:
+        _refuse_closed(found)
     known = set() if found is None else {client.id for client in found.clients}
     kind, procedure = STOPPED
     changes = Changes().set_law(installation.law.number).stop(kind=kind, procedure=procedure)
@@ -29,6 +32,16 @@ async def keep_agencies(installation: Installation) -> Snapshot:
         if client.id not in known:
             changes.register(client)
     return (await publish(installation, changes)).snapshot
+
+
+def _refuse_closed(snapshot: Snapshot) -> None:
+    """A closed agency is never opened again, and the demo asks in the name of each of its agencies."""
+    needed = {agency.code for agency in cast.agencies()}
+    for row in snapshot.agencies:
+        if row.code in needed and row.state == "closed":
+            raise Problem(
+                "agency_closed", expected=f"{row.code} {row.name} to be open; ./chukan demo --reset begins anew"
+            )
 
 
 def foreign_stops(snapshot: Snapshot) -> list[Stop]:

@@ -5,13 +5,13 @@ What is counted here is what the clients were told, line by line, in the replies
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
 from chukan.ops.demo import cast
-from chukan.ops.demo.questions import Planned
+from chukan.ops.demo.questions import SHORT_LIVED, Planned
 from chukan.ops.demo.screen import Advance
 from chukan.ops.demo.systems import Systems, for_each
 from chukan.ops.sandbox.counterparts import AskedView
@@ -25,6 +25,7 @@ LIST_LINES: Final = 200
 COUNTER_WAIT_S: Final = 10
 LATE_WAIT_S: Final = 30
 _SETTLE_TIMEOUT_S: Final = 180.0
+_UNDECIDED: Final = frozenset({"cancelled", "expired"})
 _LOOK_S: Final = 0.3
 _REFUSED_PROCEDURE: Final = "JTX0000000000007"
 """Requests under this procedure are what the demo's officers refuse."""
@@ -55,12 +56,15 @@ class Answers:
 
 _SHOWS: Final = {
     "answered": {"provided", "provided_with_gaps", "no_record"},
+    "withheld": {"provided", "provided_with_gaps"},
     "no_record": {"no_record"},
     "no_code": {"no_code"},
     "not_permitted": {"not_permitted"},
     "stopped": {"stopped"},
     "released": {"provided", "provided_with_gaps"},
     "refused": {"refused"},
+    "expired": {"expired"},
+    "cancelled": {"cancelled"},
     "bad_request": {"bad_request"},
 }
 
@@ -73,7 +77,9 @@ class Asking:
         self._systems = systems
         self.answers = Answers()
         counter = [query for query in planned if query.aim == "answered"][:SINGLES]
-        single = {id(query) for query in counter}
+        self.undecided = sorted((query for query in planned if query.aim in _UNDECIDED), key=lambda query: query.aim)
+        """Queries about which no officer decides: those that are taken back come first."""
+        single = {id(query) for query in (*counter, *self.undecided)}
         lists: dict[str, list[Planned]] = defaultdict(list)
         for query in planned:
             if id(query) not in single:
@@ -139,6 +145,32 @@ class Asking:
             await asyncio.gather(sending, return_exceptions=True)
         await officers
 
+    @asynccontextmanager
+    async def aside(self) -> AsyncIterator[None]:
+        """Meanwhile, leave some queries undecided; at the end, wait until they are over too."""
+        waiting = asyncio.ensure_future(for_each(self.undecided, self._leave_undecided))
+        try:
+            yield
+            await waiting
+        finally:
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+
+    async def _leave_undecided(self, query: Planned) -> None:
+        """Ask what officers would have to decide, and take it back (中断) or wait until its permit has lapsed."""
+        client = self._systems.agencies[query.inquirer]
+        system = BusinessSystem(client)
+        batch = await system.ask_batch([query.line])
+        if query.aim == "cancelled":
+            try:
+                await client.cancel(batch.batch)
+            except ClientError as error:
+                # It was over before, as where an exchange was killed meanwhile; what came of it is what counts.
+                if error.code != "already_final":
+                    raise
+        batch = await system.settle(batch, timeout_s=_SETTLE_TIMEOUT_S)
+        self.answers.lines.append((query, batch.lines[0]))
+
     # ------------------------------------------------------------ officers
 
     async def _decide_until(self, done: asyncio.Event) -> None:
@@ -152,6 +184,8 @@ class Asking:
         """Two officers of one agency work off what is held there: the first proposes, the second carries it out."""
         first, second = self._systems.officers[agency]
         for review in (await first.reviews()).reviews:
+            if review.procedure in SHORT_LIVED:
+                continue
             refuses = _is_refused(review)
             try:
                 await first.prepare_review(review.id, ReviewPrepare(decision="refuse" if refuses else "provide"))

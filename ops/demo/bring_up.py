@@ -24,8 +24,9 @@ from chukan.errors import Problem
 from chukan.ops.certificates import Authority, Issued, read_certificates
 from chukan.ops.demo import cast
 from chukan.ops.demo.agencies import foreign_stops, keep_agencies
-from chukan.ops.demo.config import SigningKey, Tables, exchange_tables, write_settings
+from chukan.ops.demo.config import SigningKey, exchange_tables, write_settings
 from chukan.ops.demo.databases import Databases
+from chukan.ops.demo.model import Model
 from chukan.ops.demo.neighbours import (
     COUNTERPARTS,
     NETWORK,
@@ -41,6 +42,7 @@ from chukan.ops.demo.screen import Screen
 from chukan.ops.demo.supervisor import Ready, Supervisor, guarded, in_thread, together
 from chukan.ops.installation import open_installation
 from chukan.platform.law import Law
+from chukan.replication.plain_toml import Tables
 from chukan.settings import load
 from chukan.tenants.directory import Snapshot
 
@@ -96,7 +98,9 @@ class Credentials:
     def __init__(self, place: Place, clock: SystemClock) -> None:
         """Make what is missing."""
         exists = (place.pki / "ca.pem").exists()
-        self.authority = Authority(place.pki, clock) if exists else Authority.create(place.pki, _AUTHORITY, clock)
+        self.authority = (
+            Authority(place.pki, clock) if exists else Authority.create(place.pki, _AUTHORITY, clock, "sandbox")
+        )
         self._clock = clock
         peers = [*EXCHANGES, NETWORK, REGISTRY, *COUNTERPARTS]
         self.peers = {name: self._keep("peers", name, self.authority.issue_peer) for name in peers}
@@ -120,8 +124,11 @@ class Credentials:
 class Running:
     """The demo's servers and processes."""
 
-    def __init__(self, place: Place, screen: Screen, population: Population, law: Law) -> None:
-        """Prepare only."""
+    def __init__(
+        self, place: Place, screen: Screen, population: Population, law: Law, model: Model | None = None
+    ) -> None:
+        """Prepare only; ``model`` holds the numbers of a planned test environment."""
+        self._model = model
         self.place, self.population, self.law = place, population, law
         self._screen = screen
         self._clock = SystemClock()
@@ -249,6 +256,7 @@ class Running:
             agencies={row.code: row.name for row in self._snapshot.agencies},
             people={body: self.population.began_in(body) for body in knows},
             seed=self.population.seed,
+            law_directory=self._law_directory,
         )
 
     def _exchange_tables(self, name: str, *logins: str) -> Tables:
@@ -267,7 +275,13 @@ class Running:
             network_url=network_url(ports),
             network_verify=self.credentials.signing[NETWORK].public_file,
             keystores=self.place.keystores,
+            model=self._model,
+            law_directory=self._law_directory,
         )
+
+    @property
+    def _law_directory(self) -> Path | None:
+        return None if self._model is None else self.place.law
 
 
 class _Answering(msgspec.Struct, frozen=True):

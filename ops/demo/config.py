@@ -5,11 +5,10 @@ in a fresh folder each time. Every file that holds a secret has mode 0600 from i
 """
 
 import base64
-import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,26 +16,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chukan.chance import Chance
 from chukan.errors import Problem
 from chukan.ops.certificates import Issued
-
-Value = str | int | float | bool | Path | Sequence[str]
-Tables = Sequence[tuple[str, Mapping[str, Value]]]
-"""Tables in their order: the empty name stands for the top, ``[name]`` (in brackets) for an element of an array."""
+from chukan.ops.demo.model import Model
+from chukan.replication.plain_toml import Tables, Value, to_toml
 
 _PASSWORD_BYTES: Final = 24
-
-
-def to_toml(tables: Tables) -> str:
-    """Return TOML of tables of plain values; a table's name may have dots."""
-    blocks = [
-        "\n".join([*([f"[{name}]"] if name else []), *(f"{key} = {_value(value)}" for key, value in members.items())])
-        for name, members in tables
-    ]
-    return "\n\n".join(blocks) + "\n"
-
-
-def _value(value: Value) -> str:
-    # A JSON string with its escapes is a TOML basic string too; numbers, truth values and lists are written alike.
-    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
 
 
 def write_settings(path: Path, tables: Tables) -> None:
@@ -109,12 +92,15 @@ def exchange_tables(
     network_url: str,
     network_verify: Path,
     keystores: Mapping[str, Path],
+    model: Model | None = None,
+    law_directory: Path | None = None,
 ) -> Tables:
     """Return the settings of one exchange of the demo.
 
     ``ports`` by agency, network and health; ``sockets`` (folder, number) by cell; ``passwords`` by cell and login
-    (broker, app; steward too for an operator).
+    (broker, app; steward too for an operator); ``model`` holds the numbers of a planned test environment.
     """
+    numbers = _numbers(model)
     cells: list[tuple[str, Mapping[str, Value]]] = [
         (
             f"cells.{cell}",
@@ -122,6 +108,7 @@ def exchange_tables(
                 "host": folder,
                 "port": number,
                 **{f"{login}_password_file": file for login, file in passwords[cell].items()},
+                **numbers.cell,
             },
         )
         for cell, (folder, number) in sockets.items()
@@ -138,12 +125,31 @@ def exchange_tables(
         "directory_key_file": directory.public_file,
         # No device here has a route to move; clients of the demo go to the other exchange by themselves.
         "drain_notice_s": 0.5,
+        # No answer is half a minute on its way from a network on this machine.
+        "permit_grace_s": 1.0,
+        **numbers.exchange,
     }
     return [
         # The clients of a demo stand on this machine; only a sandbox may leave their addresses unchecked.
-        ("site", {"centre": centre, "sandbox": True, "address_check": False}),
+        ("site", {"centre": centre, "sandbox": True, "address_check": False, **numbers.site}),
         *cells,
         ("exchange", exchange),
         ("network", {"url": network_url, "ca_file": trusted, "verify_key_file": network_verify}),
         ("keystores", dict(keystores)),
+        ("data", {} if law_directory is None else {"law_directory": law_directory}),
     ]
+
+
+class _Numbers(NamedTuple):
+    """What a test environment's model sets in each table; nothing in a demo's."""
+
+    site: Mapping[str, Value]
+    exchange: Mapping[str, Value]
+    cell: Mapping[str, Value]
+
+
+def _numbers(model: Model | None) -> _Numbers:
+    if model is None:
+        return _Numbers({}, {}, {})
+    connections = {"broker_connections": model.broker_connections, "app_connections": model.app_connections}
+    return _Numbers({"fraction": model.fraction}, {"in_flight_max": model.in_flight_max}, connections)

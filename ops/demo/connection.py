@@ -7,6 +7,7 @@ that a reader never sees half of it.
 
 import os
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -49,7 +50,11 @@ class AgencyFiles(msgspec.Struct, frozen=True):
 
 
 class AffairExample(msgspec.Struct, frozen=True):
-    """Who may ask whom for which kind under which procedure, and about whom this will be answered."""
+    """Who may ask whom for which kind under which procedure, and about whom this will be answered.
+
+    ``examples`` are numbers at the inquirer; ``provider_examples`` numbers at the provider of people of whom it has
+    lodged a copy of this kind, none where the provider stands outside the platform.
+    """
 
     affair: str
     procedure: str
@@ -57,6 +62,7 @@ class AffairExample(msgspec.Struct, frozen=True):
     inquirer: str
     provider: str
     examples: list[str]
+    provider_examples: list[str]
 
 
 class Connection(msgspec.Struct, frozen=True):
@@ -82,7 +88,8 @@ def describe(
 ) -> Connection:
     """Return the contents; ``certificates`` are by the ids of systems and officers."""
     agencies = {agency.code: _agency(agency.code, certificates, population) for agency in cast.agencies()}
-    return Connection(str(trusted), exchanges, network_admin_url, counterparts_admin_url, agencies, _affairs(planned))
+    affairs = _affairs(planned, population)
+    return Connection(str(trusted), exchanges, network_admin_url, counterparts_admin_url, agencies, affairs)
 
 
 def _agency(code: str, certificates: Mapping[str, Issued], population: Population) -> AgencyFiles:
@@ -98,19 +105,28 @@ def _agency(code: str, certificates: Mapping[str, Issued], population: Populatio
     )
 
 
-def _affairs(planned: Iterable[Planned]) -> list[AffairExample]:
+def _affairs(planned: Iterable[Planned], population: Population) -> list[AffairExample]:
     found: dict[tuple[str, ...], AffairExample] = {}
     for query in planned:
         line = query.line
         if query.aim != "answered":
             continue
         key = (line.affair, line.procedure, line.kind, query.inquirer, line.provider)
-        example = found.setdefault(
-            key, AffairExample(line.affair, line.procedure, line.kind, query.inquirer, line.provider, [])
-        )
+        if key not in found:
+            found[key] = AffairExample(
+                *key, examples=[], provider_examples=_lodged(population, line.provider, line.kind)
+            )
+        example = found[key]
         if line.addressee not in example.examples and len(example.examples) < EXAMPLES_MAX:
             example.examples.append(line.addressee)
     return [found[key] for key in sorted(found)]
+
+
+def _lodged(population: Population, provider: str, kind: str) -> list[str]:
+    if cast.home(provider) is None:
+        return []
+    people = (person for who, person in population.roll(provider) if population.lodges(provider, kind, who, person))
+    return [addressee_number(person, provider) for person in islice(people, EXAMPLES_MAX)]
 
 
 def write(connection: Connection, path: Path) -> None:

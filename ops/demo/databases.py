@@ -82,6 +82,6 @@ class Databases:
         passwords = {role: keep_password(self._passwords[cell][short], self._chance) for short, role in _LOGINS.items()}
         admin = await self.admin(cell)
         try:
-            await migrate.prepare_cell(admin, cell, passwords)
+            await migrate.prepare_cell(admin, cell, passwords, "sandbox")
         finally:
             await admin.close()

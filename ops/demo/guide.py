@@ -18,8 +18,8 @@ _MEANINGS: Final = {
     "stopped": "提供停止 a kill switch stands on it",
     "refused": "提供不可 refused by the provider's officers",
     "bad_request": "形式不備 refused at once, without a record",
-    "expired": "期限切れ the time was over",
-    "cancelled": "中断 taken back",
+    "expired": "期限切れ nobody decided in time",
+    "cancelled": "中断 taken back by the inquirer",
     "failed": "失敗 went wrong",
     "open": "no final outcome yet",
     "under_review": "審査中 held for officers, before its outcome",
@@ -34,6 +34,7 @@ def show_result(screen: Screen, tally: Tally) -> None:
     rows = {name: (tally.outcomes[name], _MEANINGS.get(name, "")) for name in shown}
     for name, number in sorted(tally.reviews.items()):
         rows[f"  → {name}"] = (number, "decided by two officers")
+    rows["withheld"] = (tally.withheld, "不開示 of them: in no view of the person's own")
     screen.counts(f"{tally.queries:,} queries by outcome, {tally.cross_cell:,} between cells", rows)
     screen.counts(
         "Provision records of this run",

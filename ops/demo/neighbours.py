@@ -5,18 +5,22 @@ and verification keys. They share no database, key store or setting with it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
 from chukan.ops.certificates import Issued
 from chukan.ops.demo import cast
-from chukan.ops.demo.config import SigningKey, Tables, Value
+from chukan.ops.demo.config import SigningKey
 from chukan.ops.demo.place import HOST
+from chukan.ops.demo.questions import SHORT_LIVED
 from chukan.ops.sandbox.person_values import ACCOUNT
+from chukan.replication.plain_toml import Tables, Value
 
 NETWORK: Final = "network"
 REGISTRY: Final = "registry"
+SHORT_LIVED_S: Final = 4.0
+"""How long permits of the short-lived procedures are valid: two seconds more than providers leave unused."""
 PLATFORM_ROUTE: Final = "platform"
 COUNTERPARTS: Final[Mapping[str, str]] = {
     "account-registry": cast.NATIONAL_PROVIDER,
@@ -41,6 +45,12 @@ class Neighbourhood:
     people: Mapping[str, int]
     """How many residents began the year in a municipality, by body code."""
     seed: int
+    law_directory: Path | None = None
+    """Lists of a planned test environment; the shipped ones otherwise."""
+    host: str = HOST
+    """Where the neighbours listen; their steering wheels are on loopback in any case."""
+    exchange_hosts: Mapping[str, str] = field(default_factory=dict)
+    """Where the exchanges listen, by peer name; ``HOST`` for those that are not named."""
 
     def tls(self, peer: str) -> Mapping[str, Value]:
         """Return the TLS table of a peer."""
@@ -50,12 +60,12 @@ class Neighbourhood:
     @property
     def network_url(self) -> str:
         """Where the network listens."""
-        return network_url(self.ports)
+        return network_url(self.ports, self.host)
 
 
-def network_url(ports: Mapping[str, int]) -> str:
+def network_url(ports: Mapping[str, int], host: str = HOST) -> str:
     """Return where the network listens, by the names of ports."""
-    return f"https://{HOST}:{ports[NETWORK]}"
+    return f"https://{host}:{ports[NETWORK]}"
 
 
 def network_tables(around: Neighbourhood) -> Tables:
@@ -63,9 +73,13 @@ def network_tables(around: Neighbourhood) -> Tables:
     routes: list[tuple[str, Mapping[str, Value]]] = [
         (
             f"routes.{PLATFORM_ROUTE}",
-            {"endpoints": [f"https://{HOST}:{port}" for port in around.exchanges.values()]},
+            {
+                "endpoints": [
+                    f"https://{around.exchange_hosts.get(name, HOST)}:{port}" for name, port in around.exchanges.items()
+                ]
+            },
         ),
-        *((f"routes.{name}", {"endpoints": [f"https://{HOST}:{around.ports[name]}"]}) for name in COUNTERPARTS),
+        *((f"routes.{name}", {"endpoints": [f"https://{around.host}:{around.ports[name]}"]}) for name in COUNTERPARTS),
     ]
     peers: list[tuple[str, Mapping[str, Value]]] = [
         (f"peers.{REGISTRY}", {"verify_key_file": around.signing[REGISTRY].public_file}),
@@ -80,17 +94,24 @@ def network_tables(around: Neighbourhood) -> Tables:
             {
                 "name": NETWORK,
                 "state_directory": around.state / "network",
+                "host": around.host,
                 "port": around.ports["network"],
                 "admin_port": around.ports["network-admin"],
                 "signing_key_file": around.signing[NETWORK].private_file,
                 "registry": REGISTRY,
+                **_lists(around),
             },
         ),
+        ("permit_valid_by_procedure", dict.fromkeys(SHORT_LIVED, SHORT_LIVED_S)),
         ("tls", around.tls(NETWORK)),
         *peers,
         *routes,
         *((f"agencies.{code}", {"name": name, "route": route}) for code, (name, route) in known.items()),
     ]
+
+
+def _lists(around: Neighbourhood) -> Mapping[str, Value]:
+    return {} if around.law_directory is None else {"law_directory": around.law_directory}
 
 
 def _peer(around: Neighbourhood, name: str, route: str) -> Mapping[str, Value]:
@@ -122,6 +143,7 @@ def counterparts_tables(around: Neighbourhood) -> Tables:
                 "network_name": NETWORK,
                 "network_verify_key_file": around.signing[NETWORK].public_file,
                 "seed": around.seed,
+                **_lists(around),
             },
         ),
         ("registry", registry_table(around)),
@@ -131,6 +153,7 @@ def counterparts_tables(around: Neighbourhood) -> Tables:
         counterpart: Mapping[str, Value] = {
             "name": name,
             "agency": agency,
+            "host": around.host,
             "port": around.ports[name],
             "signing_key_file": around.signing[name].private_file,
             "people_body": knows[agency],

@@ -39,6 +39,10 @@ class Place:
         self.state = self.root / "state.json"
         self.connection = self.root / "connection.json"
         self.operator = self.config / "operator.toml"
+        self.model = self.root / "model"
+        self.model_file = self.model / "model.json"
+        self.law = self.model / "law"
+        """What a planned test environment is (``model``); a demo has none."""
 
     def make(self) -> None:
         """Make the folders that are missing, closed to other users."""
@@ -49,9 +53,9 @@ class Place:
         self.databases.mkdir(parents=True, exist_ok=True)
 
     def clear(self) -> None:
-        """Remove all data of the demo; only the lock stays, because it is held."""
+        """Remove all data of the demo; the lock stays, because it is held, and what was planned."""
         for path in self.root.iterdir() if self.root.exists() else ():
-            if path.name == Lock.name:
+            if path.name == Lock.name or path == self.model:
                 continue
             if path.is_dir():
                 shutil.rmtree(path)

@@ -24,10 +24,19 @@ from chukan.platform.wire.agency import QueryLine
 from chukan.platform.wire.network import Condition
 from chukan.tenants.bodies import AgencyKind
 
-Aim = Literal["answered", "no_record", "no_code", "not_permitted", "stopped", "released", "refused", "bad_request"]
+Aim = Literal[
+    "answered", "withheld", "no_record", "no_code", "not_permitted", "stopped", "released", "refused", "expired",
+    "cancelled", "bad_request",
+]  # fmt: skip
 
 STOPPED: Final = (HEALTH_INSURANCE, "JTX0000000000009")
 """Kind and procedure on which the demo's common data has a kill switch."""
+TAKEN_BACK: Final = "JTX0000000000014"
+LAPSING: Final = "JTX0000000000015"
+"""Procedures about which the demo's officers decide nothing: under the one queries are taken back, under the other
+they are left until their time is over."""
+SHORT_LIVED: Final = (TAKEN_BACK, LAPSING)
+"""Procedures for which the demo's network gives permits of a few seconds, so that nobody waits long for their end."""
 _DEPARTMENTS: Final = ("税務課", "子育て支援課", "保険年金課", "福祉課", "教育総務課")
 _YEARS_BACK: Final = 4
 _STRIDE: Final = 7919
@@ -53,6 +62,8 @@ class Question:
     kind: str
     about: Callable[[Population], Iterator[Person]]
     condition: Literal["latest", "this year", "long ago", "wrong"] = "latest"
+    withheld: bool = False
+    """不開示: the record is kept from the person."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,9 +158,10 @@ def _asked(resident: Resident, inquirer: str, provider: str) -> Person:
 # ---------------------------------------------------------------- what is asked
 
 QUESTIONS: Final[tuple[Question, ...]] = (
-    Question("answered", 18, "JTX0000000000001", TAX, _movers, "this year"),
+    Question("answered", 16, "JTX0000000000001", TAX, _movers, "this year"),
+    Question("withheld", 1, "JTX0000000000001", TAX, _movers, "this year", withheld=True),
     Question("answered", 10, "JT01010000000214", TAX, _movers),
-    Question("answered", 16, "JTX0000000000099", RESIDENT, _open_movers),
+    Question("answered", 15, "JTX0000000000099", RESIDENT, _open_movers),
     Question("answered", 8, "JTX0000000000008", HEALTH_INSURANCE, _movers),
     Question("answered", 8, "JT01010000000001", ACCOUNT, _account_holders),
     Question("answered", 6, "JTX0000000000004", TAX, _pupils),
@@ -163,6 +175,8 @@ QUESTIONS: Final[tuple[Question, ...]] = (
     Question("stopped", 3, STOPPED[1], STOPPED[0], _movers),
     Question("released", 2, "JTX0000000000099", RESIDENT, _protected_movers),
     Question("refused", 1, "JTX0000000000007", RESIDENT, _protected_movers),
+    Question("expired", 1, LAPSING, RESIDENT, _protected_movers),
+    Question("cancelled", 1, TAKEN_BACK, RESIDENT, _protected_movers),
     Question("bad_request", 2, "JTX0000000000001", TAX, _movers, "wrong"),
 )
 
@@ -241,4 +255,5 @@ def _line(question: Question, person: Person, population: Population, law: Law) 
         procedure=question.procedure,
         department=department,
         condition=conditions[question.condition],
+        withheld=question.withheld,
     )

@@ -19,6 +19,7 @@ from chukan.ops.demo import connection, guide
 from chukan.ops.demo.asking import Asking
 from chukan.ops.demo.bring_up import EXCHANGES, Memory, Running, read_memory, write_memory
 from chukan.ops.demo.lodging import Lodging
+from chukan.ops.demo.model import read_model
 from chukan.ops.demo.national import NationalInquirer
 from chukan.ops.demo.place import Lock, Place
 from chukan.ops.demo.population import Population
@@ -26,13 +27,20 @@ from chukan.ops.demo.questions import Planned, plan
 from chukan.ops.demo.screen import Screen
 from chukan.ops.demo.supervisor import guarded, tail
 from chukan.ops.demo.systems import Systems, connect
-from chukan.ops.demo.tally import Tally, read_records, tally
+from chukan.ops.demo.tally import Tally, count_withheld, read_records, tally
 from chukan.ops.sandbox.transport import ClientError
 from chukan.platform.law import Law
 
 EXIT_INTERRUPTED = 130
 _DATA_IN_THE_WAY = frozenset(
-    {"agency_closed", "common_data_stale", "database_failed", "keys_unconfirmed", "signature_invalid"}
+    {
+        "agency_closed",
+        "common_data_stale",
+        "database_failed",
+        "keys_unconfirmed",
+        "other_environment",
+        "signature_invalid",
+    }
 )
 _NATIONAL_ONE_IN = 50
 """One query in so many is asked by the national counterpart."""
@@ -59,12 +67,12 @@ def run(options: Options, place: Place | None = None) -> int:
         with (place.log / "demo.log").open("a", encoding="utf-8") as stream:
             log.configure(stream=stream)
             try:
-                return asyncio.run(_until_told(Demo(options, place)))
+                return asyncio.run(until_told(Demo(options, place)))
             finally:
                 log.configure()
 
 
-async def _until_told(demo: "Demo") -> int:
+async def until_told(demo: "Demo") -> int:
     """Run until done or told to end by a signal; a second signal does not disturb the taking down."""
     working = asyncio.ensure_future(demo.run())
     loop = asyncio.get_running_loop()
@@ -98,8 +106,9 @@ class Demo:
                 f"Going on with the {remembered.people:,} people of an earlier start (--reset begins anew)."
             )
         self._population = Population(self._memory.people, self._memory.seed, today_jst(self._clock))
-        self._law = Law.load()
-        self._running = Running(place, self._screen, self._population, self._law)
+        model = read_model(place)
+        self._law = Law.load(None if model is None else place.law)
+        self._running = Running(place, self._screen, self._population, self._law, model)
         self.finished = False
         self.stopping = False
 
@@ -145,13 +154,7 @@ class Demo:
         with self._screen.step("the first query"):
             outcome = await asking.first()
         self._screen.say(f"    its outcome: {outcome or 'none yet'}, {self._screen.seconds:.0f} s after the start")
-        with self._screen.bar("queries at counters", len(asking.counter) - 1) as advance:
-            await asking.at_counters(advance)
-        with self._screen.bar("queries in lists, reviews", sum(map(len, asking.lists))) as advance:
-            await asking.in_lists(advance)
-            await asking.settle()
-        with self._screen.step("a national counterpart asks a municipality"):
-            await self._ask_nationally(asking)
+        await self._ask_the_others(asking)
         self._screen.title("Counting")
         addresses = self._running.addresses
         with self._screen.step("copies and linkage codes, as the platform tells"):
@@ -160,8 +163,22 @@ class Demo:
             recorded = await read_records(
                 systems, addresses.network_admin_url, addresses.counterparts_admin_url, started_at, self._clock
             )
+        with self._screen.step("records that are withheld from the person (不開示)"):
+            withheld = await count_withheld(systems, asking.answers)
         self._missed = asking.answers.missed()
-        return tally(asking.answers, recorded, copies=copies, codes=codes, seconds=self._screen.seconds)
+        self._disclosed = sum(query.aim == "withheld" for query in planned) - withheld
+        seconds = self._screen.seconds
+        return tally(asking.answers, recorded, copies=copies, codes=codes, seconds=seconds, withheld=withheld)
+
+    async def _ask_the_others(self, asking: Asking) -> None:
+        async with asking.aside():
+            with self._screen.bar("queries at counters", len(asking.counter) - 1) as advance:
+                await asking.at_counters(advance)
+            with self._screen.bar("queries in lists, reviews", sum(map(len, asking.lists))) as advance:
+                await asking.in_lists(advance)
+                await asking.settle()
+            with self._screen.step("a national counterpart asks a municipality"):
+                await self._ask_nationally(asking)
 
     async def _lodge(self, lodging: Lodging) -> None:
         if self._memory.registered:
@@ -207,6 +224,8 @@ class Demo:
             f"{number} queries that aimed at {aim} came out differently" for aim, number in self._missed.items()
         ]
         complaints += [f"{number} × {kind}" for kind, number in result.differences.items()]
+        if self._disclosed:
+            complaints.append(f"{self._disclosed} records that should be withheld are not")
         if result.records_reconciled != result.records_network:
             complaints.append("not every line's records agree yet")
         for complaint in complaints:

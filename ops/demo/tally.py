@@ -13,11 +13,12 @@ import msgspec
 from chukan.clock import Clock
 from chukan.ops.demo import cast
 from chukan.ops.demo.asking import Answers
+from chukan.ops.demo.questions import Planned
 from chukan.ops.demo.systems import Systems, for_each
 from chukan.ops.reconcile import Report, reconcile
 from chukan.ops.sandbox.admin import NetworkRecord
 from chukan.ops.sandbox.parties import read_counterparts, read_network
-from chukan.platform.wire.agency import Record
+from chukan.platform.wire.agency import QueryLineView, Record
 
 SETTLE_TIMEOUT_S: Final = 30.0
 """How long the last records may take to get their place in their logs, where they become visible."""
@@ -36,6 +37,8 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """Lines by final outcome, and the interim ``under_review``."""
     reviews: dict[str, int]
     """What officers decided: released, refused."""
+    withheld: int
+    """Answered lines flagged 不開示: their agency sees the record, the person's own view leaves it out."""
     records_inquirer: int
     records_provider: int
     records_network: int
@@ -63,10 +66,9 @@ async def read_records(
 
     What is still on its way at the deadline is reported as it stands.
     """
-    as_of = clock.now()
     deadline = clock.monotonic() + SETTLE_TIMEOUT_S
     while True:
-        recorded = await _read(systems, network_url, counterparts_url, since, as_of)
+        recorded = await _read(systems, network_url, counterparts_url, since, clock.now())
         settled = not recorded.report.pending and not recorded.report.differences
         if settled or clock.monotonic() >= deadline:
             return recorded
@@ -95,7 +97,23 @@ async def _read(
     )
 
 
-def tally(answers: Answers, recorded: Recorded, *, copies: int, codes: int, seconds: float) -> Tally:
+async def count_withheld(systems: Systems, answers: Answers) -> int:
+    """Return how many answered lines have a record that their agency sees and the person does not (番号法23条2項)."""
+    found: list[bool] = []
+
+    async def one(told: tuple[Planned, QueryLineView]) -> None:
+        query, view = told
+        client = systems.agencies[query.inquirer]
+        all_records = (await client.records_of(query.line.addressee)).records
+        disclosed = (await client.records_of(query.line.addressee, for_person=True)).records
+        flagged = any(record.id == view.id and record.withheld for record in all_records)
+        found.append(flagged and all(record.id != view.id for record in disclosed))
+
+    await for_each([told for told in answers.lines if told[0].aim == "withheld"], one)
+    return sum(found)
+
+
+def tally(answers: Answers, recorded: Recorded, *, copies: int, codes: int, seconds: float, withheld: int = 0) -> Tally:
     """Put the counts together."""
     outcomes = answers.outcomes()
     return Tally(
@@ -106,6 +124,7 @@ def tally(answers: Answers, recorded: Recorded, *, copies: int, codes: int, seco
         cross_cell=answers.crossing(),
         outcomes={**outcomes, "under_review": answers.reviews.total()},
         reviews=dict(answers.reviews),
+        withheld=withheld,
         records_inquirer=recorded.inquirer,
         records_provider=recorded.provider,
         records_network=recorded.network,

@@ -9,7 +9,7 @@ in the same call. A used number is deleted, here and from the outbox once its co
 
 import datetime as dt
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
 import msgspec
@@ -22,6 +22,7 @@ from chukan.ops.sandbox.codes import CodeMaker, make_number
 from chukan.ops.sandbox.outbox import Push, put_out
 from chukan.ops.sandbox.register import Register
 from chukan.platform.wire.network import AcquiredCode, AcquisitionReply, AcquisitionRequest, Message, ResidentCode
+from chukan.tenants.numbers import in_synthetic_range
 
 CODE_KEEP: Final = dt.timedelta(days=7)
 """How long the network tries to deliver a code."""
@@ -36,6 +37,13 @@ class RegistryReply(Message, frozen=True):
 
     index: int
     status: Literal["accepted", "unknown_number"]
+
+
+def refuse_real_people(resident_codes: Iterable[str]) -> None:
+    """Take synthetic people only; ``Problem`` number_not_synthetic, naming the line and never the number."""
+    for line, code in enumerate(resident_codes, start=1):
+        if not in_synthetic_range(code):
+            raise Problem("number_not_synthetic", line=line)
 
 
 class Acquisitions:
@@ -71,8 +79,10 @@ class Acquisitions:
     def resident_codes(self, connection: sqlite3.Connection, lines: Sequence[ResidentCode]) -> list[bytes]:
         """Make the code of each (number, resident code) and queue it for its agency; returns a status for each.
 
-        A repeat of a line whose number was used is ``accepted`` without another effect.
+        A repeat of a line whose number was used is ``accepted`` without another effect. ``Problem``
+        number_not_synthetic for the whole list, before any effect, when one may be a real person's (TST-01).
         """
+        refuse_real_people(line.resident_code for line in lines)
         register = Register(connection)
         replies = []
         for index, line in enumerate(lines):

@@ -45,6 +45,7 @@ from chukan.platform.wire.agency import (
     Reviews,
 )
 from chukan.platform.wire.network import LINES_MAX
+from chukan.platform.wire.statistics import Statistics
 
 NDJSON: Final = "application/x-ndjson"
 _encode: Final = msgspec.json.encode
@@ -185,9 +186,17 @@ class AgencyClient(FileCalls):
             Request("GET", "/records", params=_params(after=after, limit=str(limit))), Records
         )
 
-    async def records_of(self, addressee: str) -> Records:
-        """The records of one person."""
-        return await self._post("/records/search", RecordSearch(addressee=addressee), Records)
+    async def records_of(self, addressee: str, *, for_person: bool = False) -> Records:
+        """The records of one person; ``for_person`` leaves out what is withheld from them (不開示)."""
+        return await self._post("/records/search", RecordSearch(addressee=addressee, for_person=for_person), Records)
+
+    async def statistics(
+        self, *, first: str | None = None, last: str | None = None, fiscal_year: int | None = None
+    ) -> Statistics:
+        """Counts of the provision records (統計) from month to month (``2026-04``), or of a fiscal year."""
+        year = None if fiscal_year is None else str(fiscal_year)
+        params = _params(**{"from": first, "to": last, "fiscal_year": year})
+        return await self._transport.call(Request("GET", "/statistics", params=params), Statistics)
 
     async def all_records(self, *, pages_max: int = 10_000) -> list[Record]:
         """All records of the agency, page by page."""

@@ -62,6 +62,8 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     signing_key_file: Path
     """Ed25519, PEM; signs envelopes and permit lists. Its key id is ``name``."""
     permit_valid_s: Seconds = 900.0
+    permit_valid_by_procedure: dict[str, Seconds] = {}
+    """Seconds for procedures (JT codes) whose permits live shorter or longer than the others."""
     registry: str = "registry"
     """Name of the registry network's peer (住基ネット)."""
     law_directory: Path | None = None

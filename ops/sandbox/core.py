@@ -14,7 +14,8 @@ import hashlib
 import hmac
 import sqlite3
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple, Protocol
 
 import msgspec
@@ -59,10 +60,15 @@ class Surroundings(NamedTuple):
     sign: SignPermits
     route_key: bytes
     permit_valid: dt.timedelta
+    permit_valid_by_procedure: Mapping[str, dt.timedelta] = MappingProxyType({})
 
     def route_of(self, permit: uuid.UUID) -> str:
         """Return the opaque route that an answer to this permit must bear (PRV-08)."""
         return "nws-" + hmac.digest(self.route_key, permit.bytes, hashlib.sha256)[:12].hex()
+
+    def expiry_of(self, request: PermitRequest, now: dt.datetime) -> dt.datetime:
+        """Return until when a permit for this request, given now, is valid."""
+        return now + self.permit_valid_by_procedure.get(request.procedure, self.permit_valid)
 
 
 class _Call(NamedTuple):
@@ -205,7 +211,7 @@ class Core:
             raise _Refusal("not_permitted", "item_not_allowed")
 
     def _permit(self, call: _Call, request: PermitRequest, permit: uuid.UUID, grounds: _Grounds) -> _Faces:
-        expires_at = call.now + self._on.permit_valid
+        expires_at = self._on.expiry_of(request, call.now)
         inquirer_face = InquirerPermit(
             permit=permit,
             request=request.id,
@@ -250,7 +256,6 @@ class Core:
             for (key, _), pair in zip(permitted, zip(inquirer_faces, provider_faces, strict=True), strict=True)
         }
         replies = {}
-        until = to_microseconds(call.now + self._on.permit_valid)
         for key, one in decided.items():
             if one.faces is None:
                 replies[key] = _encode(one.reply)
@@ -258,6 +263,7 @@ class Core:
                 continue
             inquirer_face, provider_face = signed[key]
             replies[key] = _encode(msgspec.structs.replace(one.reply, permit=inquirer_face))
+            until = to_microseconds(self._on.expiry_of(one.request, call.now))
             position = _insert(call, one, replies[key], until)
             notice = Notice(id=self._on.chance.uuid7(), permit=provider_face)
             put_out(call.connection, Push(one.faces.route, "notices", notice.id, _encode(notice), until, position))

@@ -101,6 +101,10 @@ class Network:
             sign=self._sign,
             route_key=hmac.digest(secret, b"chukan-core-v1\nroute\n", hashlib.sha256),
             permit_valid=dt.timedelta(seconds=config.permit_valid_s),
+            permit_valid_by_procedure={
+                procedure: dt.timedelta(seconds=valid_s)
+                for procedure, valid_s in config.permit_valid_by_procedure.items()
+            },
         )
         self._core = Core(surroundings)
         self._answers = Answers(surroundings)

@@ -15,7 +15,7 @@ import msgspec
 from chukan.chance import Chance
 from chukan.clock import Clock
 from chukan.errors import Problem
-from chukan.ops.sandbox.acquisition import RegistryReply
+from chukan.ops.sandbox.acquisition import RegistryReply, refuse_real_people
 from chukan.ops.sandbox.config import RegistryConfig, read_private_key, read_public_key
 from chukan.ops.sandbox.endpoints import ListRefused, Route, Sender, Unreachable, backoff_s
 from chukan.ops.sandbox.network_app import RESIDENT_CODES
@@ -45,8 +45,10 @@ class RegistryClient:
         a repeat has no second effect.
 
         Raises:
-            Problem: network_unavailable past the deadline; invalid_field when a list was refused.
+            Problem: number_not_synthetic, before anything leaves, for a code outside the reserved range;
+                network_unavailable past the deadline; invalid_field when a list was refused.
         """
+        refuse_real_people(code for _, code in pairs)
         accepted = 0
         try:
             async with asyncio.timeout(deadline_s):

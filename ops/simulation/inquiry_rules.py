@@ -88,7 +88,7 @@ def _store(cell: CellTables, tx: Transaction, line: AcceptLine) -> None:
         updated_at=tx.now,
     )
     tx.put(cell.inquiries, (line.agency, line.id), row)
-    put_record(cell, tx, line.agency, line.id, line.record)
+    put_record(cell, tx, Side.INQUIRER, line.agency, line.id, line.outcome, line.record)
     put_event(cell, tx, Side.INQUIRER, line.agency, line.id, None, int(line.state))
 
 
@@ -136,7 +136,7 @@ def _step(cell: CellTables, tx: Transaction, rows: Sequence[InquirySettle]) -> l
                 updated_at=tx.now,
             )
             tx.put(cell.inquiries, key, changed)
-            put_record(cell, tx, row.agency, row.id, row.record)
+            put_record(cell, tx, Side.INQUIRER, row.agency, row.id, row.outcome, row.record)
             put_event(cell, tx, Side.INQUIRER, row.agency, row.id, was.state, int(row.state))
         elif row.drop_outbox and now.outbox:
             tx.put(cell.inquiries, key, now._replace(outbox=False))
@@ -178,8 +178,8 @@ def deliver_answers(cell: CellTables, tx: Transaction, rows: Sequence[AnswerRow]
         if new or word == "applied":
             record = row.amendment if new else row.record
             records.append(_Written((turn, word == "late", n), row, record))
-    for written in sorted(records, key=lambda each: each.order):
-        put_record(cell, tx, written.row.agency, written.row.id, written.record)
+    for _, row, record in sorted(records, key=lambda each: each.order):
+        put_record(cell, tx, Side.INQUIRER, row.agency, row.id, row.outcome, record)
     return words
 
 

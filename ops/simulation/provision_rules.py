@@ -152,7 +152,7 @@ def _provide(cell: CellTables, tx: Transaction, row: ProvideRow, locked: frozens
         updated_at=tx.now,
     )
     tx.put(cell.provisions, (row.agency, row.id), line)
-    put_record(cell, tx, row.agency, row.id, row.record)
+    put_record(cell, tx, Side.PROVIDER, row.agency, row.id, row.outcome, row.record)
     put_event(cell, tx, Side.PROVIDER, row.agency, row.id, None, int(row.state))
     return "stored"
 
@@ -208,7 +208,7 @@ def settle_provisions(
             updated_at=tx.now,
         )
         tx.put(cell.provisions, key, changed)
-        put_record(cell, tx, row.agency, row.id, row.record)
+        put_record(cell, tx, Side.PROVIDER, row.agency, row.id, row.outcome, row.record)
         put_event(cell, tx, Side.PROVIDER, row.agency, row.id, was.state, int(row.state))
         words.append("applied")
     return words
@@ -247,7 +247,7 @@ def _decide(cell: CellTables, tx: Transaction, was: ProvisionLine, row: DecideRo
     )
     tx.put(cell.provisions, (row.agency, row.id), changed)
     tx.put(cell.agency(row.agency).outbox, row.id, row.outbox)
-    put_record(cell, tx, row.agency, row.id, row.record)
+    put_record(cell, tx, Side.PROVIDER, row.agency, row.id, row.outcome, row.record)
     put_event(cell, tx, Side.PROVIDER, row.agency, row.id, was.state, _ANSWERED)
 
 

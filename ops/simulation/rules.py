@@ -1,4 +1,4 @@
-"""What the set functions of a simulated cell share (``0010_common.sql``, ``0017``–``0019``): checks, keys, leases.
+"""What the set functions of a simulated cell share (``0010``, ``0017``–``0019``, ``0041``, ``0042``): checks, leases.
 
 Each function takes the cell and the running transaction, and is the model of the SQL function of the same name. A
 ``Problem`` raised here undoes the whole call. Model and SQL are compared by tests/sim on random scripts of calls.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import math
+import re
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -16,6 +17,7 @@ from chukan.errors import Problem
 from chukan.ops.simulation.tables import (
     AgencyTables,
     CellTables,
+    Counted,
     Event,
     InquiryLine,
     Leaf,
@@ -27,6 +29,10 @@ from chukan.ops.simulation.tables import (
 )
 from chukan.tenants.rows import Grant, RecordRow
 from chukan.tenants.states import SHARDS, Side, shard_of
+
+_NUMBERED = re.compile(r"-[0-9a-f]{8}\Z")
+_NUMBER_LENGTH = 9
+"""An owner ends with a hyphen and eight digits."""
 
 
 def defect() -> Problem:
@@ -67,16 +73,30 @@ def put_inbox(tx: Transaction, table: AgencyTables, message: uuid.UUID) -> bool:
     return tries == 0
 
 
-def put_record(cell: CellTables, tx: Transaction, agency: int, line: uuid.UUID, record: RecordRow | None) -> None:
-    """Insert a record and queue it for the sequencer; its id is its line's, or it names the record that it amends."""
+def put_record(
+    cell: CellTables,
+    tx: Transaction,
+    side: Side,
+    agency: int,
+    line: uuid.UUID,
+    outcome: int,
+    record: RecordRow | None,
+) -> None:
+    """Insert a record, count it and queue it for the sequencer; its id is its line's, or it names what it amends."""
     if record is None:
         return
     table = cell.agency(agency)
     if line != (record.id if record.amends is None else record.amends) or record.id in table.records:
         raise defect()
     tx.put(table.records, record.id, record)
+    count_record(tx, table, Counted(record.month, int(side), int(outcome), record.amends is not None, 1))
     cell.numbers += 1
     tx.put(cell.to_sequence, cell.numbers, Waiting(agency, record.id, tx.now))
+
+
+def count_record(tx: Transaction, table: AgencyTables, counted: Counted) -> None:
+    """Add a row to the statistics; nobody's row is ever touched by a set."""
+    tx.append(table.statistics, counted)
 
 
 def put_event(
@@ -163,11 +183,57 @@ def release(cell: CellTables, tx: Transaction, owner: str) -> None:
         tx.delete(cell.workers, worker)
 
 
+def succeed(cell: CellTables, tx: Transaction, owner: str, side: Side) -> int:
+    """Give back what former processes of the same name hold of a side; how many shards came free."""
+    if _NUMBERED.search(owner) is None:
+        raise defect()
+    leases = cell.leases[side]
+    left = [number for number, row in enumerate(leases) if row.owner is not None and _succeeds(owner, row.owner)]
+    for number in left:
+        tx.replace(leases, number, Lease(leases[number].epoch, None))
+    for worker in [worker for worker in cell.workers if worker[0] == side and _succeeds(owner, worker[1])]:
+        tx.delete(cell.workers, worker)
+    return len(left)
+
+
+def _succeeds(owner: str, other: str) -> bool:
+    return other != owner and _NUMBERED.search(other) is not None and other[:-_NUMBER_LENGTH] == owner[:-_NUMBER_LENGTH]
+
+
 def raise_epochs(cell: CellTables, tx: Transaction) -> None:
     """After a new timeline nobody's grant stands any more."""
     for leases in cell.leases.values():
         for number, row in enumerate(leases):
             tx.replace(leases, number, Lease(row.epoch + 1, None))
+
+
+# ---------------------------------------------------------------- statistics
+
+
+def fold_statistics(cell: CellTables, tx: Transaction, after: int, count: int, limit: int) -> int:
+    """Make one row of those that count the same, at the next agencies; no sum changes."""
+    page = sorted(number for number, table in cell.agencies.items() if number > after and table.open)[:count]
+    for number in page:
+        table = cell.agency(number)
+        groups: dict[Counted, list[Counted]] = {}
+        for row in table.statistics:
+            groups.setdefault(row._replace(records=0), []).append(row)
+        taken = [row for rows in groups.values() if len(rows) > 1 for row in rows][:limit]
+        if taken:
+            kept = list(table.statistics)
+            for row in taken:
+                kept.remove(row)
+            tx.set(table, "statistics", [*kept, *folded(taken)])
+    return page[-1] if page else 0
+
+
+def folded(rows: Iterable[Counted]) -> list[Counted]:
+    """The same counts in as few rows as can be."""
+    sums: dict[Counted, int] = {}
+    for row in rows:
+        what = row._replace(records=0)
+        sums[what] = sums.get(what, 0) + row.records
+    return [what._replace(records=records) for what, records in sums.items()]
 
 
 # ---------------------------------------------------------------- sequencer

@@ -227,6 +227,10 @@ class SimulatedSets(CellSets):
         """Give all leases back."""
         await self._do("release", self._rule(rules.release, owner), owner)
 
+    async def succeed(self, owner: str, side: Side) -> int:
+        """Give back what former processes of the same name hold."""
+        return await self._do("succeed", self._rule(rules.succeed, owner, side), (owner, side), idle=True)
+
     async def sequence(self, owner: str, limit: int) -> int:
         """Give records their place; another exchange's sequencer may hold the lock."""
         _ = owner
@@ -238,9 +242,19 @@ class SimulatedSets(CellSets):
         """Age of the oldest record without a place."""
         return await self._do("sequencer_age", lambda tx: rules.sequencer_age(self._tables, tx.now), idle=True)
 
+    async def fold_statistics(self, after: int, *, agencies: int = 50, limit: int = 50_000) -> int:
+        """Fold what sets have counted; another exchange may be at it."""
+        if self._weather.is_locked(self._draw):
+            return 0
+        return await self._do("fold_statistics", self._rule(rules.fold_statistics, after, agencies, limit))
+
     async def snapshot(self) -> SnapshotRow | None:
         """The common data in force in this cell."""
         return await self._do("snapshot", lambda _tx: self._tables.snapshot, idle=True)
+
+    async def confirm(self) -> None:
+        """Commit something, so that what was read before is durable."""
+        await self._do("confirm", lambda _tx: None)
 
     async def notify(self, side: Side) -> None:
         """Send a hint."""

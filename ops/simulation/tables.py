@@ -94,6 +94,16 @@ class Event(NamedTuple):
     after: int
 
 
+class Counted(NamedTuple):
+    """A row of ``statistics``."""
+
+    month: dt.date
+    side: int
+    outcome: int
+    amendment: bool
+    records: int
+
+
 class Leaf(NamedTuple):
     """A row of ``log``."""
 
@@ -169,6 +179,7 @@ class AgencyTables:
     copies: dict[tuple[bytes, str], list[CopyEntry]] = field(default_factory=dict)
     drafts: dict[uuid.UUID, Any] = field(default_factory=dict)
     events: list[Event] = field(default_factory=list)
+    statistics: list[Counted] = field(default_factory=list)
     log: list[Leaf] = field(default_factory=list)
 
 

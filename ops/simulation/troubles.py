@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Final
 
+from chukan.errors import Problem
 from chukan.ops.sandbox.admin import StopEntry
 from chukan.ops.simulation.loop import Process
 from chukan.ops.simulation.tables import Transaction
 from chukan.ops.simulation.world import CENTRES, KIND, World, addressee_of
 from chukan.tenants import directory
+from chukan.tenants.sets import CellSets
 
 FAULTS_MAX: Final = 4
 CHANGES_MAX: Final = 3
@@ -38,6 +41,7 @@ class Troubles:
             draw.choice((self.hold, self.stop, self.stop_network, self.move))
             for _ in range(draw.randint(0, CHANGES_MAX))
         ]
+        acts.append(self.fold)
         async with asyncio.TaskGroup() as group:
             for act in acts:
                 group.create_task(self._later(draw.uniform(0.0, until_s - 0.5), act))
@@ -156,6 +160,17 @@ class Troubles:
             "operator", "generation", lambda tx: tx.set(table, "generation", generation), agency.number
         )
         await self._publish(snapshot, f"raises the generation of agency {agency.number}")
+
+    async def fold(self) -> None:
+        """Every exchange folds the statistics of every cell at the same time."""
+        for server in self.world.servers.values():
+            for sets in server.exchange.sets.values():
+                if not server.process.dead:
+                    server.process.spawn(self._fold(sets), name="fold")
+
+    async def _fold(self, sets: CellSets) -> None:
+        with suppress(Problem):
+            await sets.fold_statistics(0)
 
     # ------------------------------------------------------------ the end of it
 

@@ -124,7 +124,7 @@ class World:
             self.tell,
             permit_valid_s=self.draw.choice(PERMIT_VALID_S),
         )
-        self.snapshot = directory.first(START, law().number)
+        self.snapshot = directory.first(START, law().number, "sandbox")
         self._people()
         self.servers = {name: self._server(name) for name in CENTRES}
 

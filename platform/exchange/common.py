@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from chukan import log
 from chukan.clock import Clock
 from chukan.errors import Problem
-from chukan.tenants.directory import Directory, SignedSnapshot, verify
+from chukan.settings import Environment
+from chukan.tenants.directory import Directory, SignedSnapshot, require_environment, verify
 from chukan.tenants.sets import CellSets
 
 _log = log.get("exchange.common")
@@ -32,16 +33,18 @@ class PolledCommonData:
         sets: Mapping[str, CellSets],
         key: Ed25519PublicKey,
         clock: Clock,
+        environment: Environment,
         taken: Callable[[Directory], None] = lambda _: None,
     ) -> None:
         """``taken`` is told every directory that comes into force."""
+        self._environment = environment
         self._taken = taken
         self._sets = sets
         self._key = key
         self._clock = clock
         self._directory: Directory | None = None
         self._seen: dict[str, float] = {}
-        self._refreshing = asyncio.Lock()
+        self._refreshing = {cell: asyncio.Lock() for cell in sets}
 
     @property
     def directory(self) -> Directory:
@@ -57,16 +60,25 @@ class PolledCommonData:
         return self._clock.monotonic() - max(self._seen.values())
 
     async def refresh(self) -> None:
-        """Read every cell once; a cell that does not answer keeps its last state."""
-        async with self._refreshing:
-            await asyncio.gather(*(self._read(cell) for cell in self._sets))
+        """Read every cell once; a cell that does not answer keeps its last state.
+
+        ``Problem`` other_environment for a cell or common data of another environment: there is nothing to go on with.
+        """
+        await asyncio.gather(*(self._read_alone(cell) for cell in self._sets))
+
+    async def _read_alone(self, cell: str) -> None:
+        async with self._refreshing[cell]:
+            await self._read(cell)
 
     async def _read(self, cell: str) -> None:
         try:
             async with asyncio.timeout(READ_TIMEOUT_S):
                 row = await self._sets[cell].snapshot()
         except (Problem, TimeoutError) as problem:
-            _log.warning("common data not read", cell=cell, code=getattr(problem, "code", "deadline_exceeded"))
+            code = getattr(problem, "code", "deadline_exceeded")
+            _log.warning("common data not read", cell=cell, code=code)
+            if code == "other_environment":
+                raise
             return
         self._seen[cell] = self._clock.monotonic()
         if row is None or (self._directory is not None and row.number <= self._directory.number):
@@ -76,12 +88,21 @@ class PolledCommonData:
         except Problem as problem:
             _log.error("common data refused", cell=cell, code=problem.code, snapshot=row.number)
             return
+        require_environment(snapshot, self._environment)
         self._directory = Directory(snapshot)
         self._taken(self._directory)
         _log.info("common data in force", cell=cell, snapshot=snapshot.number)
 
     async def run(self) -> None:
-        """Poll until cancelled; the pause is a wait with a deadline, not work."""
+        """Poll until cancelled, each cell by itself: one that does not answer makes no other's data old.
+
+        The pause is a wait with a deadline, not work.
+        """
+        async with asyncio.TaskGroup() as group:
+            for cell in self._sets:
+                group.create_task(self._poll(cell), name=f"common data {cell}")
+
+    async def _poll(self, cell: str) -> None:
         while True:
-            await self.refresh()
+            await self._read_alone(cell)
             await asyncio.sleep(POLL_S)

@@ -76,7 +76,7 @@ class Exchange:
         self.peer = peer
         self.sets = {cell: self.set_functions(cell) for cell in settings.cells}
         self._keystores = keystores
-        self.common = PolledCommonData(self.sets, directory_key, clock, self._forget_closed)
+        self.common = PolledCommonData(self.sets, directory_key, clock, settings.site.environment, self._forget_closed)
         self.context = Context(
             settings=settings,
             clock=clock,
@@ -214,12 +214,15 @@ class Exchange:
             _, left = await asyncio.wait(self._tasks, timeout=STOP_S)
             for task in left:
                 _log.error("a loop did not end", stage=task.get_name())
-        for sets in self.sets.values():
-            try:
-                async with asyncio.timeout(STOP_S):
-                    await sets.release(self.owner)
-            except (Problem, TimeoutError):
-                _log.warning("leases not released", owner=self.owner)
+        # At once, for a cell that is away must not keep the leases of another.
+        await asyncio.gather(*(self._release(sets) for sets in self.sets.values()))
+
+    async def _release(self, sets: CellSets) -> None:
+        try:
+            async with asyncio.timeout(STOP_S):
+                await sets.release(self.owner)
+        except (Problem, TimeoutError):
+            _log.warning("leases not released", owner=self.owner)
 
     def _ages(self, cell: str) -> Any:  # noqa: ANN401 - the sequencer's callback type is its own
         return lambda seconds: self.context.meter.sequencer_age(cell, seconds)

@@ -1,7 +1,7 @@
-"""Forgetting: keys and sent bytes whose time is over are deleted, a bounded page of agencies at a time.
+"""Forgetting: keys and sent bytes whose time is over are deleted, and counts folded, a page of agencies at a time.
 
-What is kept and for how long is the set function's rule (at least seven days, DESIGN §5); this only asks for it now and
-then, in every exchange, and never on the path of a request.
+What is kept and for how long is the set function's rule (at least seven days, DESIGN §5), and that a folded count is
+the same count (統計); this only asks for it now and then, in every exchange, and never on the path of a request.
 """
 
 import asyncio
@@ -24,18 +24,24 @@ class Forgetting:
         self._sets = sets
 
     async def run(self) -> None:
-        """One round through all cells, a pause, and again until cancelled."""
-        while True:
+        """Go round and round until cancelled, in each cell by itself: one that is away holds up no other."""
+        async with asyncio.TaskGroup() as group:
             for cell in self._sets:
-                try:
-                    await self.round(cell)
-                except Problem as problem:
-                    _log.warning("forgetting put off", cell=cell, code=problem.code)
+                group.create_task(self._rounds(cell), name=f"forgetting {cell}")
+
+    async def _rounds(self, cell: str) -> None:
+        while True:
+            try:
+                await self.round(cell)
+            except Problem as problem:
+                _log.warning("forgetting put off", cell=cell, code=problem.code)
             await asyncio.sleep(ROUND_S)
 
     async def round(self, cell: str) -> None:
         """Go once through a cell's agencies. Raises ``Problem`` where the cell does not answer."""
-        after = await self._sets[cell].forget(0)
-        while after:
-            await asyncio.sleep(PAGE_S)
-            after = await self._sets[cell].forget(after)
+        sets = self._sets[cell]
+        for page in (sets.forget, sets.fold_statistics):
+            after = await page(0)
+            while after:
+                await asyncio.sleep(PAGE_S)
+                after = await page(after)

@@ -261,6 +261,7 @@ class Inquiries:
         batch, rows = await self._rows(agency, reference)
         open_rows = [row for row in rows if row.state in OPEN_INQUIRY]
         if not open_rows:
+            await self._cell(agency).confirm()
             raise Problem("already_final")
         keys = self._context.keys(agency.number)
         now = self._context.clock.now()

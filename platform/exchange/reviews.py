@@ -91,6 +91,7 @@ class OfficerReviews:
         if not rows:
             raise Problem("not_found")
         if rows[0].state is not ProvisionState.HELD:
+            await self._context.cell(agency).confirm()
             raise Problem("already_final")
         return rows[0]
 

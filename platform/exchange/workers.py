@@ -247,7 +247,8 @@ class InquiryWorker(Worker):
         if reply is None:
             return self._again(row)
         now = self._context.clock.now()
-        step = flow.on_permit_reply(row.state, reply, self._permit(row, reply))
+        grace = dt.timedelta(seconds=self._context.settings.exchange.permit_grace_s)
+        step = flow.on_permit_reply(row.state, reply, self._permit(row, reply), grace)
         if step.final:
             return self._final(row, step, now, reply.reference)
         evidence = self._context.keys(row.agency).seal("permit", row.id.bytes, msgspec.json.encode(reply))

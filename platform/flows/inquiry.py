@@ -139,13 +139,15 @@ _REPLIES: Final = {
 }
 
 
-def on_permit_reply(state: InquiryState, reply: PermitReply, permit: InquirerPermit | None) -> Step:
+def on_permit_reply(
+    state: InquiryState, reply: PermitReply, permit: InquirerPermit | None, grace: dt.timedelta = PERMIT_GRACE
+) -> Step:
     """What the network's reply makes of an open line; ``permit`` is the verified face where one was given."""
     if reply.outcome == "permitted":
         if permit is None:
             return _refused(state, Outcome.FAILED, "permit_forged")
         allowed(Side.INQUIRER, state, Event.PERMIT, InquiryState.PERMITTED)
-        return Step(Event.PERMIT, InquiryState.PERMITTED, deadline=permit.expires_at + PERMIT_GRACE)
+        return Step(Event.PERMIT, InquiryState.PERMITTED, deadline=permit.expires_at + grace)
     return _refused(state, _REPLIES[reply.outcome], reply.reason or reply.outcome)
 
 

@@ -146,6 +146,9 @@ class AgencyApi:
                 return PouredResponse(reply.body, reply.status, reply.headers)
             answer = web.Response(status=reply.status, body=msgspec.json.encode(reply.body), content_type=bodies.JSON)
             answer.headers.update(reply.headers)
+            if request.method != hdrs.METH_GET:
+                # After the commit, from what the standbys have on disk now (invariant 2).
+                answer.headers[headers.DURABILITY] = await self._services.durability(call.agency.cell)
             return answer
 
         return handle

@@ -20,6 +20,7 @@ from chukan.platform.admission import Admission, Priority
 from chukan.platform.http.auth import Right
 from chukan.platform.http.drain import Drain
 from chukan.platform.http.ports import AgencyExchange, Desks, RequestKey
+from chukan.platform.http.stalls import Stalls
 from chukan.platform.law import Law
 from chukan.platform.metrics import Metrics
 from chukan.tenants.directory import AgencyRow, ClientRow
@@ -40,7 +41,7 @@ class Work(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """An example for the documentation: a body that the call's own decoder accepts."""
+    """An example for the documentation: a body that the call's own decoder accepts, or a reply."""
 
     summary: str
     value: msgspec.Struct
@@ -77,6 +78,9 @@ class Route:
     problems: tuple[str, ...] = ()
     """Codes of problems beside those that every call may answer with."""
     examples: tuple[Example, ...] = field(default=(), compare=False)
+    """Of the body."""
+    shows: tuple[Example, ...] = field(default=(), compare=False)
+    """Examples of the reply."""
 
     @property
     def template(self) -> str:
@@ -105,6 +109,10 @@ class Reply:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+async def _unknown() -> str:
+    return "unknown"
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything that handlers may use; made once at start."""
@@ -117,6 +125,9 @@ class Services:
     clock: Clock
     drain: Drain
     request_bytes_max: int
+    durability: "Callable[[str], Awaitable[str]]" = field(default=lambda _: _unknown())
+    """Where everything committed in a cell so far is on disk; a word of ``replication.durability``."""
+    stalls: Stalls = field(default_factory=Stalls)
 
 
 @dataclass(slots=True)
@@ -162,9 +173,11 @@ class Call:
 
     @asynccontextmanager
     async def place(self, lines: int = 1, *, reading: bool = False) -> AsyncIterator[None]:
-        """Hold a place among the requests at work. Raises ``Problem`` rate_limited, busy."""
-        async with self.services.admission.work(self.agency.number, self.priority, lines, reading=reading):
-            yield
+        """Hold a place among the requests at work. Raises ``Problem`` rate_limited, busy; no_primary at a stall."""
+        admission, number = self.services.admission, self.agency.number
+        with self.services.stalls.enter(self.agency.cell):
+            async with admission.work(number, self.priority, lines, reading=reading):
+                yield
 
     @contextmanager
     def park(self) -> Iterator[bool]:

@@ -46,9 +46,14 @@ class Gauges:
         self._shown: set[tuple[str, Side, int]] = set()
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Look until cancelled, at each cell by itself."""
+        async with asyncio.TaskGroup() as group:
+            for cell in self._sets:
+                group.create_task(self._watch(cell), name=f"gauges {cell}")
+
+    async def _watch(self, cell: str) -> None:
         while True:
-            await asyncio.gather(*(self._look(cell) for cell in self._sets))
+            await self._look(cell)
             self.tell()
             await asyncio.sleep(EVERY_S)
 

@@ -24,6 +24,9 @@ IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 PREFER: Final = "Prefer"
 PREFERENCE_APPLIED: Final = "Preference-Applied"
 REQUEST_ID: Final = "X-Request-Id"
+DURABILITY: Final = "Chukan-Durability"
+"""Where what was just acknowledged is on disk: ``two-centres``, ``one-centre``, ``one-disk``, ``one-server``, or
+``unknown`` where it could not be asked in time (``replication.durability``)."""
 
 KEY_AGE_MAX: Final = dt.timedelta(days=7)
 KEY_AHEAD_MAX: Final = dt.timedelta(minutes=5)

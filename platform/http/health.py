@@ -28,9 +28,14 @@ from chukan.platform import metrics as exposition
 from chukan.platform.http import bodies, problems
 from chukan.platform.http.drain import Drain
 from chukan.platform.metrics import Metrics
+from chukan.replication.durability import Durability
+from chukan.replication.primary import CellPicture
 
 CANARY_EVERY_S: Final = 1.0
 CANARY_TIMEOUT_S: Final = 1.4
+"""A canary that takes longer is reported and not given up: the next look waits for the same one. One given up would
+leave a session on the server that waits on, and a cell that waits for its standbys would soon have no session left."""
+STALL_S: Final = 1.0
 CANARY_AGE_MAX_S: Final = 2.5
 """A cell whose last canary is older has no path from here; with the interval, a fault shows within three seconds."""
 LAG_TICK_S: Final = 0.25
@@ -62,6 +67,8 @@ class Sources:
     """Whether the network answered of late, where somebody knows."""
     listening: Callable[[], bool] | None = None
     """Whether the listeners of agencies and network are open, where somebody knows."""
+    picture: Callable[[str], CellPicture | None] = lambda _: None
+    """What is seen of a cell's members, for a cell that has several."""
 
 
 @dataclass(slots=True)
@@ -71,6 +78,9 @@ class CellState:
     succeeded_at: float = -math.inf
     commit_s: float = math.inf
     code: str | None = None
+    flying: asyncio.Future[object] | None = None
+    """A canary that has not committed yet."""
+    flown_at: float = 0.0
 
 
 @dataclass(slots=True)
@@ -116,11 +126,16 @@ class Health:
 
     async def run(self) -> None:
         """Watch until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._watch_loop(), name="health loop")
-            group.create_task(self._every(CANARY_EVERY_S, self.check_keys), name="health keys")
-            for cell in self.cells:
-                group.create_task(self._every(CANARY_EVERY_S, self._canary_of(cell)), name=f"health {cell}")
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._watch_loop(), name="health loop")
+                group.create_task(self._every(CANARY_EVERY_S, self.check_keys), name="health keys")
+                for cell in self.cells:
+                    group.create_task(self._every(CANARY_EVERY_S, self._canary_of(cell)), name=f"health {cell}")
+        finally:
+            for state in self.cells.values():
+                if state.flying is not None:
+                    state.flying.cancel()
 
     async def _every(self, pause_s: float, check: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -172,19 +187,25 @@ class Health:
         return check
 
     async def check_cell(self, cell: str) -> None:
-        """Commit one canary."""
+        """Commit one canary, or look after the one that has not committed yet."""
         state = self.cells[cell]
-        started = self._clock.monotonic()
+        if state.flying is None:
+            state.flying = asyncio.ensure_future(self._sources.canaries[cell]())
+            state.flown_at = self._clock.monotonic()
+        done, _ = await asyncio.wait({state.flying}, timeout=CANARY_TIMEOUT_S)
+        if not done:
+            state.code = "deadline_exceeded"
+            return
+        flown, state.flying = state.flying, None
         try:
-            async with asyncio.timeout(CANARY_TIMEOUT_S):
-                await self._sources.canaries[cell]()
+            flown.result()
         except Problem as problem:
             state.code = problem.code
         except (OSError, TimeoutError):
             state.code = "deadline_exceeded"
         else:
             state.succeeded_at = self._clock.monotonic()
-            state.commit_s = state.succeeded_at - started
+            state.commit_s = state.succeeded_at - state.flown_at
             state.code = None
 
     # ---------------------------------------------------------------- judging
@@ -196,6 +217,14 @@ class Health:
     def cell_ok(self, cell: str) -> bool:
         """Whether a cell commits."""
         return self.age_s(cell) <= CANARY_AGE_MAX_S
+
+    def commits(self, cell: str) -> bool:
+        """Whether a cell commits promptly just now: no canary of it has been on its way for long."""
+        state = self.cells.get(cell)
+        if state is None:
+            return True
+        waits_s = 0.0 if state.flying is None else self._clock.monotonic() - state.flown_at
+        return waits_s < STALL_S and self.cell_ok(cell)
 
     def faults(self) -> list[str]:
         """Return the faults that another exchange does not share; none means ready."""
@@ -223,6 +252,13 @@ class Health:
         with suppress(Problem):
             snapshot = self._sources.snapshot()
         warnings = [f"cell:{cell}" for cell in self.cells if not self.cell_ok(cell)]
+        pictures = {cell: self._sources.picture(cell) for cell in self.cells}
+        # Durability fell: loudly (invariant 2), but taking this exchange out of service would not mend it.
+        warnings += [
+            f"durability:{cell}"
+            for cell, seen in pictures.items()
+            if seen is not None and seen.durability not in {None, Durability.TWO_CENTRES}
+        ]
         if self._sources.network_ok is not None and not self._sources.network_ok():
             warnings.append("network")
         return {
@@ -230,7 +266,7 @@ class Health:
             "ready": not faults,
             "faults": faults,
             "warnings": warnings,
-            "cells": {cell: self._cell_detail(cell) for cell in self.cells},
+            "cells": {cell: self._cell_detail(cell) | _seen(pictures[cell]) for cell in self.cells},
             "loop_lag_s": round(self._lag.worst(), 3),
             "common_data": {"number": snapshot, "age_s": _finite(self._sources.common_age_s())},
         }
@@ -252,6 +288,8 @@ class Health:
         self._metrics.ready(ready=ready)
         for cell, state in self.cells.items():
             self._metrics.canary(cell, age_s=self.age_s(cell), commit_s=state.commit_s)
+            if (picture := self._sources.picture(cell)) is not None:
+                self._metrics.cell(cell, picture)
         with suppress(Problem):
             self._metrics.snapshot(self._sources.snapshot())
 
@@ -282,6 +320,24 @@ class Health:
         answer = web.Response(body=self._metrics.render())
         answer.headers["Content-Type"] = exposition.CONTENT_TYPE
         return answer
+
+
+def _seen(picture: CellPicture | None) -> dict[str, Any]:
+    """Return what an operator wants to know of a cell with members: who leads, and how far a commit reaches."""
+    if picture is None:
+        return {}
+    return {
+        "leader": None if picture.leader is None else picture.leader.member,
+        "timeline": None if picture.leader is None else picture.leader.timeline,
+        "leader_since_s": None if picture.since_s is None else round(picture.since_s, 3),
+        "leader_changes": picture.changes,
+        "leaderless_s": round(picture.leaderless_s, 3),
+        "durability": None if picture.durability is None else str(picture.durability),
+        "members": {
+            name: None if state is None else {"role": state.role, "timeline": state.timeline, "sync": state.sync}
+            for name, state in picture.nodes.items()
+        },
+    }
 
 
 def _finite(seconds: float) -> float | None:

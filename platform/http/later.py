@@ -51,7 +51,6 @@ ROUTES: Final = (
     _later("POST", "/records/{record}/correct", "correctRecord", "訂正の通知。Notify a correction (31条).", _RECORDS),
     _later("GET", "/checkpoint", "getCheckpoint", "チェックポイント。The log's signed checkpoint.", _RECORDS),
     _later("POST", "/resident/records", "residentRecords", "本人開示。A resident's own records with proofs.", _RECORDS),
-    _later("GET", "/statistics", "getStatistics", "統計。Counts by month, side and outcome.", _RECORDS),
     _later("GET", "/delegations", "listDelegations", "委任の一覧。List delegations.", _QUERIES),
     _later("POST", "/delegations", "postDelegation", "委任の登録。Register a delegation.", _QUERIES),
     _later("GET", "/notices", "listNotices", "お知らせ。Notices of the operator.", _QUERIES),

@@ -13,8 +13,9 @@ import msgspec
 from chukan.errors import REGISTRY
 from chukan.platform.http import headers, parts, problems
 from chukan.platform.http.auth import Right
-from chukan.platform.http.calls import Route
+from chukan.platform.http.calls import Example, Route
 from chukan.platform.wire.agency import ProblemBody
+from chukan.replication.durability import Durability
 from chukan.tenants.directory import OFFICER_FUNCTIONS
 from chukan.tenants.loads import PARTS_MAX
 
@@ -58,6 +59,10 @@ WITH_KEY: Final = ("idempotency_key_missing", "idempotency_key_too_old", "invali
 
 _RESPONSE_HEADERS: Final[Mapping[str, Any]] = {
     headers.REQUEST_ID: {"schema": {"type": "string", "format": "uuid"}, "description": "Id of this request."}
+}
+_DURABILITY: Final[Mapping[str, Any]] = {
+    "schema": {"type": "string", "enum": [level.value for level in Durability]},
+    "description": "Where what was acknowledged is on disk, asked of the standbys after the commit.",
 }
 
 
@@ -128,14 +133,18 @@ def _operation(route: Route) -> dict[str, Any]:
     if route.body is not None:
         content: dict[str, Any] = {"schema": _ref(route.body)}
         if route.examples:
-            content["examples"] = {
-                f"example{number}": {"summary": example.summary, "value": msgspec.to_builtins(example.value)}
-                for number, example in enumerate(route.examples, start=1)
-            }
+            content["examples"] = _examples(route.examples)
         operation["requestBody"] = {"required": True, "content": {_JSON: content}}
     elif route.streams:
         operation["requestBody"] = {"required": True, "content": _stream_content(route)}
     return operation
+
+
+def _examples(examples: Sequence[Example]) -> dict[str, Any]:
+    return {
+        f"example{number}": {"summary": example.summary, "value": msgspec.to_builtins(example.value)}
+        for number, example in enumerate(examples, start=1)
+    }
 
 
 def _right_text(right: Right) -> str:
@@ -229,8 +238,12 @@ def _responses(route: Route) -> dict[str, Any]:
     responses: dict[str, Any] = {}
     for status in route.statuses:
         response: dict[str, Any] = {"description": _SUCCESS[status], "headers": dict(_RESPONSE_HEADERS)}
+        if route.method != "GET" and route.produces is None:
+            response["headers"][headers.DURABILITY] = _DURABILITY
         if route.reply is not None:
             response["content"] = {_JSON: {"schema": _ref(route.reply)}}
+            if route.shows:
+                response["content"][_JSON]["examples"] = _examples(route.shows)
         elif route.produces is not None:
             media_type, form = route.produces
             response["content"] = {media_type: {"schema": {"type": "string", "description": form}}}

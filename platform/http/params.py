@@ -9,6 +9,7 @@ import msgspec
 
 from chukan.platform.wire.agency import Addressee
 from chukan.platform.wire.network import END, LINES_MAX, Message
+from chukan.platform.wire.statistics import FiscalYear, Month
 
 Cursor = Annotated[
     str, msgspec.Meta(pattern=r"^[!-~]{1,200}" + END, description="Opaque cursor: `next` of the page before")
@@ -51,6 +52,14 @@ class PageParams(Message, frozen=True, kw_only=True):
 
     after: Cursor | None = None
     limit: Limit = 100
+
+
+class StatisticsParams(Message, frozen=True, kw_only=True):
+    """``?from=&to=`` or ``?fiscal_year=`` of the statistics; without any, the present fiscal year."""
+
+    first: Month | None = msgspec.field(default=None, name="from")
+    last: Month | None = msgspec.field(default=None, name="to")
+    fiscal_year: FiscalYear | None = None
 
 
 class RecordSearch(Message, frozen=True, kw_only=True):

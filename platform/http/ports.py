@@ -25,6 +25,7 @@ from chukan.platform.exchange.services import (
 from chukan.platform.http.params import RecordSearch
 from chukan.platform.wire import agency as wire
 from chukan.platform.wire.compare import LoadCompare, LoadDifferences
+from chukan.platform.wire.statistics import Statistics
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory
 
 
@@ -128,6 +129,10 @@ class RecordDesk(Protocol):
 
     async def search(self, agency: AgencyRow, body: RecordSearch) -> wire.Records:
         """Return the records of one person."""
+        ...
+
+    async def statistics(self, agency: AgencyRow, first: dt.date, last: dt.date) -> Statistics:
+        """Count the records of the months from ``first`` to ``last``, both first days of months (統計)."""
         ...
 
 

@@ -44,7 +44,7 @@ _BRACKETS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{}]')
 
 def _field_names(module: ModuleType) -> set[str]:
     kinds = [kind for _, kind in inspect.getmembers(module, inspect.isclass) if issubclass(kind, msgspec.Struct)]
-    return {name for kind in kinds for name in kind.__struct_fields__}
+    return {name for kind in kinds for name in kind.__struct_encode_fields__}
 
 
 _OUR_NAMES: Final = _field_names(agency) | _field_names(network) | _field_names(params)

@@ -156,9 +156,11 @@ def _agency(named: str, pointer: str) -> str:
 
 
 def _code(text: str, prefix: str, pointer: str) -> str:
-    digits = text.removeprefix(prefix)
-    if len(text) != QUERY_FIELDS[8].width or digits == text or not (digits.isascii() and digits.isdigit()):
-        raise Problem("invalid_field", pointer=pointer, expected=f"{prefix} and 14 digits")
+    """Return a code of the law's list; a list that is not the national one has letters in its numbers."""
+    rest = text.removeprefix(prefix)
+    known = rest != text and rest.isascii() and rest.isalnum() and rest == rest.upper()
+    if len(text) != QUERY_FIELDS[8].width or not known:
+        raise Problem("invalid_field", pointer=pointer, expected=f"{prefix} and 14 digits or capital letters")
     return text
 
 

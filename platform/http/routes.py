@@ -17,6 +17,7 @@ from chukan.platform.http import (
     query_files,
     records,
     reviews,
+    statistics,
 )
 from chukan.platform.http.calls import Route
 
@@ -32,5 +33,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     *loads.ROUTES,
     *reviews.ROUTES,
     *records.ROUTES,
+    *statistics.ROUTES,
     *later.ROUTES,
 )

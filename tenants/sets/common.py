@@ -1,7 +1,8 @@
 """What all set functions share on this side: rows to columns, one statement with a deadline, results in order.
 
-Invariant: one call is one statement and one commit. Past its deadline the connection is dropped, never cancelled: a
-cancel would end the wait for the other centre and make an unsafe commit visible.
+Invariant: one call is one statement and one commit, tried once more when its connection breaks. Past its deadline the
+connection is dropped, never cancelled: a cancel would end the wait for the other centre and make an unsafe commit
+visible.
 """
 
 import datetime as dt
@@ -25,6 +26,7 @@ CHANNELS: Final = {Side.INQUIRER: "chukan_inquirer", Side.PROVIDER: "chukan_prov
 
 CALL_TIMEOUT_S: Final = 30.0
 """Commits wait 2-12 s while a dying standby is dropped."""
+_LOST: Final = "no_primary"
 
 _RECORD_COLUMNS: Final = ("id", "label", "month", "sealed", "commitment", "amends")
 
@@ -72,6 +74,16 @@ class SetCaller:
         return await self._fetch(f"SELECT * FROM chukan.{function}({places})", *columns)
 
     async def _fetch(self, sql: str, *values: object) -> list[Record]:
+        try:
+            return await self._fetch_once(sql, *values)
+        except Problem as problem:
+            if problem.code != _LOST:
+                raise
+        # The connection broke, or there was none: once more, at whoever leads now. Whether the first try had its effect
+        # is not known, and need not be: every set function finds what was done before by a statement that writes.
+        return await self._fetch_once(sql, *values)
+
+    async def _fetch_once(self, sql: str, *values: object) -> list[Record]:
         try:
             async with self._pool.acquire(timeout=self._timeout_s) as connection:
                 return await bounded(connection, connection.fetch(sql, *values), self._timeout_s)

@@ -26,6 +26,13 @@ class SharedSets(SetCaller):
         """Give all leases back at once."""
         await self._call("release", owner)
 
+    async def succeed(self, owner: str, side: Side) -> int:
+        """Give back what former processes of the same name hold of a side; return how many shards came free.
+
+        Called before a process's first lease. ``owner`` is ``<name>-<8 hexadecimal digits>``.
+        """
+        return int((await self._words("succeed", owner, side))[0])
+
     async def raise_epochs(self) -> None:
         """Make every grant void; done before work resumes on a new (system identifier, timeline)."""
         await self._call("raise_epochs")
@@ -51,6 +58,15 @@ class SharedSets(SetCaller):
         """Commit something: this fails or waits exactly when every write does."""
         await self._call("canary_sing")
 
+    async def confirm(self) -> None:
+        """Return once everything that this process has read in the cell so far is durable.
+
+        A commit that lost its wait (a server restarted in place, a session ended on the server) is there for all to see
+        before it is safe. So who finds by reading that something is done already says so only after this: a commit of
+        our own that comes after it, and that waits (DESIGN §7).
+        """
+        await self._call("canary_sing")
+
     async def backlog(self) -> list[Backlog]:
         """Count open lines by side and state (at most 100,000 a side), with the oldest due instant."""
         rows = await self._call("backlog")
@@ -72,6 +88,13 @@ class SharedSets(SetCaller):
         """
         keep = dt.timedelta(days=keep_days)
         return int((await self._words("forget", after, agencies, keep, limit))[0])
+
+    async def fold_statistics(self, after: int, *, agencies: int = 50, limit: int = 50_000) -> int:
+        """Fold what sets have counted at the next agencies (統計); return where to go on, 0 at the end.
+
+        0 as well where another process is folding. Sums never change by it; a call may be repeated at any time.
+        """
+        return int((await self._words("fold_statistics", after, agencies, limit))[0])
 
     async def notify(self, side: Side) -> None:
         """Send a hint that a side has work: alone, after the commit that made it, never in one that writes."""

@@ -24,7 +24,7 @@ from chukan.tenants import births, bodies, departure, handover, order_book, stan
 from chukan.tenants.changes import Changes
 from chukan.tenants.directory import Directory
 from chukan.tenants.export_file import Manifest, read_export
-from chukan.tenants.records import RecordFields, canonical_record, commit
+from chukan.tenants.records import RecordFields, canonical_record, commit, month_of
 from chukan.tenants.sealing import SealError
 from chukan.tenants.sets import CellSets
 
@@ -136,7 +136,7 @@ async def test_an_agency_is_handed_everything_of_its_own_and_nothing_else(agenci
     tables, inside = opened(tmp_path / "export", agencies.site)
     assert inside == manifest
     assert {name: each.rows for name, each in manifest.tables.items()} == {
-        "copies": 3, "holds": 3, "codes": 2, "records": 1, "log": 1,
+        "copies": 3, "holds": 3, "codes": 2, "records": 1, "log": 1, "statistics": 1,
     }  # fmt: skip
     assert {row["addressee"] for row in tables["copies"]} == {f"addressee-{n}" for n in (1, 2, 3)}
     assert tables["copies"][0]["items"] == {"TM1": "1000"}
@@ -147,6 +147,10 @@ async def test_an_agency_is_handed_everything_of_its_own_and_nothing_else(agenci
     (record,), (leaf,) = tables["records"], tables["log"]
     assert record["record"]["id"] == str(agencies.record.id) == leaf["record"]
     assert record["record"]["department"] == "税務課"
+    (count,) = tables["statistics"]
+    assert (count["side"], count["outcome"], count["amendment"], count["count"]) == ("inquirer", "no_code", False, 1)
+    fields = msgspec.convert(record["record"], RecordFields)
+    assert count["month"] == month_of(fields.closed_at).isoformat()
     clear = (tmp_path / "export").read_bytes()
     assert len(clear) == written.size
     for value in (b"addressee-1", b"linkage", "税務課".encode(), b"TM1"):

@@ -14,6 +14,7 @@ from chukan.ops.certificates import Authority
 from chukan.ops.sandbox.clients import AgencyClient, ClientError
 from chukan.platform.http.routes import ROUTES
 from chukan.platform.wire import agency as wire
+from chukan.platform.wire.statistics import Statistics
 
 from .conftest import AT, BREAK_OFF, Site, free_port
 
@@ -84,6 +85,19 @@ async def test_a_call_reaches_its_route_and_its_reply_comes_back(site: Site, ope
     (heard,) = site.east.heard
     assert heard.operation == operation
     assert heard.peer == "urn:chukan:client:tax"
+
+
+async def test_statistics_are_asked_for_by_months_or_by_a_fiscal_year(site: Site) -> None:
+    reply = Statistics(first="2026-04", last="2027-03", records=0, amendments=0, lines=[])
+    site.set("getStatistics", reply)
+    client = site.client()
+
+    assert await client.statistics(first="2026-04", last="2026-05") == reply
+    assert await client.statistics(fiscal_year=2026) == reply
+    assert [heard.params for heard in site.east.heard] == [
+        {"from": "2026-04", "to": "2026-05"},
+        {"fiscal_year": "2026"},
+    ]
 
 
 @pytest.mark.requirement("TXR-03")

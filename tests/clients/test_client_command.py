@@ -22,6 +22,7 @@ from chukan.ops.sandbox.listener import Listener
 from chukan.platform.wire import agency as wire
 from chukan.platform.wire.compare import CopyDifference, DifferenceCounts, LoadDifferences
 from chukan.platform.wire.files import QueryFile
+from chukan.platform.wire.statistics import Statistics, StatisticsLine
 
 from .conftest import AGENCY, AT, Site
 
@@ -58,6 +59,17 @@ RECORD = wire.Record(
     id=ID, side="inquirer", inquirer=AGENCY, provider="9901131016000001", department="d", affair="a", procedure="p",
     kind="k", items=["i"], outcome="provided", asked_at=AT, closed_at=AT, withheld=False, reference=str(ID),
 )  # fmt: skip
+
+
+COUNTS = Statistics(
+    first="2026-04",
+    last="2026-05",
+    records=3,
+    amendments=0,
+    lines=[
+        StatisticsLine(month="2026-05", fiscal_year=2026, side="provider", outcome="refused", records=3, amendments=0)
+    ],
+)
 
 
 class Stage:
@@ -195,6 +207,8 @@ def test_a_refusal_ends_with_its_problem(stage: Stage, capsys: pytest.CaptureFix
         (["copies", "A1"], "searchCopies", wire.CopyPage(copies=[])),
         (["records"], "listRecords", wire.Records(records=[RECORD], next="n")),
         (["records", "A1"], "searchRecords", wire.Records(records=[RECORD])),
+        (["statistics", "--from", "2026-04", "--to", "2026-05"], "getStatistics", COUNTS),
+        (["statistics", "--fiscal-year", "2026"], "getStatistics", COUNTS),
         (["reviews", "list"], "listReviews", wire.Reviews(reviews=[])),
     ],
 )

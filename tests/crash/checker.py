@@ -1,8 +1,9 @@
 """Judges a crash test: what the clients' journal says against the records of both sides and of the network.
 
-It believes the clients. Every list that was acknowledged has one batch; every line of it has exactly one outcome, the
-same whenever it was told; each side that took part has exactly one record of it, and so has the network; nobody has a
-record of a line that no client knows of. What a side learned later stands in amendments, and then the last word counts.
+It believes the clients. Every list that was acknowledged has one batch, every file one id and a result with each of its
+lines once; every line has exactly one outcome, the same whenever it was told; each side that took part has exactly one
+record of it, and so has the network; nobody has a record of a line that no client knows of. What a side learned later
+stands in amendments, and then the last word counts.
 
 Pure, and apart from everything that makes crashes. It shares no code with ``chukan reconcile``, so that one of the two
 finds what the other overlooks.
@@ -18,6 +19,7 @@ from chukan.ops.sandbox.admin import NetworkRecord
 from chukan.platform.wire.agency import Record
 from chukan.tests.crash.journal import Entry, Told
 
+REFUSED: Final = "refused_before_acceptance"
 WITH_CONTENT: Final = frozenset({"provided", "provided_with_gaps"})
 OUTCOMES: Final = WITH_CONTENT | {
     "no_record", "no_code", "refused", "expired", "stopped", "not_permitted", "cancelled", "failed",
@@ -83,8 +85,10 @@ def _read(journal: Iterable[Entry], lines: dict[uuid.UUID, _Line]) -> Iterator[F
             sent[entry.key] = entry.count
         if entry.event == "accepted":
             answers[entry.key].add((entry.batch, tuple(told.id for told in entry.lines)))
-            if len(entry.lines) != sent.get(entry.key):
-                yield Fault("lines_missing_in_reply", entry.key, f"{len(entry.lines)} of {sent.get(entry.key)}")
+            count = entry.count or len(entry.lines)
+            if count != sent.get(entry.key):
+                yield Fault("lines_missing_in_reply", entry.key, f"{count} of {sent.get(entry.key)}")
+        yield from _whole(entry)
         for told in entry.lines:
             if told.id is not None:
                 _note(lines.setdefault(told.id, _Line(told.id, entry.agency)), told, entry)
@@ -93,6 +97,21 @@ def _read(journal: Iterable[Entry], lines: dict[uuid.UUID, _Line]) -> Iterator[F
             yield Fault("never_acknowledged", key)
         elif len(answers[key]) > 1:
             yield Fault("acknowledged_twice", key, f"{len(answers[key])} different replies to one key")
+
+
+def _whole(result: Entry) -> Iterator[Fault]:
+    """A file's result says one thing of each of its lines; a line without an id is one that was refused."""
+    if result.event != "collected" or not result.count:
+        return
+    said = Counter(told.line for told in result.lines)
+    for number in range(result.count):
+        if said.pop(number, 0) != 1:
+            yield Fault("not_once_in_result", f"{result.key} {number + 1}")
+    for number in said:
+        yield Fault("not_once_in_result", f"{result.key} {number + 1}", "a line that was never sent")
+    for told in result.lines:
+        if (told.id is None) is not (told.state == REFUSED) or not told.final:
+            yield Fault("open", f"{result.key} {told.line + 1}", f"{told.state} in the result")
 
 
 def _note(line: _Line, told: Told, entry: Entry) -> None:

@@ -41,11 +41,11 @@ def make_moments() -> Callable[[int], Moments]:
 
 
 @pytest.fixture
-def moments() -> Moments:
+def moments(request: pytest.FixtureRequest) -> Moments:
     """Choices of one test: from CHUKAN_CRASH_SEED, or fresh; printed, so that a failure can be repeated."""
     given = os.environ.get(SEED_VARIABLE)
     seed = int(given) if given else int.from_bytes(os.urandom(4), "big")
-    sys.stderr.write(f"\n{SEED_VARIABLE}={seed}\n")
+    sys.stderr.write(f"\nRepeat with {SEED_VARIABLE}={seed} ./chukan test --full {request.node.nodeid}\n")
     return Moments(seed)
 
 

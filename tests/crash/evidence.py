@@ -84,20 +84,44 @@ async def _lines(client: AgencyClient) -> list[Told]:
         after = page.next
 
 
-class Progress:
-    """How many exchanges the network has closed since it was made; ``reach`` waits for a number of them."""
+class Count:
+    """A number that grows; ``reach`` waits for it, ``end`` lets nobody wait any longer."""
+
+    def __init__(self) -> None:
+        self._news = asyncio.Condition()
+        self._over = False
+        self.number = 0
+
+    async def reach(self, number: int) -> bool:
+        """Return True once it is so high; False when it will not grow any more."""
+        async with asyncio.timeout(REACH_S), self._news:
+            await self._news.wait_for(lambda: self._over or self.number >= number)
+            return not self._over
+
+    async def more(self, by: int) -> None:
+        """Let it grow."""
+        await self.set(self.number + by)
+
+    async def set(self, number: int) -> None:
+        """Say how high it is."""
+        async with self._news:
+            self.number = number
+            self._news.notify_all()
+
+    async def end(self) -> None:
+        """Say that it will not grow any more."""
+        async with self._news:
+            self._over = True
+            self._news.notify_all()
+
+
+class Progress(Count):
+    """How many exchanges the network has closed since it was made."""
 
     def __init__(self, town: Town) -> None:
+        super().__init__()
         self._url = f"{town.addresses.network_admin_url}/admin/state"
         self._before: int | None = None
-        self._news = asyncio.Condition()
-        self.closed = 0
-
-    async def reach(self, number: int) -> int:
-        """Return once so many are closed; how many they are then."""
-        async with asyncio.timeout(REACH_S), self._news:
-            await self._news.wait_for(lambda: self.closed >= number)
-            return self.closed
 
     async def watch(self) -> None:
         """Look until cancelled; while the network is away nothing becomes known."""
@@ -112,9 +136,7 @@ class Progress:
         closed = sum(count for outcome, count in state.exchanges.items() if outcome != "open")
         if self._before is None:
             self._before = closed
-        async with self._news:
-            self.closed = closed - self._before
-            self._news.notify_all()
+        await self.set(closed - self._before)
 
 
 @contextlib.asynccontextmanager

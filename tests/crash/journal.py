@@ -33,10 +33,11 @@ class Told(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A list about to be sent (``sending``, with the number of its lines), or a reply to it.
+    """A list or a file about to be sent (``sending``, with the number of its lines), or a reply to it.
 
-    ``accepted`` is the reply to the list itself, ``told`` any later one that said something new, ``collected`` one that
-    handed out content.
+    ``accepted`` is the reply to the list or file itself, ``told`` any later one that said something new, ``collected``
+    one that handed out content. The reply to a file has the file's id for a batch and a ``count`` of lines; what was
+    collected of a file has the ``count`` of all lines that it must hold.
     """
 
     event: Literal["sending", "accepted", "told", "collected"]

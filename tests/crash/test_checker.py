@@ -118,6 +118,17 @@ class Story:
         self.gives.append(_record("provider", line, "provided"))
         self.network.append(_at_network(line, "provided"))
 
+    def by_file(self) -> None:
+        """Tell of the same lines as of a file: counted when it was taken, each once in its result."""
+        said = [Told(line.line, line.state, line.outcome, line.id) for line in self.journal[2].lines]
+        refused = Told(5, "refused_before_acceptance", "bad_request")
+        self.journal = [
+            Entry("sending", "F1", ASKS, count=6),
+            Entry("accepted", "F1", ASKS, count=6, batch=BATCH),
+            Entry("told", "F1", ASKS, lines=said),
+            Entry("collected", "F1", ASKS, count=6, lines=[_told(PROVIDED, "c0ffee"), *said[1:], refused]),
+        ]
+
     def faults(self) -> list[Fault]:
         """Judge it."""
         records = {ASKS: self.asks, GIVES: self.gives}
@@ -256,6 +267,51 @@ def test_a_planted_fault_is_found(story: Story, name: str) -> None:
     spoil, expected = SPOILED[name]
     spoil(story)
     assert story.kinds() == expected
+
+
+# The same for a file; each spoils one thing of its replies.
+SPOILED_FILES: dict[str, tuple[Callable[[Story], object], set[str]]] = {
+    "a file of which a line is missing": (
+        lambda s: s.journal.__setitem__(1, REPLACE(s.journal[1], count=5)),
+        {"lines_missing_in_reply"},
+    ),
+    "a file that got a second id": (
+        lambda s: s.journal.append(REPLACE(s.journal[1], batch=_id(2))),
+        {"acknowledged_twice"},
+    ),
+    "a result without one of the lines": (lambda s: s.journal[3].lines.pop(), {"not_once_in_result"}),
+    "a result with a line twice": (lambda s: s.journal[3].lines.append(s.journal[3].lines[1]), {"not_once_in_result"}),
+    "a result with one more line": (
+        lambda s: s.journal[3].lines.append(REPLACE(s.journal[3].lines[5], line=6)),
+        {"not_once_in_result"},
+    ),
+    "a result with a line that is open": (
+        lambda s: s.journal[3].lines.__setitem__(1, Told(1, "permitted", None, NO_RECORD)),
+        {"open"},
+    ),
+    "a result that refuses a line which was taken": (
+        lambda s: s.journal[3].lines.__setitem__(1, Told(1, "refused_before_acceptance", "bad_request", NO_RECORD)),
+        {"open", "told_differently", "outcome_differs"},
+    ),
+    "a result with an outcome of a line that nobody has heard of": (
+        lambda s: s.journal[3].lines.__setitem__(5, Told(5, "answered", "provided")),
+        {"open"},
+    ),
+}
+
+
+def test_a_good_file_has_no_fault(story: Story) -> None:
+    story.by_file()
+    assert story.faults() == []
+
+
+@pytest.mark.parametrize("name", SPOILED_FILES)
+def test_a_fault_planted_in_the_replies_to_a_file_is_found(story: Story, name: str) -> None:
+    spoil, expected = SPOILED_FILES[name]
+    story.by_file()
+    spoil(story)
+    assert expected & story.kinds()
+    assert story.kinds() <= expected
 
 
 def test_the_journal_gives_back_what_was_written(tmp_path: Path, story: Story) -> None:

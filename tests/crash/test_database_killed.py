@@ -28,13 +28,10 @@ from chukan.tenants.partition import act_for
 from chukan.tenants.sets import CellSets, listen
 from chukan.tenants.states import Side
 
-pytestmark = pytest.mark.full
-
 AGENCY = 1
-KILLS = 2
 AT_ONCE = 12
 CALLS = 40
-"""So many calls are answered before each kill."""
+"""So many calls are answered before the kill, and after it."""
 RETRYABLE = {"no_primary", "unavailable", "busy"}
 
 
@@ -48,7 +45,7 @@ def server() -> Iterator[Server]:
         one.start()
         yield one
     finally:
-        one.stop()
+        one.kill()  # a fast stop would write out what is thrown away in the next line
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -124,15 +121,14 @@ async def test_everybody_gets_a_problem_and_then_an_answer(server: Server, cell:
         asking = [asyncio.create_task(callers.ask(call)) for call in callers.calls() * (AT_ONCE // 6)]
         listening = asyncio.create_task(listen(cells, "here", lambda *_: heard.set()))
         try:
-            for _ in range(KILLS):
-                await callers.until_good(CALLS)
-                heard.clear()
-                await in_thread(server.kill)
-                await in_thread(server.start)
-                await _relink(cell, server)
-                # Whoever listens looks anew at every connect.
-                async with asyncio.timeout(30):
-                    await heard.wait()
+            await callers.until_good(CALLS)
+            heard.clear()
+            await in_thread(server.kill)
+            await in_thread(server.start)
+            await _relink(cell, server)
+            # Whoever listens looks anew at every connect.
+            async with asyncio.timeout(60):
+                await heard.wait()
             await callers.until_good(CALLS)
             assert [task.exception() for task in (*asking, listening) if task.done()] == []
         finally:

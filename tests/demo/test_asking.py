@@ -30,6 +30,9 @@ SHOWN = {
     "no_code": "no_code",
     "not_permitted": "not_permitted",
     "stopped": "stopped",
+    "withheld": "provided",
+    "expired": "expired",
+    "cancelled": "cancelled",
     "released": "provided",
     "refused": "refused",
     "bad_request": "bad_request",
@@ -43,6 +46,7 @@ class Platform:
         self.aims = {self.key(query.inquirer, query.line): query.aim for query in planned}
         self.held: dict[uuid.UUID, Review] = {}
         self.decided: list[tuple[str, str]] = []
+        self.lapsing: list[Review] = []
         self.changed = asyncio.Event()
         self.fails_at: str | None = None
 
@@ -72,12 +76,23 @@ class Agency:
     def _view(self, number: int, line: Any, own: uuid.UUID) -> QueryLineView:
         aim = self._platform.aims[self._platform.key(self.agency, line)]
         if aim in {"released", "refused"}:
-            self._platform.held[own] = Review(
-                id=own, inquirer=self.agency, affair=line.affair, procedure=line.procedure, kind=line.kind,
-                items=[], asked_at=NOW, expires_at=NOW, state="held", addressee=line.provider,
-            )  # fmt: skip
+            self._platform.held[own] = self._review(own, line)
+            return QueryLineView(line=number, state="held", id=own)
+        if aim in {"cancelled", "expired"}:
+            self._platform.lapsing.append(self._review(own, line))
             return QueryLineView(line=number, state="held", id=own)
         return QueryLineView(line=number, state="answered", outcome=SHOWN[aim], id=own)
+
+    def _review(self, own: uuid.UUID, line: Any) -> Review:
+        return Review(
+            id=own, inquirer=self.agency, affair=line.affair, procedure=line.procedure, kind=line.kind,
+            items=[], asked_at=NOW, expires_at=NOW, state="held", addressee=line.provider,
+        )  # fmt: skip
+
+    async def cancel(self, reference: uuid.UUID) -> Batch:
+        for line in self._batches[reference].lines:
+            self._platform.decided.append((str(line.id), "cancelled"))
+        return await self.view(reference)
 
     async def view(self, reference: uuid.UUID, *, wait_s: int = 0) -> Batch:
         del wait_s
@@ -87,7 +102,7 @@ class Agency:
             await self._platform.changed.wait()
         decided = dict(self._platform.decided)
         lines = [
-            QueryLineView(line=line.line, state="answered", outcome=decided[str(line.id)], id=line.id)
+            QueryLineView(line=line.line, state="answered", outcome=decided.get(str(line.id), "expired"), id=line.id)
             if line.state == "held"
             else line
             for line in self._batches[reference].lines
@@ -98,7 +113,8 @@ class Agency:
         return await self.view(reference)
 
     async def reviews(self) -> Reviews:
-        return Reviews(reviews=[one for one in self._platform.held.values() if one.addressee == self.agency])
+        waiting = [*self._platform.held.values(), *self._platform.lapsing]
+        return Reviews(reviews=[one for one in waiting if one.addressee == self.agency])
 
     async def prepare_review(self, review: uuid.UUID, body: ReviewPrepare) -> None:
         assert self._officer == "first"
@@ -137,9 +153,10 @@ def _systems(platform: Platform) -> Any:
 async def _run(asking: Asking) -> list[int]:
     counted: list[int] = []
     assert await asking.first() == "provided"
-    await asking.at_counters(counted.append)
-    await asking.in_lists(counted.append)
-    await asking.settle()
+    async with asking.aside():
+        await asking.at_counters(counted.append)
+        await asking.in_lists(counted.append)
+        await asking.settle()
     return counted
 
 
@@ -149,12 +166,13 @@ async def test_every_query_is_asked_once_and_every_aim_is_shown(platform: Platfo
     assert max(map(len, asking.lists)) <= LIST_LINES
     async with asyncio.timeout(DEADLINE_S):
         counted = await _run(asking)
-    assert sum(counted) + 1 == len(asking.answers.lines) == len(planned)
+    assert sum(counted) + 1 + len(asking.undecided) == len(asking.answers.lines) == len(planned)
     assert {id(query) for query, _ in asking.answers.lines} == {id(query) for query in planned}
     assert not asking.answers.missed()
     aims = [query.aim for query in planned]
     assert asking.answers.reviews == {"released": aims.count("released"), "refused": aims.count("refused")}
-    assert asking.answers.outcomes()["refused"] == aims.count("refused")
+    for outcome in ("refused", "expired", "cancelled"):
+        assert asking.answers.outcomes()[outcome] == aims.count(outcome) > 0
 
 
 async def test_a_failing_agency_ends_the_run_with_its_failure(platform: Platform, planned: list[Planned]) -> None:
@@ -181,7 +199,7 @@ def test_what_came_out_differently_is_counted_by_aim(planned: list[Planned]) -> 
     answers = Answers()
     answers.lines = [(query, QueryLineView(line=0, state="answered", outcome="provided")) for query in planned]
     missed = answers.missed()
-    assert set(missed) == {query.aim for query in planned} - {"answered", "released"}
+    assert set(missed) == {query.aim for query in planned} - {"answered", "withheld", "released"}
     answers.lines[0] = (answers.lines[0][0], QueryLineView(line=0, state="permitted"))
     assert answers.outcomes() == {"open": 1, "provided": len(planned) - 1}
 

@@ -116,7 +116,9 @@ async def test_a_second_start_goes_on_with_what_an_operator_did(place: Place) ->
         assert {row.id for row in east.clients} == {row.id for row in cast.clients()}
         assert east.stopped == [Stop(kind=kind, procedure=procedure)]
         assert not foreign_stops(east)
-        assert KeyStores(place.keystores).agencies() == sorted(row.number for row in east.agencies)
+        assert KeyStores(place.keystores, environment="sandbox").agencies() == sorted(
+            row.number for row in east.agencies
+        )
         await _command(place, "agency", "add", ADDED)
         rights = ["--function", "queries", "--name", "board"]
         await _command(place, "agency", "client", "add", "board", "--kind", "system", "--agency", ADDED, *rights)
@@ -139,6 +141,18 @@ async def test_a_second_start_goes_on_with_what_an_operator_did(place: Place) ->
     passwords = [file for files in third.databases.passwords.values() for file in files.values()]
     assert {stat.S_IMODE(file.stat().st_mode) for file in passwords} == {0o600}
     assert len({file.read_text() for file in passwords}) == len(passwords) == 6
+
+
+async def test_a_closed_agency_is_named_with_what_to_do(place: Place) -> None:
+    closed = cast.board("072028")
+    async with _up(Cells(place)):
+        await _command(place, "agency", "close", closed)
+    with pytest.raises(Problem) as refused:
+        async with _up(Cells(place)):
+            pass
+    assert refused.value.code == "agency_closed"
+    assert closed in (refused.value.expected or "")
+    assert "--reset" in (refused.value.expected or "")
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,8 @@ from chukan import settings
 from chukan.chance import SystemChance
 from chukan.clock import SystemClock
 from chukan.ops.certificates import Issued
-from chukan.ops.demo.config import SigningKey, exchange_tables, keep_password, to_toml, write_settings
+from chukan.ops.demo.config import SigningKey, exchange_tables, keep_password, write_settings
+from chukan.replication.plain_toml import to_toml
 
 
 def _mode(path: Path) -> int:

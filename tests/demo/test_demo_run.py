@@ -19,7 +19,7 @@ PEOPLE, QUERIES = 400, 150
 TIMEOUT_S = 150
 OUTCOMES = {
     "provided", "provided_with_gaps", "no_record", "no_code", "not_permitted", "stopped", "under_review", "refused",
-    "bad_request",
+    "bad_request", "expired", "cancelled",
 }  # fmt: skip
 
 
@@ -87,6 +87,7 @@ def _check(result: dict[str, Any]) -> None:
     assert set(outcomes) == OUTCOMES
     assert all(outcomes.values())
     assert result["reviews"]["released"] >= 1
+    assert result["withheld"] >= 1
     assert result["agencies"] >= 12
     assert sum(outcomes.values()) - outcomes["under_review"] == result["queries"] >= QUERIES * 0.9
     assert result["cross_cell"] * 3 >= result["queries"]
@@ -109,6 +110,7 @@ def test_the_demo_shows_everything_twice_and_leaves_nothing_running(clone: Clone
     described = json.loads(written.read_text())
     assert stat.S_IMODE(written.stat().st_mode) == 0o600
     assert len(described["agencies"]) == first["agencies"]
+    assert any(affair["provider_examples"] for affair in described["affairs"])
 
     second, seen = clone.run()
     _check(second)

@@ -11,10 +11,12 @@ from chukan.ops.demo.neighbours import (
     COUNTERPARTS,
     NETWORK,
     REGISTRY,
+    SHORT_LIVED_S,
     Neighbourhood,
     counterparts_tables,
     network_tables,
 )
+from chukan.ops.demo.questions import SHORT_LIVED
 from chukan.ops.sandbox.config import CounterpartsConfig, NetworkConfig, read
 from chukan.platform.law import Law
 
@@ -49,6 +51,8 @@ def test_the_network_knows_every_agency_and_who_speaks_for_it(around: Neighbourh
     assert config.peers["exchange-west"].route == "platform"
     assert config.peers[REGISTRY].route is None
     assert config.tls.ca_file == tmp_path / "ca.pem"
+    assert config.permit_valid_by_procedure == dict.fromkeys(SHORT_LIVED, SHORT_LIVED_S)
+    assert config.permit_valid_s > 60
 
 
 def test_a_national_counterpart_knows_people_of_the_demo(around: Neighbourhood, tmp_path: Path) -> None:

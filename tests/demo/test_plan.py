@@ -11,7 +11,7 @@ import pytest
 from chukan.ops.certificates import Issued
 from chukan.ops.demo import cast, connection
 from chukan.ops.demo.population import Population
-from chukan.ops.demo.questions import QUESTIONS, STOPPED, plan
+from chukan.ops.demo.questions import QUESTIONS, SHORT_LIVED, STOPPED, plan
 from chukan.ops.sandbox.connection_file import read_connection
 from chukan.ops.sandbox.people import addressee_number
 from chukan.platform.law import Law, Verdict, validate_copy
@@ -121,6 +121,8 @@ def test_the_law_says_of_each_query_what_the_plan_aims_at(population: Population
         )
         assert (decision.verdict is Verdict.YES) == (query.aim != "not_permitted")
         assert ((line.kind, line.procedure) == STOPPED) == (query.aim == "stopped")
+        assert (line.procedure in SHORT_LIVED) == (query.aim in {"expired", "cancelled"})
+        assert line.withheld == (query.aim == "withheld")
 
 
 def test_a_later_run_asks_about_other_people(population: Population, law: Law) -> None:
@@ -173,3 +175,8 @@ def test_the_connection_file_names_keys_and_holds_none(population: Population, l
     for affair in read["affairs"]:
         assert affair["inquirer"] in read["agencies"]
         assert affair["examples"]
+        provider = affair["provider"]
+        assert bool(affair["provider_examples"]) is (provider in read["agencies"])
+        if provider in read["agencies"]:
+            lodged = {copy.addressee for copy in population.copies(provider, affair["kind"], law)}
+            assert set(affair["provider_examples"]) <= lodged

@@ -173,3 +173,80 @@ def test_every_setting_is_explained(path: Path) -> None:
         name = type(section).__name__.lower()
         assert {f"{name}.{field}" for field in section.__struct_fields__} <= keys
     assert {f"cells.east.{field}" for field in loaded.cells["east"].__struct_fields__} <= keys
+
+
+MEMBERS = """
+broker_password_file = "secrets/broker"
+app_password_file = "secrets/app"
+tls_ca_file = "ca.pem"
+tls_certificate_file = "certificate.pem"
+tls_key_file = "key.pem"
+[[cells.east.members]]
+name = "e1"
+host = "198.18.1.11"
+port = 10432
+rest = "https://198.18.1.11:10808"
+centre = "east"
+[[cells.east.members]]
+name = "ew1"
+host = "198.18.2.21"
+port = 10432
+rest = "https://198.18.2.21:10808"
+centre = "west"
+"""
+
+
+@pytest.fixture
+def members(path: Path) -> Path:
+    """A cell that is a cluster of two members."""
+    text = FILE.replace(
+        """host = "/run/chukan/east"
+port = 5432
+broker_password_file = "secrets/broker"
+app_password_file = "/etc/chukan/app"
+""",
+        MEMBERS,
+    )
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def test_a_cell_may_be_the_members_of_a_cluster(members: Path) -> None:
+    cell = settings.load(members, {}).cells["east"]
+    assert [(each.name, each.host, each.port, each.centre) for each in cell.members] == [
+        ("e1", "198.18.1.11", 10432, "east"),
+        ("ew1", "198.18.2.21", 10432, "west"),
+    ]
+    assert (cell.host, cell.restore_epoch) == ("", 1)
+    assert cell.tls_ca_file == members.parent / "ca.pem"
+    entries = {entry.key: entry for entry in settings.explain(members, {})}
+    assert entries["cells.east.members.1.rest"].value == "https://198.18.2.21:10808"
+    lines = members.read_text(encoding="utf-8").splitlines()
+    line = int(entries["cells.east.members.1.name"].source.rpartition(":")[2])
+    assert lines[line - 1] == 'name = "ew1"'
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "code", "pointer"),
+    [
+        ('name = "ew1"', 'name = "e1"', "setting_invalid", "/cells/east/members/1/name"),
+        ('name = "ew1"', 'name = "E 1"', "setting_invalid", "/cells/east/members/1/name"),
+        ('rest = "https://198.18.2.21:10808"', 'rest = "http://x:1"', "setting_invalid", "/cells/east/members/1/rest"),
+        ('host = "198.18.2.21"', 'host = "/run/east"', "setting_invalid", "/cells/east/members/1/host"),
+        ('host = "198.18.2.21"\n', "", "setting_missing", "/cells/east/members/1/host"),
+        ('host = "198.18.2.21"', 'hosts = "198.18.2.21"', "setting_unknown", "/cells/east/members/1/hosts"),
+        ('tls_ca_file = "ca.pem"\n', "", "setting_missing", "/cells/east/tls_ca_file"),
+        ('tls_key_file = "key.pem"\n', "", "setting_missing", "/cells/east/tls_key_file"),
+        ('tls_ca_file = "ca.pem"\n', 'tls_ca_file = "ca.pem"\nhost = "x"\n', "setting_forbidden", "/cells/east/host"),
+    ],
+)
+def test_members_that_cannot_be_meant_are_refused(members: Path, old: str, new: str, code: str, pointer: str) -> None:
+    text = members.read_text(encoding="utf-8")
+    assert text.count(old) == 1 or old.startswith(("tls", "host"))
+    members.write_text(text.replace(old, new, 1), encoding="utf-8")
+    found = refused(members, {})
+    assert (found["code"], found["pointer"]) == (code, pointer)
+
+
+def test_members_come_from_the_file_alone(members: Path) -> None:
+    assert refused(members, {"CHUKAN__CELLS__EAST__MEMBERS": "e1"})["pointer"] == "/cells/east/members"

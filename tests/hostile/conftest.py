@@ -43,9 +43,9 @@ def plan(world: World, *rules: FaultRule, seed: int = 1) -> None:
     world.network.put_faults(FaultPlan(seed=seed, rules=rules))
 
 
-async def quiet(world: World) -> None:
+async def quiet(world: World, wait_s: float = WAIT_S) -> None:
     """Wait until the network has nothing left to push and every record has its place."""
-    async with asyncio.timeout(WAIT_S):
+    async with asyncio.timeout(wait_s):
         while (await world.network.state()).outbox:
             await pause(0.02, asyncio.Event())
     await world.sequenced()

@@ -16,6 +16,8 @@ from .conftest import happened, plan, problems_of, quiet
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 LINES = 6
+CHAOS_S = 180.0
+"""As long as 200 lines may take under every fault, on a machine that does other work too."""
 CALLS = ("call permit-requests", "call answers")
 PUSHES = ("push notices", "push answers")
 BOTH = (*CALLS, *PUSHES)
@@ -72,6 +74,14 @@ async def records_of(world: Any, code: str) -> list[Any]:
     return [record.fields for record in await world.records(code)]
 
 
+async def kept_by(world: Any) -> list[Any]:
+    """All of the network's own records, page by page."""
+    found: list[Any] = []
+    while page := (await world.network.records(found[-1].position if found else 0, 1000)).records:
+        found += page
+    return found
+
+
 async def check_records(world: Any, done: Any, gives: str, *, asked: str, gave: str) -> None:
     """Each line has one record a side with its outcome, and the network's own says the same; nothing was amended."""
     ids = {line.id for line in done.lines}
@@ -83,7 +93,7 @@ async def check_records(world: Any, done: Any, gives: str, *, asked: str, gave: 
     theirs = [record for record in await records_of(world, gives) if record.reference in references]
     assert sorted(record.reference for record in theirs) == sorted(references)
     assert {record.outcome for record in theirs} == {gave}
-    kept = {str(record.reference): record.outcome for record in (await world.network.records(0, 1000)).records}
+    kept = {str(record.reference): record.outcome for record in await kept_by(world)}
     assert {kept[reference] for reference in references} == {gave}
 
 
@@ -225,10 +235,11 @@ async def chaos(world: Any, known: dict[str, str], *, seed: int, lines: int) -> 
     rules = [FaultRule(fault=fault, share=0.12, times=6) for fault in rare]
     plan(world, *rules, FaultRule(fault="slow", share=0.2, delay_s=0.1), seed=seed)
     batches = [await ask(world, known, gives, lines // 2) for gives in (GIVES, GIVES_WEST)]
-    done = [await world.answered(ASKS, batch) for batch in batches]
+    inquiries = world.sites["east"].exchange.inquiries
+    done = [await inquiries.wait(world.agency(ASKS), batch.batch, CHAOS_S) for batch in batches]
     struck = happened(world)
     plan(world)
-    await quiet(world)
+    await quiet(world, CHAOS_S)
     assert sum(struck.values()) >= 10, struck
     for gives, batch in zip((GIVES, GIVES_WEST), done, strict=True):
         assert {line.outcome for line in batch.lines} == {"provided"}

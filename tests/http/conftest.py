@@ -33,6 +33,7 @@ from chukan.platform.metrics import Metrics
 from chukan.platform.tls import client_context, server_context
 from chukan.platform.wire import agency as wire
 from chukan.platform.wire.compare import LoadCompare, LoadDifferences
+from chukan.platform.wire.statistics import Statistics, StatisticsLine
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory, Snapshot
 from chukan.tests.support.fake_events import Events
 from chukan.tests.support.fake_files import CodeFiles, Files
@@ -283,6 +284,14 @@ class Desk:
     async def abort(self, agency: AgencyRow, load: uuid.UUID) -> wire.Load:
         self.calls.append(("abort", agency.code))
         return self._load(load, "aborted")
+
+    async def statistics(self, agency: AgencyRow, first: dt.date, last: dt.date) -> Statistics:
+        self.calls.append(("statistics", agency.code, first, last))
+        month = f"{first:%Y-%m}"
+        line = StatisticsLine(
+            month=month, fiscal_year=2026, side="inquirer", outcome="provided", records=0, amendments=1
+        )
+        return Statistics(first=month, last=f"{last:%Y-%m}", records=0, amendments=1, lines=[line])
 
     async def page(self, agency: AgencyRow, after: str | None, limit: int) -> wire.Records:
         self.calls.append(("page", agency.code, after, limit))

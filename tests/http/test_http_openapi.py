@@ -68,7 +68,7 @@ def test_an_operation_says_what_the_engine_demands(route: Any) -> None:
     assert headers.get("Idempotency-Key", {}).get("required", False) == route.key
     assert ("Prefer" in headers) == route.prefer_wait
     queries = {each["name"] for each in operation["parameters"] if each["in"] == "query"}
-    assert queries == set(route.params.__struct_fields__ if route.params else ())
+    assert queries == set(route.params.__struct_encode_fields__ if route.params else ())
     assert ("requestBody" in operation) == bool(route.body or route.streams)
     produced = route.produces[0] if route.produces else "application/json"
     for status in route.statuses:
@@ -98,6 +98,13 @@ def test_examples_are_what_the_decoder_takes(route: Any) -> None:
     assert examples
     for example in examples.values():
         msgspec.json.decode(msgspec.json.encode(example["value"]), type=route.body)
+
+
+@pytest.mark.parametrize("route", [route for route in ROUTES if route.shows], ids=lambda route: route.name)
+def test_replies_that_are_shown_are_such_replies(route: Any) -> None:
+    content = _operations()[route.name]["responses"][str(route.statuses[0])]["content"]["application/json"]
+    for example in content["examples"].values():
+        assert msgspec.to_builtins(msgspec.convert(example["value"], route.reply)) == example["value"]
 
 
 def test_a_linkage_code_is_in_no_message_of_this_side() -> None:

@@ -109,6 +109,13 @@ def test_conditions_are_read_from_their_four_fields(changes: dict[int, str], exp
     assert (condition.period, condition.year, *days) == expected
 
 
+def test_codes_of_a_list_that_has_letters_in_them_are_read_as_they_are_in_a_list_of_queries() -> None:
+    words = {9: "JMX0000000000001", 10: "JTX0000000000099", 14: "TMX0000000000013"}
+    (only,) = read(text(line(words)))
+    assert only.line is not None
+    assert (only.line.affair, only.line.procedure, only.line.kind) == (words[9], words[10], words[14])
+
+
 @pytest.mark.requirement("INQ-07", "CON-03")
 @pytest.mark.parametrize(
     ("changes", "expected"),

@@ -22,7 +22,7 @@ async def parents(eyes):
     rows = await eyes.admin.fetch(
         "SELECT relname FROM pg_class WHERE relnamespace = 'chukan'::regnamespace AND relkind = 'p'"
     )
-    assert len(rows) == 11
+    assert len(rows) == 12
     return [row["relname"] for row in rows]
 
 
@@ -64,6 +64,16 @@ async def test_no_function_reads_a_parent(functions, parents):
     assert not reading_parents("SELECT 1 FROM %I.records", parents)
 
 
+@pytest.mark.requirement("SYS-01")
+async def test_no_function_writes_a_record_without_counting_it(functions):
+    calling = {
+        row["proname"] for row in functions if re.search(r"chukan\.put_records\(", without_comments(row["prosrc"]))
+    }
+    assert calling == {"put_counted_records"}
+    inserting = {row["proname"] for row in functions if "INTO chukan.records" in without_comments(row["prosrc"])}
+    assert inserting == {"put_records"}
+
+
 async def test_every_function_has_an_owner_a_path_and_no_public(functions):
     assert len(functions) > 50
     for row in functions:
@@ -71,7 +81,9 @@ async def test_every_function_has_an_owner_a_path_and_no_public(functions):
         assert "search_path=pg_catalog, pg_temp" in row["proconfig"], row["proname"]
         assert not row["public"], row["proname"]
         if row["proname"] != "entrust":
-            assert row["owner"] in {"chukan_fn", "chukan_owner"}, row["proname"]
+            # Who looks at the standbys may see nothing else.
+            owners = {"chukan_watch"} if row["proname"] == "standings" else {"chukan_fn", "chukan_owner"}
+            assert row["owner"] in owners, row["proname"]
 
 
 async def test_row_security_is_forced_on_every_leaf_and_parent(eyes):

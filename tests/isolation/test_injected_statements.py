@@ -130,6 +130,12 @@ FUNCTIONS = {
     "inquiry_views": "SELECT * FROM chukan.inquiry_views(8, NULL, NULL, NULL, NULL, 10)",
     "provision_views": "SELECT * FROM chukan.provision_views(8, NULL, NULL, 10)",
     "forget": "SELECT chukan.forget(0, 10, '8 days', 10)",
+    "fold_statistics": "SELECT chukan.fold_statistics(0, 10, 10)",
+    "put_counted_records": "SELECT chukan.put_counted_records(1::smallint, ARRAY[1::smallint], ARRAY[8],"
+    " ARRAY[gen_random_uuid()], ARRAY[true], ARRAY[gen_random_uuid()], ARRAY['x'::bytea], ARRAY[now()::date],"
+    " ARRAY['x'::bytea], ARRAY['x'::bytea], ARRAY[NULL::uuid])",
+    "add_leaf": "SELECT chukan.add_leaf('statistics', 'ALL', 'ALL')",
+    "succeed": "SELECT chukan.succeed('x-00000000', 1::smallint)",
     "lease": "SELECT * FROM chukan.lease('x', 1::smallint, 64, '1 hour')",
     "raise_epochs": "SELECT chukan.raise_epochs()",
     "sequence": "SELECT chukan.sequence('x', 10)",
@@ -168,6 +174,11 @@ OWN_FLOWS = {
     for verb in ("DELETE FROM a00007.{}", "UPDATE a00007.{} SET at = now()", "TRUNCATE a00007.{}")
 } | {
     "own outbox read": "SELECT * FROM a00007.outbox",
+    "own statistics emptied": "DELETE FROM a00007.statistics",
+    "own statistics changed": "UPDATE a00007.statistics SET count = 1",
+    "own statistics truncated": "TRUNCATE a00007.statistics",
+    "own statistics added to": "INSERT INTO a00007.statistics SELECT * FROM a00007.statistics",
+    "statistics added to through the parent": "INSERT INTO chukan.statistics SELECT * FROM a00007.statistics",
     "a record inserted": "INSERT INTO a00007.records SELECT * FROM a00007.records",
     "own idempotency emptied": "DELETE FROM a00007.idempotency",
     "own copies truncated": "TRUNCATE a00007.copies",
@@ -176,6 +187,9 @@ VICTIMS = {
     "update copies": "UPDATE a00008.copies SET body = 'x'",
     "merge copies": "MERGE INTO a00008.copies c USING a00007.copies o ON c.id = o.id WHEN MATCHED THEN DELETE",
     "update in a CTE": "WITH x AS (UPDATE a00008.copies SET body = 'x' RETURNING *) SELECT * FROM x",
+    "the victim's counts": "SELECT count FROM a00008.statistics",
+    "counts of both": "SELECT s.count, v.count FROM a00007.statistics s JOIN a00008.statistics v USING (month)",
+    "counts of everybody": "SELECT agency, sum(count) FROM chukan.statistics GROUP BY agency",
     "insert from the victim": "INSERT INTO a00007.holds (kind) SELECT kind FROM a00008.holds",
 }
 ON_EVERY_TABLE = (
@@ -231,7 +245,7 @@ async def test_every_attack_of_the_list_is_denied_and_leaves_nothing(eyes, app):
     tables = await eyes.admin.fetch(
         "SELECT relname FROM pg_class WHERE relnamespace = 'a00008'::regnamespace AND relkind = 'r'"
     )
-    assert len(tables) >= 19
+    assert len(tables) >= 20
     everywhere = {sql: sql for row in tables for verb in ON_EVERY_TABLE for sql in (verb.format(row["relname"]),)}
     attacks = DENIED_ATTACKS | everywhere
     allowed = []

@@ -14,14 +14,15 @@ LOGINS = ("chukan_broker", "chukan_app", "chukan_steward")
 # A new function of the broker is added here on purpose.
 BROKER = {
     "accept", "agency_backlog", "backlog", "batch_progress", "canary_sing", "close_inquiries", "collect",
-    "copy_ages", "current_snapshot", "decide_provisions", "deliver_answers", "find_codes", "forget",
-    "inquiry_views", "lease", "lookup", "open_codes", "open_doors", "provide", "provision_views", "purge_results",
-    "put_codes", "raise_epochs", "read_requests", "release", "sequence", "sequencer_age", "set_numbers",
-    "snapshot_number", "settle_inquiries", "settle_provisions", "take_inquiries", "take_provisions", "worker_share",
+    "copy_ages", "current_snapshot", "decide_provisions", "deliver_answers", "environment", "find_codes",
+    "fold_statistics", "forget", "inquiry_views", "lease", "lookup", "open_codes", "open_doors", "provide",
+    "provision_views", "purge_results", "put_codes", "raise_epochs", "read_requests", "release", "resume",
+    "sequence", "sequencer_age", "set_numbers", "settle_inquiries", "settle_provisions", "snapshot_number",
+    "standings", "succeed", "take_inquiries", "take_provisions", "whoami", "worker_share",
 }  # fmt: skip
 STEWARD = {
-    "arrival_turn", "birth", "close_agency", "list_agencies", "open_doors", "order_begin", "order_finish",
-    "snapshot_put",
+    "arrival_turn", "birth", "close_agency", "environment", "list_agencies", "open_doors", "order_begin",
+    "order_finish", "snapshot_put", "whoami",
 }  # fmt: skip
 ESCALATIONS = {
     "a server setting": "ALTER SYSTEM SET log_statement = 'all'",
@@ -63,7 +64,15 @@ async def test_a_login_by_itself_has_no_right_on_any_table(eyes, login):
 async def test_the_operators_logins_can_not_delete_or_read_a_copy(eyes, log_in, login):
     before = await eyes.picture()
     connection = await log_in(login)
-    for table in ("a00007.copies", "a00008.copies", "chukan_plain.copies", "a00008.records", "chukan.records"):
+    for table in (
+        "a00007.copies",
+        "a00008.copies",
+        "chukan_plain.copies",
+        "a00008.records",
+        "chukan.records",
+        "a00008.statistics",
+        "chukan.statistics",
+    ):
         for sql in (f"SELECT * FROM {table}", f"DELETE FROM {table}", f"TRUNCATE {table}", f"DROP TABLE {table}"):
             with pytest.raises(DENIED):
                 await connection.fetch(sql)
@@ -114,7 +123,7 @@ async def test_the_app_and_the_agencies_may_execute_next_to_nothing(eyes):
         "SELECT array_agg(proname::text ORDER BY proname) FROM pg_proc WHERE pronamespace = 'chukan'::regnamespace"
         " AND has_function_privilege($1, oid, 'EXECUTE')"
     )
-    assert await eyes.admin.fetchval(sql, "chukan_app") == ["open_doors"]
+    assert await eyes.admin.fetchval(sql, "chukan_app") == ["environment", "open_doors", "whoami"]
     assert await eyes.admin.fetchval(sql, "a00007") == ["bump_holds"]
     assert await eyes.admin.fetchval(sql, "public") is None
 

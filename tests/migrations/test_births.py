@@ -13,7 +13,7 @@ from chukan.tenants.rows import AcceptBatch, AcceptLine
 from chukan.tenants.sets import CellSets
 from chukan.tenants.states import InquiryState, Outcome
 
-LEAVES = 11
+LEAVES = 12
 
 
 async def within(seconds, work):

@@ -101,4 +101,5 @@ async def test_nobody_but_the_steward_takes_an_order_up(cell: Any, open_cell: Ca
     cells = await open_cell(cell)
     for pool in (cells.primary("here").broker, cells.primary("here").app):
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await pool.fetchval("SELECT chukan.order_finish($1)", uuid.UUID(int=1))
+            async with pool.acquire() as connection:
+                await connection.fetchval("SELECT chukan.order_finish($1)", uuid.UUID(int=1))

@@ -369,8 +369,8 @@ class Pair:
         return await (by or self.nation).peer.answers([msgspec.json.encode(answer) for answer in answers])
 
 
-PERSON = "10000000001"
-STRANGER = "10000000002"
+PERSON = "99000000017"
+STRANGER = "99000000025"
 
 
 @pytest.fixture

@@ -175,7 +175,27 @@ async def test_a_thousand_and_one_people_are_handed_over_in_two_lists(world: Wor
     ]
     client = RegistryClient(world.registry_config(), world.clock, world.chance)
 
-    assert await client.hand_over([(number, f"{place:011d}") for place, number in enumerate(numbers)]) == 1001
+    assert await client.hand_over([(number, f"99{place:09d}") for place, number in enumerate(numbers)]) == 1001
     await east.inbox.until(lambda: len(east.inbox.codes_) == 1001, 30)
     assert len({one.code for one in east.inbox.codes_}) == 1001
     await client.close()
+
+
+@pytest.mark.requirement("TST-01")
+async def test_a_resident_code_that_may_be_a_real_persons_is_refused_before_any_effect(world: World) -> None:
+    east = await world.exchange("east")
+    number = await _number(east, AcquisitionRequest(id=world.chance.uuid7(), agency=ASKS))
+    synthetic = ResidentCode(number=number, resident_code=PERSON)
+    real = ResidentCode(number=number, resident_code="12345678903")
+    client = RegistryClient(world.registry_config(), world.clock, world.chance)
+
+    with pytest.raises(Problem) as by_the_registry:
+        await client.hand_over([(number, PERSON), (number, real.resident_code)])
+    await client.close()
+    with pytest.raises(Problem) as by_the_network:
+        await world.network.resident_codes([msgspec.json.encode(line) for line in (synthetic, real)])
+
+    for refused in (by_the_registry.value, by_the_network.value):
+        assert (refused.code, refused.line) == ("number_not_synthetic", 2)
+        assert real.resident_code not in str(refused.as_dict())
+    assert (await world.network.state()).codes == 0

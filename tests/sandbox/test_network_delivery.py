@@ -11,7 +11,7 @@ from chukan.ops.sandbox import delivery as module
 from chukan.ops.sandbox.endpoints import Route, backoff_s
 from chukan.ops.sandbox.faults import Channel, Lost, NoFaults
 
-from .conftest import Pair, World
+from .conftest import PERSON, Pair, World
 
 
 @pytest.mark.requirement("TXR-03")
@@ -143,7 +143,7 @@ async def test_a_fault_may_lose_a_push_and_nothing_is_lost(tmp_path, clock: Manu
     world = World(tmp_path, clock, faults)  # type: ignore[arg-type]
     await world.start()
     east = await world.exchange("east")
-    acquired = await world.acquire("9901011002000001", "10000000001", east)
+    acquired = await world.acquire("9901011002000001", PERSON, east)
 
     assert acquired.status == "acquired"
     assert faults.pushes == 3
@@ -167,8 +167,8 @@ async def test_a_lost_reply_is_recovered_by_asking_again(tmp_path, clock: Manual
     world = World(tmp_path, clock, Deaf())  # type: ignore[arg-type]
     await world.start()
     east, nation = await world.exchange("east"), await world.exchange("nation")
-    asks = await world.acquire("9901011002000001", "10000000001", east)
-    await world.acquire("9909000000000010", "10000000001", nation)
+    asks = await world.acquire("9901011002000001", PERSON, east)
+    await world.acquire("9909000000000010", PERSON, nation)
     await world.announce("9901011002000001", east)
     body = msgspec.json.encode(world.request(asks.code or b""))
     with pytest.raises(Exception, match="network_unavailable"):

@@ -171,3 +171,116 @@ async def test_a_stage_in_flight_keeps_its_shard_from_a_takeover_that_does_not_w
             taken = await leases.lease("another", Side.INQUIRER, SHARDS, 10)
         assert shards(taken) == set(range(SHARDS)) - {shard}
     assert shards(await leases.lease("another", Side.INQUIRER, SHARDS, 10)) == set(range(SHARDS))
+
+
+# ---------------------------------------------------------------- succession
+
+
+@pytest.mark.requirement("TXR-03")
+async def test_a_predecessors_leases_are_free_at_once(leases):
+    """An exchange that was killed and starts again need not wait for what it held itself."""
+    before = {grant.shard: grant.epoch for grant in await leases.lease("east-1-00000001", Side.INQUIRER, SHARDS, 1000)}
+    assert await leases.worker_share("east-1-00000001", Side.INQUIRER, 1000) == 64
+    assert await leases.lease("east-1-00000002", Side.INQUIRER, SHARDS, 10) == []
+    assert await leases.succeed("east-1-00000002", Side.INQUIRER) == SHARDS
+    assert await leases.worker_share("east-1-00000002", Side.INQUIRER, 10) == 64, "nobody else is alive"
+    after = await leases.lease("east-1-00000002", Side.INQUIRER, SHARDS, 10)
+    assert {grant.shard: grant.epoch - 1 for grant in after} == before
+    assert await leases.succeed("east-1-00000002", Side.INQUIRER) == 0, "its own are not its predecessor's"
+    assert await leases.lease("east-1-00000002", Side.INQUIRER, SHARDS, 10) == after
+
+
+async def test_several_predecessors_are_succeeded_together(leases):
+    await leases.lease("east-0000000a", Side.INQUIRER, 20, 1000)
+    await leases.lease("east-0000000b", Side.INQUIRER, 20, 1000)
+    assert await leases.succeed("east-0000000c", Side.INQUIRER) == 40
+
+
+async def test_the_leases_of_other_names_and_of_the_other_side_stay(bench, leases):
+    others = (
+        "west-00000001",
+        "east-1-00000001",
+        "eas-00000001",
+        "east",
+        "east-0001",
+        "east-0000000A",
+        "teast-00000001",
+    )
+    kept = {owner: await leases.lease(owner, Side.INQUIRER, 5, 1000) for owner in others}
+    for owner in others:
+        await leases.worker_share(owner, Side.INQUIRER, 1000)
+    mine = await leases.lease("east-00000001", Side.PROVIDER, 5, 1000)
+    await leases.worker_share("east-00000001", Side.PROVIDER, 1000)
+    assert await leases.succeed("east-00000002", Side.INQUIRER) == 0
+    assert {owner: await leases.lease(owner, Side.INQUIRER, 5, 1000) for owner in others} == kept
+    assert await leases.lease("east-00000001", Side.PROVIDER, 5, 1000) == mine
+    alive = await bench.admin.fetch("SELECT side, owner FROM chukan.workers")
+    assert {tuple(row) for row in alive} == {(1, owner) for owner in others} | {(2, "east-00000001")}
+    assert await leases.succeed("east-00000002", Side.PROVIDER) == 5
+
+
+async def test_a_predecessor_that_still_works_is_refused(bench, make, leases):
+    """Two processes of one name: the elder loses its leases, and can move nothing any more."""
+    batch = make.batch()
+    line = make.line(batch)
+    await bench.sets.accept([batch], [line])
+    elder = await leases.lease("east-00000001", Side.INQUIRER, SHARDS, 1000)
+    await leases.succeed("east-00000002", Side.INQUIRER)
+    younger = await leases.lease("east-00000002", Side.INQUIRER, SHARDS, 1000)
+    step = make.settle(line, InquiryState.STOPPED, Outcome.STOPPED)
+    with pytest.raises(Problem, match="stale_lease"):
+        await leases.settle_inquiries(elder, [step])
+    with pytest.raises(Problem, match="stale_lease"):
+        await leases.take_inquiries(elder, 10)
+    assert await leases.lease("east-00000001", Side.INQUIRER, SHARDS, 1000) == [], (
+        "it holds nothing that it could renew"
+    )
+    assert await leases.settle_inquiries(younger, [step]) == ["applied"]
+
+
+async def test_a_predecessors_set_in_flight_is_not_waited_for_and_keeps_its_shard_until_it_ends(bench, make, leases):
+    elder = await leases.lease("east-00000001", Side.INQUIRER, SHARDS, 1000)
+    async with stage_in_flight(bench, 1, elder) as shard:
+        async with asyncio.timeout(5):
+            assert await leases.succeed("east-00000002", Side.INQUIRER) == SHARDS
+            taken = await leases.lease("east-00000002", Side.INQUIRER, SHARDS, 1000)
+        assert shards(taken) == set(range(SHARDS)) - {shard}
+    assert shards(await leases.lease("east-00000002", Side.INQUIRER, SHARDS, 1000)) == set(range(SHARDS))
+
+
+@contextlib.asynccontextmanager
+async def renewal_in_flight(cell, owner):
+    """Hold a worker's row as its renewal holds it until its commit."""
+    connection = await cell.admin()
+    try:
+        async with connection.transaction():
+            await connection.execute("UPDATE chukan.workers SET until = now() WHERE owner = $1", owner)
+            yield
+    finally:
+        await connection.close()
+
+
+async def test_a_worker_row_that_is_just_written_holds_nobody_up(bench, cell, leases):
+    await leases.worker_share("east-00000001", Side.INQUIRER, 1000)
+    async with renewal_in_flight(cell, "east-00000001"), asyncio.timeout(5):
+        await leases.succeed("east-00000002", Side.INQUIRER)
+    await leases.succeed("east-00000002", Side.INQUIRER)
+    assert await bench.admin.fetchval("SELECT count(*) FROM chukan.workers") == 0
+
+
+async def test_succeeding_and_renewing_at_once_never_end_in_a_circle(leases):
+    async def live(owner):
+        for _ in range(8):
+            await leases.succeed(owner, Side.INQUIRER)
+            await leases.worker_share(owner, Side.INQUIRER, 0)
+            await leases.lease(owner, Side.INQUIRER, SHARDS, 10)
+            await leases.release(owner)
+
+    async with asyncio.timeout(60):
+        await asyncio.gather(*(live(f"east-0000000{n}") for n in range(6)))
+    assert len(await leases.lease("west-00000001", Side.INQUIRER, SHARDS, 10)) == SHARDS
+
+
+async def test_an_owner_without_a_number_of_its_own_is_a_defect(leases):
+    with pytest.raises(Problem, match="internal"):
+        await leases.succeed("east", Side.INQUIRER)

@@ -21,6 +21,8 @@ from chukan.tenants.states import InquiryState, LinkStatus, ProvisionState, Side
 from tests.sim.drawn import AGENCIES, FUTURE, KINDS, PAST, Drawn, digest
 
 STEPS = 220
+OWNERS = ("a-0000000a", "a-0000000b", "a-b-0000000a", "c-0000000c")
+"""Two processes of one name, and others whose names only look alike."""
 
 
 def ordered(rows: list[Any]) -> list[Any]:
@@ -209,7 +211,7 @@ class Script(Drawn):
 
     async def lease(self) -> None:
         twin, side = self.twin, self.draw.choice(list(Side))
-        owner, ttl_s = self.draw.choice(("a", "b", "c")), self.draw.choice((0.0, 60.0, 60.0))
+        owner, ttl_s = self.draw.choice(OWNERS), self.draw.choice((0.0, 60.0, 60.0))
         want = await twin.both(
             twin.sets.worker_share(owner, side, ttl_s),
             lambda tx: rules.worker_share(twin.model, tx, owner, side, ttl_s),
@@ -228,15 +230,22 @@ class Script(Drawn):
         """So that most steps are not stale."""
         twin = self.twin
         for side in Side:
-            for owner in ("a", "b", "c"):
+            for owner in OWNERS:
                 await twin.both(
                     twin.sets.release(owner), lambda tx, owner=owner: rules.release(twin.model, tx, owner), owner
                 )
             self.grants[side] = await twin.both(
-                twin.sets.lease("a", side, 64, 60.0),
-                lambda tx, side=side: rules.lease(twin.model, tx, "a", side, 64, 60.0),
+                twin.sets.lease(OWNERS[0], side, 64, 60.0),
+                lambda tx, side=side: rules.lease(twin.model, tx, OWNERS[0], side, 64, 60.0),
                 side,
             )
+
+    async def succeed(self) -> None:
+        twin, side = self.twin, self.draw.choice(list(Side))
+        owner = self.draw.choice((*OWNERS, "a-0000000d", "nobody"))
+        await twin.both(
+            twin.sets.succeed(owner, side), lambda tx: rules.succeed(twin.model, tx, owner, side), (owner, side)
+        )
 
     async def fail_over(self) -> None:
         twin = self.twin
@@ -245,6 +254,16 @@ class Script(Drawn):
     async def sequence(self) -> None:
         twin, limit = self.twin, self.draw.choice((1, 3, 1000))
         await twin.both(twin.sets.sequence("a", limit), lambda tx: rules.sequence(twin.model, tx, limit), limit)
+
+    async def fold(self) -> None:
+        """All of an agency's rows, or fewer than there are: then which ones is the database's choice."""
+        twin, after = self.twin, self.draw.choice((0, 0, 1))
+        count, limit = self.draw.choice((1, 2, 50)), self.draw.choice((3, 50_000))
+        await twin.both(
+            twin.sets.fold_statistics(after, agencies=count, limit=limit),
+            lambda tx: rules.fold_statistics(twin.model, tx, after, count, limit),
+            (after, count, limit),
+        )
 
     async def hold(self) -> None:
         """What an agency does at door 1, on both."""
@@ -325,7 +344,7 @@ class Script(Drawn):
         calls = [self.accept] * 4 + [self.settle_inquiries] * 3 + [self.deliver_answers] * 4 + [self.provide] * 4
         calls += [self.settle_provisions] * 3 + [self.decide] * 2 + [self.close_inquiries, self.collect, self.take]
         calls += [self.read_inquiries, self.read_provisions, self.lookup, self.codes, self.lease, self.sequence]
-        calls += [self.hold, self.all_leases, self.all_leases]
+        calls += [self.hold, self.all_leases, self.all_leases, self.fold, self.succeed]
         for _ in range(STEPS):
             await self.draw.choice(calls)()
             if self.chance(0.02):
@@ -369,6 +388,10 @@ async def compare(twin: Any) -> None:
             (permit, *row) for permit, row in table.permits_used.items()
         }
         assert {row[0] for row in await rows("provisions", "id")} == set(table.provisions)
+        counts = await rows(
+            "statistics GROUP BY month, side, outcome, amendment", "month, side, outcome, amendment, sum(count)::int"
+        )
+        assert sorted(counts) == sorted(tuple(row) for row in rules.folded(table.statistics))
         steps: dict[uuid.UUID, list[tuple[int | None, int]]] = {}
         for event in table.events:
             steps.setdefault(event.id, []).append((event.before, event.after))

@@ -87,8 +87,8 @@ def leave_out_records(monkeypatch: pytest.MonkeyPatch) -> None:
     """An effect without its record."""
     put, now = rules.put_record, every(6)
 
-    def some(cell: Any, tx: Any, agency: int, line: Any, record: Any) -> None:
-        put(cell, tx, agency, line, None if now() else record)
+    def some(cell: Any, tx: Any, side: Any, agency: int, line: Any, outcome: int, record: Any) -> None:
+        put(cell, tx, side, agency, line, outcome, None if now() else record)
 
     monkeypatch.setattr(inquiry_rules, "put_record", some)
 
@@ -216,6 +216,36 @@ def fork_a_chain(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rules, "reversed", lambda _log: iter(()), raising=False)
 
 
+def leave_out_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A record without its count."""
+    count, now = rules.count_record, every(5)
+
+    def some(tx: Any, table: Any, counted: Any) -> None:
+        if not now():
+            count(tx, table, counted)
+
+    monkeypatch.setattr(rules, "count_record", some)
+
+
+def count_amendments_as_records(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An amended line counts twice."""
+    count = rules.count_record
+    monkeypatch.setattr(
+        rules, "count_record", lambda tx, table, counted: count(tx, table, counted._replace(amendment=False))
+    )
+
+
+def fold_too_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is folded is left in one row, whatever it counted before."""
+    folded = rules.folded
+    monkeypatch.setattr(rules, "folded", lambda rows: [row._replace(records=1) for row in folded(rows)])
+
+
+def succeed_a_namesake_of_another_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process takes over from everybody."""
+    monkeypatch.setattr(rules, "_succeeds", lambda owner, other: owner != other)
+
+
 def wait_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A waiter forgets its deadline."""
     until = Waiters.until
@@ -241,6 +271,10 @@ PLANTS: list[tuple[str, Plant]] = [
     ("separation", mix_up_people),
     ("writers", let_anybody_write),
     ("writers", give_one_shard_twice),
+    ("writers", succeed_a_namesake_of_another_name),
+    ("statistics", leave_out_counts),
+    ("statistics", count_amendments_as_records),
+    ("statistics", fold_too_much),
     ("logs", number_with_gaps),
     ("logs", fork_a_chain),
     ("waits", wait_too_long),

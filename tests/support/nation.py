@@ -78,7 +78,7 @@ class Site:
         client = tls.client_context(identity.certificate_file, identity.key_file, identity.ca_file)
         self.settings = world.settings(name)
         self.peer = NetworkPeer(self.settings.network, self.signer, self.opener, client)
-        self.cells = Cells(self.settings.cells)
+        self.cells = Cells(self.settings.cells, self.settings.site.environment)
         self.metrics = Metrics()
         self.exchange = Exchange(
             self.settings,
@@ -114,14 +114,16 @@ class World:
         self.server = server
         self.clock = SystemClock()
         self.chance = SystemChance(self.clock)
-        self.authority = Authority.create(folder / "ca", "test", self.clock)
+        self.authority = Authority.create(folder / "ca", "test", self.clock, "sandbox")
         self.signing = {name: pem(folder, name) for name in ("network", "east", "west", "registry", "directory")}
         self.ports = {"east": free_port(), "west": free_port()}
         self.databases = {cell: f"x_{uuid.uuid4().hex[:8]}_{cell}" for cell in ("east", "west")}
-        self.keystores = KeyStores({centre: folder / f"keys-{centre}" for centre in ("east", "west")})
+        self.keystores = KeyStores(
+            {centre: folder / f"keys-{centre}" for centre in ("east", "west")}, environment="sandbox"
+        )
         self.sites: dict[str, Site] = {}
         self.resident_codes: dict[str, str] = {}
-        self.snapshot = directory.first(self.clock.now(), LAW.number)
+        self.snapshot = directory.first(self.clock.now(), LAW.number, "sandbox")
         self.tokens = iter(range(1, 1_000_000))
 
     # ------------------------------------------------------------ making
@@ -217,7 +219,7 @@ class World:
         await admin.close()
         for cell, database in self.databases.items():
             admin = await self.admin(database)
-            await migrate.prepare_cell(admin, cell, PASSWORDS)
+            await migrate.prepare_cell(admin, cell, PASSWORDS, "sandbox")
             for agency in self.snapshot.agencies:
                 if agency.cell == cell:
                     await births.birth(admin, agency.number, agency.generation)
@@ -393,9 +395,15 @@ class World:
 
     async def records(self, code: str) -> list[records.StoredRecord]:
         agency = self.agency(code)
+        found: list[records.StoredRecord] = []
+        after: str | None = None
         async with self.east.door(agency) as partition:
-            page = await records.list_records(partition, self.keys(code), after=None, limit=1000)
-        return page.records
+            while True:
+                page = await records.list_records(partition, self.keys(code), after=after, limit=1000)
+                found += page.records
+                after = page.next
+                if after is None:
+                    return found
 
 
 def free_port() -> int:

@@ -17,6 +17,7 @@ from chukan.ops.simulation.checkers import (
     permits,
     records,
     separation,
+    statistics,
     waits,
     writers,
 )
@@ -41,5 +42,6 @@ CHECKERS: Final[tuple[Checker, ...]] = (
     Checker("separation", separation.check),
     Checker("writers", writers.check),
     Checker("logs", logs.check),
+    Checker("statistics", statistics.check),
     Checker("waits", waits.check),
 )

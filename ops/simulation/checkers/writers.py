@@ -62,6 +62,14 @@ class _Replay:
             if place[0] == entry.cell:
                 self._give_back(place)
 
+    def succeeded(self, entry: Entry) -> None:
+        """Somebody gave back what others of its name had held."""
+        owner, side = entry.given
+        name = owner.rpartition("-")[0]
+        for place, held in list(self.held.items()):
+            if place[:2] == (entry.cell, side) and held.owner != owner and held.owner.rpartition("-")[0] == name:
+                self._give_back(place)
+
     def raised(self, entry: Entry) -> None:
         """Nobody's grant in this cell stands any more."""
         for place in [place for place in self.held if place[0] == entry.cell]:
@@ -88,6 +96,8 @@ def check(evidence: Evidence) -> Iterator[str]:
             yield from replay.leased(entry)
         elif entry.function == "release":
             replay.released(entry)
+        elif entry.function == "succeed":
+            replay.succeeded(entry)
         elif entry.function == "raise_epochs":
             replay.raised(entry)
         elif entry.function in _SIDES:

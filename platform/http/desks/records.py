@@ -6,10 +6,15 @@ from typing import TYPE_CHECKING
 
 from chukan.platform.http.desks.door import Door, Keys
 from chukan.platform.wire.agency import Record, Records
+from chukan.platform.wire.statistics import Statistics, StatisticsLine
 from chukan.tenants import records
 from chukan.tenants.copies import person_digest
+from chukan.tenants.states import Side
+from chukan.tenants.statistics import count_records, fiscal_year_of
 
 if TYPE_CHECKING:
+    import datetime as dt
+
     from chukan.platform.http.params import RecordSearch
     from chukan.tenants.directory import AgencyRow
 
@@ -34,6 +39,28 @@ class PartitionRecords:
             person = person_digest(keys, body.addressee)
             found = await records.by_person(partition, keys, person, for_person=body.for_person)
         return Records(records=[_view(stored) for stored in found])
+
+    async def statistics(self, agency: AgencyRow, first: dt.date, last: dt.date) -> Statistics:
+        """Count the records of a period."""
+        async with self._door(agency) as partition:
+            counts = await count_records(partition, first, last)
+        return Statistics(
+            first=f"{first:%Y-%m}",
+            last=f"{last:%Y-%m}",
+            records=sum(count.records for count in counts),
+            amendments=sum(count.amendments for count in counts),
+            lines=[
+                StatisticsLine(
+                    month=f"{count.month:%Y-%m}",
+                    fiscal_year=fiscal_year_of(count.month),
+                    side="inquirer" if count.side is Side.INQUIRER else "provider",
+                    outcome=count.outcome.word,
+                    records=count.records,
+                    amendments=count.amendments,
+                )
+                for count in counts
+            ],
+        )
 
 
 def _view(stored: records.StoredRecord) -> Record:

@@ -15,11 +15,13 @@ import pytest
 
 from chukan.clock import SystemClock
 from chukan.ops.certificates import Authority
-from chukan.ops.demo.config import SigningKey, to_toml
+from chukan.ops.demo.config import SigningKey
 from chukan.platform.law import Law
 from chukan.platform.tls import client_context
+from chukan.replication.plain_toml import to_toml
 from chukan.tenants import births, directory
 from chukan.tenants.keystore import KeyStores
+from chukan.tenants.migrate import prepare_cell
 
 CITY = "1310100000000001"
 
@@ -56,8 +58,9 @@ class Site:
     client: ssl.SSLContext
 
     def settings(self, **changes: Any) -> Path:
-        """Write a settings file; ``changes`` are of the site's table, ``host`` of the cell's."""
+        """Write a settings file; ``changes`` are of the site's table, ``host`` of the cell's, ``roots`` a file."""
         folder, cell = self.folder, self.cell.settings
+        roots = changes.get("roots", folder / "ca" / "ca.pem")
         site = {"centre": "east", "sandbox": True, "address_check": False}
         tables = [
             ("site", site | {name: value for name, value in changes.items() if name in site}),
@@ -80,7 +83,7 @@ class Site:
                     "health_port": 0,
                     "tls_certificate_file": folder / "x1" / "certificate.pem",
                     "tls_key_file": folder / "x1" / "key.pem",
-                    "tls_ca_file": folder / "ca" / "ca.pem",
+                    "tls_ca_file": roots,
                     "signing_key_file": folder / "x1.pem",
                     "directory_key_file": folder / "directory.public.pem",
                     "drain_notice_s": 1.0,
@@ -90,7 +93,7 @@ class Site:
                 "network",
                 {
                     "url": "https://127.0.0.1:9",
-                    "ca_file": folder / "ca" / "ca.pem",
+                    "ca_file": roots,
                     "verify_key_file": folder / "network.public.pem",
                 },
             ),
@@ -129,14 +132,14 @@ def site(embedded_server: Any, make_cell: Callable[..., Any], tmp_path_factory: 
     folder = tmp_path_factory.mktemp("site")
     cell = make_cell(embedded_server, [1])
     clock = SystemClock()
-    authority = Authority.create(folder / "ca", "test", clock)
+    authority = Authority.create(folder / "ca", "test", clock, "sandbox")
     authority.issue_peer("x1", folder / "x1")
     client = authority.issue_client("tax")
     signing = {name: SigningKey(folder, name) for name in ("x1", "network", "directory")}
-    stores = KeyStores({"east": folder / "keys-east", "west": folder / "keys-west"})
+    stores = KeyStores({"east": folder / "keys-east", "west": folder / "keys-west"}, environment="sandbox")
     stores.prepare()
     stores.create(1)
-    snapshot = directory.first(clock.now(), Law.load().number)
+    snapshot = directory.first(clock.now(), Law.load().number, "sandbox")
     snapshot = directory.add_agency(snapshot, clock.now(), code=CITY, body="131016", name="city", cell="here")
     tax = directory.ClientRow(
         id="tax", body="131016", kind="system", name="tax", agencies=[CITY], functions=["copies", "records", "queries"]
@@ -145,6 +148,7 @@ def site(embedded_server: Any, make_cell: Callable[..., Any], tmp_path_factory: 
 
     async def publish() -> None:
         admin = await cell.admin()
+        await prepare_cell(admin, "here", {}, "sandbox")
         await births.put_snapshot(admin, 3, signed.body, signed.signature, signed.key)
         await admin.close()
 

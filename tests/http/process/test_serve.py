@@ -10,6 +10,9 @@ from typing import Any
 import aiohttp
 import pytest
 
+from chukan.clock import SystemClock
+from chukan.ops.certificates import Authority
+
 CITY = "1310100000000001"
 COPY = {
     "addressee": "A1",
@@ -128,7 +131,8 @@ async def test_a_signal_while_starting_ends_it_too(site: Any, tmp_path: Any) -> 
 
 
 async def test_no_real_site_is_served_without_the_check_of_addresses(site: Any) -> None:
-    async with site.running(site.settings(address_check=True, sandbox=False)) as running:
+    roots = Authority.create(site.folder / "real", "test", SystemClock()).trusted
+    async with site.running(site.settings(address_check=True, sandbox=False, roots=roots)) as running:
         async with asyncio.timeout(60):
             assert await running.process.wait() == 2
     assert "not_in_service" in "".join(running.raw)

@@ -1,0 +1,63 @@
+"""``chukan bench``: how fast it is on this machine, always beside a limit that is measured in the same run.
+
+A figure without its limit says more about the machine than about the code; so every benchmark here reports a ratio,
+of medians of five or more runs in which the limit and ours took turns. No test asserts a figure.
+
+``exchange``: brokered round trips through the HTTP API, beside pgbench that runs the same statements on the same
+servers. ``stand`` brings the installation up, ``questions`` and ``driving`` ask, ``statements`` (pure) and ``limit``
+are the limit, ``figures`` (pure) counts, ``run`` puts it together.
+"""
+
+from typing import Annotated
+
+from cyclopts import App, Parameter
+from cyclopts.validators import Number
+
+from chukan.ops.bench.figures import RUNS_MIN
+from chukan.ops.bench.run import Options, run
+
+app = App(name="bench", help="Measure this machine, beside a limit that is measured in the same run.")
+
+_QUICK_RUNS = 1
+_SECONDS = 6.0
+_QUICK_SECONDS = 1.0
+
+
+@app.command
+def exchange(
+    *,
+    runs: Annotated[int | None, Parameter(validator=Number(gte=1, lte=1000))] = None,
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    seconds: Annotated[float | None, Parameter(validator=Number(gte=1, lte=600))] = None,
+    clients: Annotated[int, Parameter(validator=Number(gte=1, lte=128))] = 32,
+    lists: Annotated[int, Parameter(validator=Number(gte=1, lte=16))] = 4,
+    lines: Annotated[int, Parameter(validator=Number(gte=1, lte=1000))] = 1000,
+    people: Annotated[int, Parameter(validator=Number(gte=400, lte=50_000))] = 3000,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Measure brokered round trips per second, single and in lists, beside pgbench running the same statements.
+
+    Brings up an installation of its own (two cells, two exchanges, the sandbox network), and takes it down again.
+
+    Args:
+        runs: How often the limit and the exchanges are measured in turn; at least 5.
+        quick: Fewer and shorter runs, to see that it works; the result is marked, for it is no measurement.
+        seconds: How long one run lasts.
+        clients: Clients that ask single lines, each the next one when it has its answer.
+        lists: Clients that send lists.
+        lines: Lines in a list.
+        people: Synthetic residents.
+        as_json: Print the result as one JSON object, last on standard output.
+    """
+    return run(
+        Options(
+            runs=runs or (_QUICK_RUNS if quick else RUNS_MIN),
+            quick=quick,
+            seconds=seconds or (_QUICK_SECONDS if quick else _SECONDS),
+            clients=clients,
+            lists=lists,
+            lines=lines,
+            people=people,
+            as_json=as_json,
+        )
+    )

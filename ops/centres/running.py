@@ -1,0 +1,335 @@
+"""Brings the lab up, and everything around it: what ``ops.demo`` does with two servers, here with two centres.
+
+The order is that of dependence; everything may be repeated on what an earlier start left. ``stop`` returns with nothing
+left running. What the demo's main job needs of an installation is the same: addresses, certificates, people, law.
+"""
+
+import asyncio
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import aiohttp
+import msgspec
+
+from chukan.errors import Problem
+from chukan.ops import site as site_files
+from chukan.ops.centres import databases, runtime
+from chukan.ops.centres.disks import Disk
+from chukan.ops.centres.keeper import clean, wires_for
+from chukan.ops.centres.layout import NETWORK_PORT, NUMBERS, lab_site, site_file
+from chukan.ops.centres.picture import Painter
+from chukan.ops.centres.pki import LabCredentials, clear_tree
+from chukan.ops.centres.processes import Command, Processes
+from chukan.ops.centres.stage import LabStage
+from chukan.ops.centres.wires import WAN
+from chukan.ops.demo import cast
+from chukan.ops.demo.bring_up import EXCHANGES, Addresses, Running
+from chukan.ops.demo.config import write_settings
+from chukan.ops.demo.neighbours import COUNTERPARTS, NETWORK, Neighbourhood, counterparts_tables, network_tables
+from chukan.ops.demo.place import Place, choose_ports
+from chukan.ops.demo.population import Population
+from chukan.ops.demo.screen import Screen
+from chukan.ops.demo.supervisor import in_thread, together
+from chukan.ops.local.machine import Identity, server_identity, state_folder
+from chukan.platform.law import Law
+from chukan.replication import render
+from chukan.replication.site import Site, Topology, check
+
+SITE_FILE: Final = "site.toml"
+LEADERS_TIMEOUT_S: Final = 90.0
+SETTLED_TIMEOUT_S: Final = 90.0
+_READY_TIMEOUT_S: Final = 60.0
+_STOP_TIMEOUT_S: Final = 20.0
+_ETCD_STOP_TIMEOUT_S: Final = 2.0
+_PROBE_TIMEOUT_S: Final = 2.0
+_POLL_S: Final = 0.1
+_OK: Final = 200
+_ADMIN_FIRST: Final = 18600
+_ETCD: Final = Path("/usr/bin/etcd")
+_LIMITS: Final = {"permit_grace_s": 1.0, "drain_notice_s": 0.5}
+"""No answer is half a minute on its way from a network on this machine, and no device here has a route to move."""
+
+
+def lab_root() -> Path:
+    """Return where this clone's lab lies."""
+    return state_folder() / "centres"
+
+
+class LabPlace(Place):
+    """The lab's folders: ``root`` is that of everybody outside the centres; the centres' trees stand beside it."""
+
+    def __init__(self, root: Path | None = None) -> None:
+        """Name them."""
+        self.lab = root or lab_root()
+        super().__init__(self.lab / "outside", self.lab / "databases")
+        self.operator = self.lab / "operator" / "operator.toml"
+        self.site = self.lab / SITE_FILE
+
+    def clear(self) -> None:
+        """Remove all data of the lab; its lock stays, because it is held."""
+        super().clear()
+        for name in ("east", "west", "witness", "operator"):
+            clear_tree(self.lab / name)
+        self.site.unlink(missing_ok=True)
+
+
+class LabAddresses(Addresses):
+    """Where everything listens in the lab: exchanges at the centres, the network and its steering wheel outside."""
+
+    site: Site
+
+    @classmethod
+    def of(cls, site: Site, ports: Mapping[str, int]) -> "LabAddresses":
+        """Take the ports outside; those of the centres stand in the site."""
+        made = cls(ports)
+        object.__setattr__(made, "site", site)
+        return made
+
+    def agency_url(self, exchange: str) -> str:
+        """Return the agency API of an exchange."""
+        row = next(row for row in self.site.exchanges if row.name == exchange)
+        return f"https://{self.site.address(row.host)}:{row.agency_port}"
+
+    def health_url(self, exchange: str) -> str:
+        """Return the health endpoint of an exchange."""
+        row = next(row for row in self.site.exchanges if row.name == exchange)
+        return f"http://{self.site.address(row.host)}:{row.health_port}"
+
+
+class CentresRunning(Running):
+    """The lab's sites, their processes and their neighbours."""
+
+    def __init__(self, place: LabPlace, screen: Screen, population: Population, law: Law, topology: Topology) -> None:
+        """Prepare only. Raises ``Problem`` runtime_missing where PostgreSQL, etcd or Patroni are not installed."""
+        super().__init__(place, screen, population, law)
+        if not _ETCD.exists():
+            raise Problem("runtime_missing", expected="etcd (Debian's etcd-server)")
+        self.lab = place
+        self.wires = wires_for(place.lab)
+        self.site = lab_site(place.lab, topology, self.wires)
+        for problem in check(self.site):
+            raise problem
+        self._patroni = runtime.find()
+        self._identity: Identity | None = server_identity()
+        data = {node.name: self._folder(node.host) / "data" / node.name for _, node in self.site.nodes()}
+        self.processes = Processes(data)
+        firsts = [cell.nodes[0] for cell in self.site.cells.values()]
+        self._disks = {
+            node.name: Disk(self._folder(node.host) / "disk" / f"{node.name}.img", data[node.name]) for node in firsts
+        }
+        self.stage = LabStage(self.site, self.wires, self.processes, self._until_ready, self._disks)
+        self._keeper: asyncio.subprocess.Process | None = None
+
+    def _folder(self, host: str) -> Path:
+        return self.site.directory(self.site.where(host))
+
+    # ------------------------------------------------------------ up
+
+    async def start(self) -> None:
+        """Bring everything up. Raises ``Problem`` with the log to read; call ``stop`` in any case.
+
+        Call it standing inside ``wires.inside()`` only after ``lay``: the namespaces are made there.
+        """
+        screen = self._screen
+        with screen.step("trees, authorities and keys of east, west and the witness"):
+            await in_thread(self._make)
+        with screen.step("three etcd; eight PostgreSQL under Patroni" if self._eight else "three etcd; six PostgreSQL"):
+            await self._start_cells()
+        with screen.step("two cells, prepared through their leaders"):
+            await together([databases.prepare(self.site, cell, LEADERS_TIMEOUT_S) for cell in self.site.cells])
+        with screen.step(f"{len(cast.agencies())} agencies, their keys in both centres' key stores"):
+            self._snapshot = await self._keep_agencies()
+        with screen.step("the information-provision network and its counterparts (sandbox), outside"):
+            await self._start_neighbours()
+        with screen.step("two exchanges, east and west"):
+            await together([self._start_ready(name) for name in EXCHANGES])
+        with screen.step("every standby streams, synchronous as configured"):
+            await self.stage.settled(SETTLED_TIMEOUT_S)
+
+    @property
+    def _eight(self) -> bool:
+        return self.site.topology == "2+2"
+
+    async def lay(self) -> None:
+        """Take away what an earlier start left, make the namespaces, and start the keeper."""
+        await in_thread(lambda: clean(self.lab.lab))
+        self._keeper = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "chukan.ops.centres.keeper", str(self.lab.lab),
+            stdin=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        await in_thread(lambda: self.wires.build(NUMBERS))
+
+    def _make(self) -> None:
+        self.lab.lab.mkdir(parents=True, exist_ok=True)
+        self.place.make()
+        for name in (*self.site.centres, self.site.witness.name):
+            self._make_tree(self.site.directory(name))
+        self.credentials = LabCredentials(self.site, self.place, self._clock, self._chance)
+        self.credentials.give(self._identity)
+        self.lab.site.write_text(site_file(self.site), encoding="utf-8")
+        folders = {name: self.site.directory(name) / "config" for name in (*self.site.centres, self.site.witness.name)}
+        for path in site_files.write(self.site, folders):
+            if self._identity is not None and path.name.startswith("patroni-"):
+                os.chown(path, self._identity.uid, self._identity.gid)
+        for name in EXCHANGES:
+            text = render.exchange(self.site, name, _LIMITS)
+            (folders[EXCHANGES[name]] / f"{name}.toml").write_text(text, encoding="utf-8")
+        self.place.operator.write_text(render.operator(self.site), encoding="utf-8")
+        for disk in self._disks.values():
+            disk.mount(self._identity)
+        self._know()
+
+    def _make_tree(self, folder: Path) -> None:
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o755)
+        for name in ("data", "run", "etcd", "log", "config", "backup", "keystore"):
+            (folder / name).mkdir(exist_ok=True, mode=0o700)
+        (folder / "config").chmod(0o755)  # the files in it have modes of their own
+        if self._identity is not None:
+            for name in ("data", "run", "etcd"):
+                os.chown(folder / name, self._identity.uid, self._identity.gid)
+
+    def _know(self) -> None:
+        """Tell the processes what each of them is started with."""
+        site = self.site
+        for member in site.etcd.members:
+            argv = [str(_ETCD), *render.etcd(site, member.name)]
+            self._know_one(member.name, site.where(member.host), argv, self._patroni.environment(), served=True)
+        for _, node in site.nodes():
+            here = site.where(node.host)
+            config = site.directory(here) / "config" / f"patroni-{node.name}.yml"
+            argv = [str(self._patroni.python), "-m", "patroni", str(config)]
+            self._know_one(f"patroni-{node.name}", here, argv, self._patroni.environment(), served=True)
+        for name, centre in EXCHANGES.items():
+            config = site.directory(centre) / "config" / f"{name}.toml"
+            self._know_own(name, centre, ["exchange", "--config", str(config)])
+        for name in (NETWORK, "counterparts"):
+            self._know_own(name, WAN, ["sandbox", name, "--config", str(self.place.config / f"{name}.toml")])
+
+    def _know_one(self, name: str, here: str, argv: list[str], environment: Mapping[str, str], *, served: bool) -> None:
+        log = self.place.log if here == WAN else self.site.directory(here) / "log"
+        self.processes.know(
+            Command(
+                name=name,
+                site=here,
+                namespace=self.wires.name(here),
+                identity=self._identity if served else None,
+                argv=argv,
+                environment=environment,
+                log=log / f"{name}.log",
+            )
+        )
+
+    def _know_own(self, name: str, here: str, words: list[str]) -> None:
+        argv = [sys.executable, "-m", "chukan.ops.cli", *words]
+        self._know_one(name, here, argv, dict(os.environ), served=False)
+
+    async def _start_cells(self) -> None:
+        await together([self.processes.start(member.name) for member in self.site.etcd.members])
+        nodes = {node.name: self._folder(node.host) / "data" / node.name for _, node in self.site.nodes()}
+        if not any((folder / "PG_VERSION").exists() for folder in nodes.values()):
+            # The home's first node alone at first: whoever comes first is born the leader.
+            firsts = [cell.nodes[0].name for cell in self.site.cells.values()]
+            await together([self.processes.start(f"patroni-{name}") for name in firsts])
+            await databases.leaders(self.site, LEADERS_TIMEOUT_S)
+        await together([self.processes.start(f"patroni-{name}") for name in nodes])
+
+    async def _start_neighbours(self) -> None:
+        ports = choose_ports([NETWORK, "network-admin", *COUNTERPARTS, "counterparts-admin"], first=_ADMIN_FIRST)
+        ports[NETWORK] = NETWORK_PORT
+        self.addresses = LabAddresses.of(self.site, ports)
+        self.around = self._neighbourhood()
+        write_settings(self._settings("network"), network_tables(self.around))
+        write_settings(self._settings("counterparts"), counterparts_tables(self.around))
+        await self._start_ready(NETWORK)
+        await self._start_ready("counterparts")
+
+    def _neighbourhood(self) -> Neighbourhood:
+        site = self.site
+        knows = (cast.PROVIDER_KNOWS, cast.INQUIRER_KNOWS)
+        outside = next(iter(site.operator.addresses))
+        exchanges = {row.name: row for row in site.exchanges}
+        return Neighbourhood(
+            state=self.place.network,
+            trusted=self.credentials.authority.trusted,
+            ports=self.addresses.ports,
+            signing=self.credentials.signing,
+            certificates=self.credentials.peers,
+            exchanges={name: row.network_port for name, row in exchanges.items()},
+            agencies={row.code: row.name for row in self._snapshot.agencies},
+            people={body: self.population.began_in(body) for body in knows},
+            seed=self.population.seed,
+            host=outside,
+            exchange_hosts={name: site.address(row.host) for name, row in exchanges.items()},
+        )
+
+    async def _start_ready(self, name: str) -> None:
+        await self.processes.start(name)
+        await self._until_ready(name)
+
+    async def _until_ready(self, name: str) -> None:
+        """Wait until a process of our own answers, as itself. Raises ``Problem`` process_failed, naming its log."""
+        urls = {
+            NETWORK: f"{self.addresses.network_admin_url}/admin/process",
+            "counterparts": f"{self.addresses.counterparts_admin_url}/admin/process",
+            **{each: f"{self.addresses.health_url(each)}/readyz" for each in EXCHANGES},
+        }
+        try:
+            async with asyncio.timeout(_READY_TIMEOUT_S):
+                while not await self._answers(name, urls[name]):  # noqa: ASYNC110 - another process has no event of ours
+                    await asyncio.sleep(_POLL_S)
+        except TimeoutError:
+            raise Problem("process_failed", expected=str(self.processes.log_of(name))) from None
+
+    async def _answers(self, name: str, url: str) -> bool:
+        timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
+        try:
+            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as reply:
+                if reply.status != _OK:
+                    return False
+                told = msgspec.json.decode(await reply.read(), type=_Answering)
+        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
+            return False
+        return told.pid == self.processes.pids().get(name)
+
+    # ------------------------------------------------------------ down
+
+    async def watch(self) -> None:
+        """Wait for ever: what ends by itself here is what the lab is for, and is started again."""
+        await asyncio.Event().wait()
+
+    async def _leading(self) -> set[str]:
+        if not any(name.startswith("postgres-") for name in self.processes.pids()):
+            return set()
+        async with Painter(self.site) as painter:
+            return {f"patroni-{name}" for name in (await painter.leaders()).values()}
+
+    async def stop(self) -> None:
+        """Take everything down, in the order of dependence; nothing is left running."""
+        names = self.processes.names()
+        leading = await self._leading()
+        nodes = [name for name in names if name.startswith("patroni-")]
+        for group in (
+            [name for name in names if not name.startswith(("etcd-", "patroni-"))],
+            # The leaders last: one whose standbys are just going asks them in vain, and waits for each.
+            [name for name in nodes if name not in leading],
+            [name for name in nodes if name in leading],
+        ):
+            await self.processes.stop(group, _STOP_TIMEOUT_S)
+        # What etcd acknowledged is on its disk: nothing is gained by waiting for its votes about who leads the rest.
+        await self.processes.stop([name for name in names if name.startswith("etcd-")], _ETCD_STOP_TIMEOUT_S)
+        keeper = self._keeper
+        if keeper is not None and keeper.stdin is not None:
+            keeper.stdin.close()
+            async with asyncio.timeout(_STOP_TIMEOUT_S):
+                await keeper.wait()
+
+
+class _Answering(msgspec.Struct, frozen=True):
+    """What every process of ours answers with, among other things: its id."""
+
+    pid: int

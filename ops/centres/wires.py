@@ -1,0 +1,214 @@
+"""Where the lab's sites stand on the network, and the links between them: namespaces on a bridge, or loopback.
+
+Each clone has namespaces of its own (``chukan-<hash>-east`` …), so that two never meet; the bridge stands in ``wan``.
+Links are cut on the bridge, where nobody at either end is told: a cut cable sends no error.
+
+Invariant: nothing outside these namespaces is changed. What an earlier start left is taken away by the next.
+"""
+
+import ctypes
+import hashlib
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+from chukan.errors import Problem
+from chukan.ops.local.processes import wait_gone
+
+SITES: Final = ("east", "west", "witness")
+WAN: Final = "wan"
+_SUBNET: Final = {"east": 1, "west": 2, "witness": 3, WAN: 9}
+_COMMAND_TIMEOUT_S: Final = 20
+_KILL_TIMEOUT_S: Final = 20
+_NEWNET: Final = 0x40000000
+_NAMED: Final = Path("/run/netns")
+_HASH_LEN: Final = 6
+_LOOPBACK_NETS: Final = 200
+
+
+def _digest(root: Path) -> str:
+    return hashlib.sha256(os.fsencode(root)).hexdigest()
+
+
+class Namespaces:
+    """Four network namespaces; needs root."""
+
+    apart: Final = True
+    """Whether a site can be cut off."""
+
+    def __init__(self, root: Path) -> None:
+        """Name them by a hash of the lab's folder; nothing is made."""
+        self._prefix = f"chukan-{_digest(root)[:_HASH_LEN]}"
+        self._cut: tuple[str, str] | None = None
+
+    def name(self, site: str) -> str:
+        """Return the name of a site's namespace."""
+        return f"{self._prefix}-{site}"
+
+    @staticmethod
+    def address(site: str, number: int) -> str:
+        """Return an address in a site; those of ``number`` 1 to 40 are there."""
+        return f"198.18.{_SUBNET[site]}.{number}"
+
+    def build(self, numbers: Sequence[int]) -> None:
+        """Make everything anew. Raises ``Problem`` process_failed."""
+        self.remove()
+        for site in (WAN, *SITES):
+            _ip(f"netns add {self.name(site)}")
+        commands = [
+            "link set lo up",
+            "link add centres type bridge",
+            f"addr add {self.address(WAN, 1)}/16 dev centres",
+            "link set centres up",
+        ]
+        for site in SITES:
+            commands += [
+                f"link add to-{site} type veth peer name uplink netns {self.name(site)}",
+                f"link set to-{site} master centres",
+                f"link set to-{site} up",
+            ]
+        _batch(self.name(WAN), commands)
+        for site in SITES:
+            addresses = [f"addr add {self.address(site, number)}/16 dev uplink" for number in numbers]
+            _batch(self.name(site), ["link set lo up", *addresses, "link set uplink up"])
+
+    def remove(self) -> None:
+        """End whatever runs at the sites, and take the namespaces away; there may be none.
+
+        Those who stand in ``wan`` are let be: the lab itself, and others who look. What the lab has there dies with it.
+        """
+        for site in (*SITES, WAN):
+            if (_NAMED / self.name(site)).exists():
+                if site != WAN:
+                    self.kill_all(site)
+                with suppress(Problem):
+                    _ip(f"netns delete {self.name(site)}")
+
+    def kill_all(self, site: str) -> None:
+        """Kill every process in a site's namespace but this one, and wait until they are gone."""
+        listed = _ip(f"netns pids {self.name(site)}")
+        pids = [int(pid) for pid in listed.split() if int(pid) != os.getpid()]
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, 9)
+        for pid in pids:
+            wait_gone(pid, _KILL_TIMEOUT_S)
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Stand in ``wan``: connections of this thread, and of threads that it starts, go out from there."""
+        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+        try:
+            enter(self.name(WAN))
+            try:
+                yield
+            finally:
+                _setns(before)
+        finally:
+            os.close(before)
+
+    def cut(self, a: str, b: str) -> None:
+        """Let nothing pass between two sites; both still see everybody else. ``Problem`` not_possible_here."""
+        if self._cut not in {None, (a, b)}:
+            raise Problem("not_possible_here", expected="one cut link at a time")
+        for site in (a, b):
+            _batch(self.name(WAN), [f"link set to-{site} type bridge_slave isolated on"])
+        self._cut = (a, b)
+
+    def mend(self) -> None:
+        """Let everything pass again."""
+        _batch(self.name(WAN), [f"link set to-{site} type bridge_slave isolated off" for site in SITES])
+        self._cut = None
+
+    def isolate(self, site: str) -> None:
+        """Cut a site off from everybody."""
+        _batch(self.name(WAN), [f"link set to-{site} down"])
+
+    def rejoin(self, site: str) -> None:
+        """Let it back."""
+        _batch(self.name(WAN), [f"link set to-{site} up"])
+
+
+class Loopback:
+    """Addresses of 127.0.0.0/8, of which any may be bound without rights; sites cannot be cut off."""
+
+    apart: Final = False
+
+    def __init__(self, root: Path) -> None:
+        """Choose the second byte by a hash of the lab's folder, so that two clones rarely meet."""
+        self._net = 10 + int(_digest(root), 16) % _LOOPBACK_NETS
+
+    @staticmethod
+    def name(site: str) -> str:  # noqa: ARG004 - the same call as with namespaces
+        """Return nothing: there is no namespace."""
+        return ""
+
+    def address(self, site: str, number: int) -> str:
+        """Return an address in a site."""
+        return f"127.{self._net}.{_SUBNET[site]}.{number}"
+
+    def build(self, numbers: Sequence[int]) -> None:
+        """Every address is there already."""
+
+    def remove(self) -> None:
+        """There is nothing to take away."""
+
+    @contextmanager
+    def inside(self) -> Iterator[None]:
+        """Everybody stands in the same place."""
+        yield
+
+    def cut(self, a: str, b: str) -> None:  # noqa: ARG002 - the same call as with namespaces
+        """Raise ``Problem`` not_possible_here."""
+        raise Problem("not_possible_here", expected="network namespaces: run it as root")
+
+    def mend(self) -> None:
+        """Nothing was cut."""
+
+    def isolate(self, site: str) -> None:  # noqa: ARG002 - the same call as with namespaces
+        """Raise ``Problem`` not_possible_here."""
+        raise Problem("not_possible_here", expected="network namespaces: run it as root")
+
+    def rejoin(self, site: str) -> None:
+        """Nothing was cut off."""
+
+
+Wires = Namespaces | Loopback
+
+
+def enter(namespace: str) -> None:
+    """Stand in a named network namespace from here on. Raises ``Problem`` not_possible_here."""
+    try:
+        descriptor = os.open(_NAMED / namespace, os.O_RDONLY)
+    except OSError:
+        raise Problem("not_possible_here", expected=f"a running lab (namespace {namespace}) and root") from None
+    try:
+        _setns(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _setns(descriptor: int) -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.setns(descriptor, _NEWNET) != 0:
+        raise Problem("not_possible_here", expected="the right to enter a network namespace (root)")
+
+
+def _batch(namespace: str, commands: Sequence[str]) -> None:
+    _ip(f"-n {namespace} -batch -", "\n".join(commands) + "\n")
+
+
+def _ip(words: str, text: str = "") -> str:
+    try:
+        done = subprocess.run(
+            ["/usr/sbin/ip", *words.split()],
+            check=False, capture_output=True, text=True, input=text, timeout=_COMMAND_TIMEOUT_S,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        raise Problem("runtime_missing", expected="ip (Debian's iproute2)") from None
+    if done.returncode != 0:
+        raise Problem("process_failed", expected=f"ip {words}: {done.stderr.strip()[:200]}")
+    return done.stdout

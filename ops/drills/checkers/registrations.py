@@ -1,0 +1,50 @@
+"""What may be read of a copy at an instant, from the clients' journals alone: a register with one writer.
+
+A registration is in force from somewhere between its sending and its acknowledgement. It is over once a later one was
+acknowledged that was sent after it had been acknowledged. One in doubt may be in force at any time after its sending.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from chukan.ops.drills.journal import Account
+
+
+class Write(NamedTuple):
+    """One registration: when it was sent, when it was acknowledged (infinity: never), and its items' marks."""
+
+    version: int
+    sent: float
+    acknowledged: float
+    marks: Mapping[str, str]
+
+
+def writes(accounts: Iterable[Account]) -> dict[str, list[Write]]:
+    """Return the registrations of each subject that may have had an effect, as they were sent."""
+    found: dict[str, list[Write]] = {}
+    for account in accounts:
+        ends = {entry.n: entry for entry in account.of("told", "refused", "in_doubt")}
+        for n, entry in account.sent().items():
+            end = ends.get(n)
+            if entry.act != "register" or (end is not None and end.event == "refused"):
+                continue
+            at = end.at if end is not None and end.event == "told" else math.inf
+            found.setdefault(entry.subject, []).append(Write(entry.version, entry.at, at, entry.marks))
+    return found
+
+
+def readable(of: Iterable[Write], begun: float, ended: float) -> list[Write]:
+    """Return the registrations that a read between two instants may find."""
+    of = list(of)
+    return [
+        write
+        for write in of
+        if write.sent <= ended
+        and not any(write.acknowledged < other.sent and other.acknowledged < begun for other in of)
+    ]
+
+
+def fits(write: Write, marks: Mapping[str, str], gaps: frozenset[str]) -> bool:
+    """Tell whether what was read is what was registered; an item that was not may only be a gap (未設定事由)."""
+    return all(mark == write.marks[code] if code in write.marks else mark in gaps for code, mark in marks.items())

@@ -1,0 +1,1 @@
+"""The scenario files, one drill each, in operators' words."""
