@@ -189,7 +189,7 @@ class Server:
             clock=self._clock,
             drain=self._drain,
             request_bytes_max=self.settings.exchange.request_bytes_max,
-            durability=self._cells.durability,
+            durability=self._cells.told_durability,
             # Looked up at each call: health is made later, of what is made here.
             stalls=Stalls(self._commits, most=max(1, limits.in_flight_max // 4)),
         )

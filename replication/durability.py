@@ -20,6 +20,7 @@ from chukan import log
 from chukan.errors import Problem
 from chukan.replication.doors import CellDoors
 from chukan.replication.driver import DRIVER_ERRORS, bounded
+from chukan.replication.leader import Leader
 
 ASK_TIMEOUT_S: Final = 1.0
 EVIDENCE_S: Final = 1.0
@@ -137,6 +138,8 @@ class DurabilityWatch:
         self._asking = asyncio.Lock()
         self._next: asyncio.Task[Durability] | None = None
         self.last: Durability | None = None
+        self.asked: Leader | None = None
+        """Who was asked last."""
 
     async def ask(self) -> Durability:
         """Return the answer to a question that begins after this call; never raises, but ``CancelledError``."""
@@ -175,6 +178,7 @@ class DurabilityWatch:
 
     async def _read(self) -> Standings:
         target = await self._doors.present(0.0)
+        self.asked = target.leader
         async with self._doors.broker.acquire(timeout=ASK_TIMEOUT_S) as connection:
             at = asyncio.get_running_loop().time()
             asked = connection.fetch("SELECT * FROM chukan.standings()")

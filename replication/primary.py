@@ -142,6 +142,17 @@ class Cells:
         """
         return await self._cells[name].durability()
 
+    async def told_durability(self, name: str) -> str:
+        """Return the same as text, with who told it: ``two-centres; leader=e1; timeline=3`` (RFC 8941 parameters).
+
+        Whoever keeps these texts can see by himself that no two leaders ever acknowledged at the same time.
+        """
+        found = await self.durability(name)
+        asked = self._cells[name].asked
+        if asked is None or found is Durability.UNKNOWN:
+            return str(found)
+        return f"{found}; leader={asked.member}; timeline={asked.timeline}"
+
     @contextlib.asynccontextmanager
     async def steward(self, name: str) -> AsyncIterator[Connection]:
         """Lend one connection of the steward's login, which may make and close agencies and put snapshots.
@@ -228,6 +239,11 @@ class _Watched:
         if self._finder is None:
             return Durability.ONE_SERVER
         return await self._durability.ask()
+
+    @property
+    def asked(self) -> Leader | None:
+        """Which leader told the durability last."""
+        return self._durability.asked
 
     def picture(self) -> CellPicture | None:
         if self._finder is None:

@@ -17,7 +17,7 @@ import msgspec
 
 from chukan.errors import Problem
 from chukan.ops import site as site_files
-from chukan.ops.centres import databases, runtime
+from chukan.ops.centres import databases, reaper, runtime
 from chukan.ops.centres.disks import Disk
 from chukan.ops.centres.keeper import clean, wires_for
 from chukan.ops.centres.layout import NETWORK_PORT, NUMBERS, lab_site, site_file
@@ -156,6 +156,7 @@ class CentresRunning(Running):
 
     async def lay(self) -> None:
         """Take away what an earlier start left, make the namespaces, and start the keeper."""
+        reaper.begin()
         await in_thread(lambda: clean(self.lab.lab))
         self._keeper = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "chukan.ops.centres.keeper", str(self.lab.lab),

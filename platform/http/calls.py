@@ -126,7 +126,7 @@ class Services:
     drain: Drain
     request_bytes_max: int
     durability: "Callable[[str], Awaitable[str]]" = field(default=lambda _: _unknown())
-    """Where everything committed in a cell so far is on disk; a word of ``replication.durability``."""
+    """Where everything committed in a cell so far is on disk; what ``Cells.told_durability`` says."""
     stalls: Stalls = field(default_factory=Stalls)
 
 

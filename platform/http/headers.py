@@ -26,7 +26,8 @@ PREFERENCE_APPLIED: Final = "Preference-Applied"
 REQUEST_ID: Final = "X-Request-Id"
 DURABILITY: Final = "Chukan-Durability"
 """Where what was just acknowledged is on disk: ``two-centres``, ``one-centre``, ``one-disk``, ``one-server``, or
-``unknown`` where it could not be asked in time (``replication.durability``)."""
+``unknown`` where it could not be asked in time (``replication.durability``); for a cell of several members with the
+leader that told it (``; leader=e1; timeline=3``)."""
 
 KEY_AGE_MAX: Final = dt.timedelta(days=7)
 KEY_AHEAD_MAX: Final = dt.timedelta(minutes=5)

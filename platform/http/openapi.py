@@ -61,8 +61,11 @@ _RESPONSE_HEADERS: Final[Mapping[str, Any]] = {
     headers.REQUEST_ID: {"schema": {"type": "string", "format": "uuid"}, "description": "Id of this request."}
 }
 _DURABILITY: Final[Mapping[str, Any]] = {
-    "schema": {"type": "string", "enum": [level.value for level in Durability]},
-    "description": "Where what was acknowledged is on disk, asked of the standbys after the commit.",
+    "schema": {
+        "type": "string",
+        "pattern": f"^({'|'.join(level.value for level in Durability)})(; leader=[^; ]+; timeline=[0-9]+)?$",
+    },
+    "description": "Where what was acknowledged is on disk, asked of the leader after the commit.",
 }
 
 

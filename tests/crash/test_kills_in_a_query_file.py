@@ -34,7 +34,7 @@ DRAWN = 3000
 HELD: Final = frozenset({"released", "refused"})
 HELD_DRAWN = 200
 KILLS_MIN, KILLS_MAX = 20, 40
-PAUSE_MAX = 100
+PAUSE_MAX = 20
 """Exchanges closed at the network between two kills."""
 EARLY_MAX = 50
 RESULT_KILLS, RESULT_PAUSE_MAX = 3, 2000

@@ -196,6 +196,11 @@ async def test_a_server_that_is_not_what_its_patroni_says_is_not_served_with(fol
 async def test_a_lost_standby_is_told_by_the_durability_of_the_next_commit(followed: Followed) -> None:
     await followed.led_by("first")
     assert await followed.cells.durability("here") is Durability.TWO_CENTRES
+    leader = followed.cells.leader("here")
+    assert leader is not None
+    told = f"two-centres; leader={leader.member}; timeline={leader.timeline}"
+    assert await followed.cells.told_durability("here") == told
+    assert await followed.cells.told_durability(OTHER) == "one-server"
     assert await followed.cells.durability(OTHER) is Durability.ONE_SERVER
     await followed.pair.cut()
     admin = await followed.pair.admin()
