@@ -117,7 +117,9 @@ class Drill:
             seconds = crowd.now()
         if found is not None:
             (folder / "evidence.json").write_bytes(msgspec.json.encode(found))
-        report = self._report(verdict, course, hands, watch, seconds, outage.acknowledged_at(accounts), gaps)
+        report = self._report(
+            verdict, course, hands, watch, seconds, outage.outages(accounts, course.begun_at, course.ended_at), gaps
+        )
         return report, self._history.keep(report, page(report))
 
     async def _course(self, crowd: Crowd, hands: Hands) -> Evidence | None:
@@ -212,14 +214,14 @@ class Drill:
         hands: Hands,
         watch: Watch,
         seconds: float,
-        acknowledged: dict[str, list[float]],
+        outages: dict[str, list[outage.Gap]],
         gaps: Iterable[str],
     ) -> Report:
         scenario = self._scenario
         stretches = [
             Stretch(group, gap.begun, gap.ended)
-            for group in verdict.outage_s
-            for gap in outage.gaps(acknowledged.get(group, []), course.begun_at, course.ended_at)
+            for group, gaps_of in outages.items()
+            for gap in gaps_of
             if gap.seconds >= STRETCH_S
         ]
         return Report(

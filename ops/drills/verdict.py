@@ -102,9 +102,9 @@ def judge(
     faults = [] if evidence is None else all_faults(accounts, evidence, gaps)
     counts = Counter(fault.counts_as for fault in faults)
     instants = outage.acknowledged_at(accounts)
-    groups = sorted({account.client.group for account in accounts})
     outages = {
-        group: round(outage.longest(instants.get(group, []), course.begun_at, course.ended_at), 2) for group in groups
+        group: round(max((gap.seconds for gap in gaps), default=0.0), 2)
+        for group, gaps in outage.outages(accounts, course.begun_at, course.ended_at).items()
     }
     word_s = _after_word(course, instants)
     ends = [entry for account in accounts for entry in account.of("told", "refused", "in_doubt")]

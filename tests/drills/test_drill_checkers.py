@@ -229,11 +229,23 @@ def test_content_that_changes_is_wrong() -> None:
 
 def test_an_outage_is_the_longest_time_without_an_acknowledgement() -> None:
     at = [1.0, 1.2, 6.2, 6.4]
-    assert outage.longest(at, 0.0, 7.0) == pytest.approx(5.0)
-    assert outage.longest(at, 0.0, 20.0) == pytest.approx(13.6)
-    assert outage.longest([], 2.0, 9.0) == pytest.approx(7.0)
+    assert [gap.seconds for gap in outage.gaps(at, 0.0, 7.0)] == pytest.approx([1.0, 0.2, 5.0, 0.2, 0.6])
+    assert outage.gaps([], 2.0, 9.0) == [(2.0, 9.0)]
     assert outage.after(at, 2.0, 9.0) == pytest.approx(4.2)
     assert outage.after(at, 6.5, 9.0) == pytest.approx(2.5)
+
+
+def test_questions_that_all_fail_are_an_outage_though_registrations_go_on() -> None:
+    story = [asker(ask(1, 1.0), ask(2, 21.0), *(register(10 + n, 0.5 * n, n) for n in range(1, 60)))]
+    (found,) = outage.outages(story, 0.0, 30.0).values()
+    assert max(gap.seconds for gap in found) == pytest.approx(18.0)
+    assert max(found, key=lambda gap: gap.seconds) == pytest.approx((3.0, 21.0))
+
+
+def test_the_time_between_two_questions_is_none() -> None:
+    story = [asker(*(ask(n, 1.5 * n) for n in range(1, 9)), *(register(10 + n, 0.5 * n, n) for n in range(1, 26)))]
+    (found,) = outage.outages(story, 0.0, 13.0).values()
+    assert max(gap.seconds for gap in found) < 1.0
 
 
 def test_only_acknowledged_writes_count_for_an_outage() -> None:
