@@ -144,7 +144,9 @@ class Server:
         for root in (settings.exchange.tls_ca_file, settings.network.ca_file):
             require_environment(root, environment)
         self._address_check = _address_check(settings)
-        self._keystores = KeyStores(settings.keystores, chance=self._chance, environment=environment)
+        # An exchange only uses keys. It goes on with those that were confirmed while the other centre was there, also
+        # when it is started without it.
+        self._keystores = KeyStores(settings.keystores, chance=self._chance, degraded=True, environment=environment)
         self._keystores.check()
         self._cells = Cells(settings.cells, environment)
         self._make_network()

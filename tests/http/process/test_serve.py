@@ -137,3 +137,23 @@ async def test_no_real_site_is_served_without_the_check_of_addresses(site: Any) 
             assert await running.process.wait() == 2
     assert "not_in_service" in "".join(running.raw)
     assert not any(json.dumps(line).count("listening") for line in running.lines)
+
+
+async def test_an_exchange_starts_and_seals_without_the_other_centres_key_store(site: Any) -> None:
+    away = site.folder / "keys-west"
+    away.rename(site.folder / "unreachable")
+    try:
+        async with site.running(site.settings()) as running:
+            await _ready(running)
+            connector = aiohttp.TCPConnector(ssl=site.client)
+            url = f"https://localhost:{running.ports['agency']}/v1/agencies/{CITY}/copies"
+            async with aiohttp.ClientSession(connector=connector) as client:
+                key = {"Idempotency-Key": str(uuid.uuid4())}
+                line = COPY | {"addressee": "A2"}
+                async with client.post(url, json={"lines": [line]}, headers=key) as answer:
+                    assert (answer.status, await answer.json()) == (200, {"lines": [{"line": 0, "status": "done"}]})
+                key = {"Idempotency-Key": str(uuid.uuid4())}
+                async with client.post(f"{url}/search", json={"keys": [{"addressee": "A2"}]}, headers=key) as answer:
+                    assert (await answer.json())["copies"][0]["items"] == COPY["items"]
+    finally:
+        (site.folder / "unreachable").rename(away)
