@@ -15,7 +15,7 @@ import types
 import typing
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -35,6 +35,8 @@ T = TypeVar("T")
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+LEAD_MIN_S: Final = 60.0
+"""A change of production's common data takes effect this far ahead at least."""
 Environment = Literal["production", "sandbox"]
 """What cells, key stores, common data, certificates and exports are stamped with; neither takes the other's."""
 
@@ -48,6 +50,17 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     """A test environment (検証環境): its people are synthetic, and production's keys and data are refused."""
     fraction: Positive = 1
     """N of a sandbox that is 1/N of production (本番1/Nモデル): what an agency may use is divided by it."""
+
+    common_data_lead_s: Annotated[float, msgspec.Meta(ge=0)] | None = None
+    """How far ahead a change of the common data takes effect: 60 s unless given, 0 in a sandbox. Only a sandbox may
+    have less than 60 s (DESIGN §7). A kill switch never waits."""
+
+    @property
+    def lead_s(self) -> float:
+        """The seconds that hold."""
+        if self.common_data_lead_s is not None:
+            return self.common_data_lead_s
+        return 0.0 if self.sandbox else LEAD_MIN_S
 
     @property
     def environment(self) -> Environment:
@@ -187,6 +200,8 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         raise Problem("setting_forbidden", pointer="/site/address_check")
     if settings.site.fraction != 1 and not settings.site.sandbox:
         raise Problem("setting_forbidden", pointer="/site/fraction")
+    if settings.site.lead_s < LEAD_MIN_S and not settings.site.sandbox:
+        raise Problem("setting_forbidden", pointer="/site/common_data_lead_s", expected="at least 60 s")
     for name, cell in settings.cells.items():
         _check_cell(f"/cells/{name}", cell)
     names = [(at, member.name) for at, member in _members(settings.cells)]

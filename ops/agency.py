@@ -1,4 +1,4 @@
-"""``chukan agency``: agencies come, are looked at, closed, handed over and destroyed; their systems are registered.
+"""``chukan agency``: agencies come, are looked at, move, are closed, handed over, destroyed; systems are registered.
 
 Each command is one act on an installation (``--config``: the settings of any of its exchanges). Whatever changes the
 common data needs the key that signs it (``--directory-key``). Export and destruction need an order besides, signed by
@@ -7,15 +7,17 @@ two officers of the agency (``chukan agency order``): without one there is only 
 Nothing here shows content of an agency: states and counts only.
 """
 
+import datetime as dt
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 from cyclopts import App, Parameter
 
+from chukan.clock import JST
 from chukan.errors import Problem
+from chukan.ops import agency_moves, orders
 from chukan.ops import installation as acts
-from chukan.ops import orders
 from chukan.ops.installation import Installation
 from chukan.ops.output import Json, create_file, say, table
 from chukan.tenants import bodies, standing
@@ -25,11 +27,12 @@ from chukan.tenants.directory import AgencyRow, ClientRow, Snapshot
 from chukan.tenants.export_file import Manifest, Written
 from chukan.tenants.publishing import Published
 
-app = App(name="agency", help="Add, list, show, close, hand over or destroy an agency; register its systems.")
+app = App(name="agency", help="Add, list, show, move, close, hand over or destroy an agency; register its systems.")
 client = App(name="client", help="Register and remove systems and officers.")
 app.command(client)
 app.command(orders.app)
 app.command(orders.unpack)
+agency_moves.register(app)
 
 Key = Annotated[Path | None, Parameter(name="--directory-key")]
 """Private key (PEM, Ed25519) that signs the common data."""
@@ -61,11 +64,15 @@ def add(
     """
     entry = _entry(code, name, body, cell)
 
-    async def act(installation: Installation) -> AgencyRow:
-        return await acts.add_agency(installation, entry, cell=cell)
+    async def act(installation: Installation) -> tuple[AgencyRow, dt.datetime | None]:
+        row = await acts.add_agency(installation, entry, cell=cell)
+        common = await installation.common()
+        known = common.snapshot is not None and row in common.snapshot.agencies
+        return row, None if known or not common.waiting else common.waiting[-1].effective_at
 
-    row = acts.run(config, act, directory_key=directory_key)
-    say(row, f"{row.code} {row.name}: number {row.number}, cell {row.cell}, {row.state}", as_json=as_json)
+    row, at = acts.run(config, act, directory_key=directory_key)
+    text = f"{row.code} {row.name}: number {row.number}, cell {row.cell}, {row.state}{_from(at)}"
+    say(row, text, as_json=as_json)
 
 
 def _entry(code: str, name: str | None, body: str | None, cell: str | None) -> AgencyEntry:
@@ -246,13 +253,18 @@ def add_client(
         raise Problem("invalid_field", pointer="/agencies", expected="at least one --agency and one --function")
 
     async def act(installation: Installation) -> Published:
-        body = require_agency(await installation.snapshot(), agency[0]).body
+        body = require_agency(await installation.coming(), agency[0]).body
         row = ClientRow(id=client_id, body=body, kind=kind, name=name, agencies=[*agency], functions=[*function])  # type: ignore[list-item]
         return await acts.register_client(installation, row)
 
     published = acts.run(config, act, directory_key=directory_key)
     row = next(each for each in published.snapshot.clients if each.id == client_id)
-    say(row, f"{row.id}: {row.kind}, {', '.join(row.functions)}", as_json=as_json)
+    say(row, f"{row.id}: {row.kind}, {', '.join(row.functions)}{_from(published.effective_at)}", as_json=as_json)
+
+
+def _from(at: dt.datetime | None) -> str:
+    """When it takes effect, in words; nothing where it has."""
+    return "" if at is None else f", from {at.astimezone(JST):%Y-%m-%d %H:%M:%S} JST on"
 
 
 @client.command(name="remove")
@@ -265,8 +277,8 @@ def remove_client(
         return await acts.remove_client(installation, client_id)
 
     published = acts.run(config, act, directory_key=directory_key)
-    told = {"removed": client_id, "snapshot": published.snapshot.number}
-    say(told, f"{client_id}: removed", as_json=as_json)
+    told = {"removed": client_id, "snapshot": published.snapshot.number, "effective_at": published.effective_at}
+    say(told, f"{client_id}: removed{_from(published.effective_at)}", as_json=as_json)
 
 
 @client.command(name="list")

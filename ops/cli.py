@@ -33,8 +33,10 @@ COMMANDS: "Mapping[str, str]" = MappingProxyType(
     {
         "demo": "chukan.ops.demo:app",
         "agency": "chukan.ops.agency:app",
+        "backup": "chukan.ops.backup:app",
         "bench": "chukan.ops.bench:app",
         "client": "chukan.ops.client:app",
+        "common": "chukan.ops.common:app",
         "db": "chukan.ops.db:app",
         "environment": "chukan.ops.environment:app",
         "drill": "chukan.ops.drill:app",
@@ -60,9 +62,11 @@ COMMANDS: "Mapping[str, str]" = MappingProxyType(
 SUMMARIES: "Mapping[str, str]" = MappingProxyType(
     {
         "demo": "Run the whole thing on this machine: two cells, two exchanges, a sandbox network.",
-        "agency": "Add, list, show, close, export or destroy an agency.",
+        "agency": "Add, list, show, move, close, export or destroy an agency.",
+        "backup": "Make, list, verify and restore backups of the cells.",
         "bench": "Measure brokered round trips beside pgbench running the same statements.",
         "client": "Act as an agency's system: register, acquire, query, collect.",
+        "common": "Show the common data of all cells: in force, and waiting for their time.",
         "db": "Create and migrate a cell's database.",
         "environment": "Plan and run a test environment that is 1/N of production.",
         "drill": "Break something on purpose, and prove that nothing is lost.",

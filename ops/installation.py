@@ -38,6 +38,7 @@ from chukan.tenants.orders import Approved, SignedOrder
 from chukan.tenants.publishing import Common, Published, Publisher, read_common
 
 T = TypeVar("T")
+_TRIES_MAX = 8
 
 
 class Installation:
@@ -56,6 +57,8 @@ class Installation:
         chance: Chance,
     ) -> None:
         self.settings = settings
+        self.lead_s = settings.site.lead_s
+        """How many seconds ahead changes of the common data take effect."""
         self.cells = cells
         self.keystores = keystores
         self.law = law
@@ -65,6 +68,11 @@ class Installation:
         self._key = key
 
     @property
+    def public(self) -> Ed25519PublicKey:
+        """The key that the common data must be signed with."""
+        return self._public
+
+    @property
     def publisher(self) -> Publisher:
         """Publishes the common data; ``Problem`` setting_missing without the key that signs it, or as it is read."""
         named = self.settings.operator.directory_signing_key_file
@@ -72,7 +80,7 @@ class Installation:
         if key is None:
             pointer = "/operator/directory_signing_key_file"
             raise Problem("setting_missing", pointer=pointer, expected="--directory-key FILE")
-        return Publisher(self.cells, key, self.clock, self.law.number)
+        return Publisher(self.cells, key, self.clock, self.law.number, lead_s=self.lead_s)
 
     async def common(self) -> Common:
         """Return the common data as it stands in the cells. Raises ``Problem``."""
@@ -80,8 +88,14 @@ class Installation:
 
     async def snapshot(self) -> Snapshot:
         """Return the common data in force, or an empty one; ``Problem`` as ``common``."""
-        at, environment = self.clock.now(), self.cells.environment
-        return (await self.common()).snapshot or directory.first(at, self.law.number, environment)
+        return (await self.common()).snapshot or self._empty()
+
+    async def coming(self) -> Snapshot:
+        """Return what will hold once everything that waits is in force; ``Problem`` as ``common``."""
+        return (await self.common()).coming or self._empty()
+
+    def _empty(self) -> Snapshot:
+        return directory.first(self.clock.now(), self.law.number, self.cells.environment)
 
 
 @asynccontextmanager
@@ -172,16 +186,31 @@ def run(config: Path | None, work: Callable[[Installation], Awaitable[T]], *, di
 # ---------------------------------------------------------------- acts
 
 
-async def publish(installation: Installation, changes: Changes, *, past_missing: bool = False) -> Published:
+async def publish(
+    installation: Installation, changes: Changes, *, at_once: bool = False, past_missing: bool = False
+) -> Published:
     """Make true what the changes say, as one snapshot in every cell; new agencies get keys and tables before.
 
-    Safe to repeat after any failure. ``Problem`` as ``Publisher.publish`` and ``arrival.make_ready`` say.
+    It takes effect at the time that is returned, or ``at_once``: then no agency may be new. Safe to repeat after any
+    failure. ``Problem`` as ``Publisher.publish`` and ``arrival.make_ready`` say.
     """
 
     async def ready(agencies: Sequence[AgencyRow]) -> None:
         await make_ready(agencies, cells=installation.cells, keystores=installation.keystores)
 
-    return await installation.publisher.publish(changes, ready=ready, past_missing=past_missing)
+    return await installation.publisher.publish(changes, ready=ready, at_once=at_once, past_missing=past_missing)
+
+
+async def until_in_force(installation: Installation, published: Published) -> None:
+    """Wait for what was published to be in force everywhere. Raises ``Problem``, busy when it should be and is not."""
+    if published.effective_at is not None:
+        await asyncio.sleep((published.effective_at - installation.clock.now()).total_seconds())
+    for _ in range(_TRIES_MAX):
+        common = await installation.common()
+        if all((number or 0) >= published.snapshot.number for number in common.numbers.values()):
+            return
+        await asyncio.sleep(1.0)  # the cells' clocks may be behind ours by the allowed skew
+    raise Problem("busy", retry_after_s=1)
 
 
 async def add_agencies(installation: Installation, entries: Sequence[AgencyEntry]) -> list[AgencyRow]:
@@ -209,16 +238,18 @@ async def register_client(installation: Installation, *clients: ClientRow) -> Pu
 
 async def remove_client(installation: Installation, client_id: str) -> Published:
     """Remove a registration; its certificate opens nothing from then on. ``Problem`` unregistered_system."""
-    Directory(await installation.snapshot()).client(client_id)
+    Directory(await installation.coming()).client(client_id)
     return await publish(installation, Changes().remove(client_id))
 
 
 async def close_agency(installation: Installation, code: str) -> AgencyRow:
-    """Close an agency: it accepts nothing and provides nothing from now on; its data and keys stay.
+    """Close an agency: it accepts nothing and provides nothing any more; its data and keys stay.
 
-    ``Problem`` unknown_agency, and as publishing and the cell do.
+    Returns when that is in force: before, exchanges would send it what its cell refuses. ``Problem`` unknown_agency,
+    and as publishing and the cell do.
     """
     published = await publish(installation, Changes().close_agency(code))
+    await until_in_force(installation, published)
     row = require_agency(published.snapshot, code)
     # Exchanges know by the snapshot; the cell itself refuses what an exchange sends that has not heard.
     await departure.close_in_cell(installation.cells, row)

@@ -1,7 +1,8 @@
 """``chukan stop``: the kill switch (提供停止) on a kind, a procedure, the two together, or everything.
 
-A stop goes to every cell that answers, also when another one is away; the command then says which one has not heard,
-and ends with status 1, for there the stop does not stand yet. Lifting one needs every cell.
+Both go at once, and into what waits to take effect later. A stop goes to every cell that answers, also when another one
+is away; the command then says which one has not heard, and ends with status 1, for there the stop does not stand yet.
+Lifting one needs every cell.
 """
 
 from pathlib import Path
@@ -47,7 +48,8 @@ def add(
 
     async def act(installation: Installation) -> Published:
         _check_known(installation.law, kind, procedure)
-        return await acts.publish(installation, Changes().stop(kind=kind, procedure=procedure), past_missing=True)
+        changes = Changes().stop(kind=kind, procedure=procedure)
+        return await acts.publish(installation, changes, at_once=True, past_missing=True)
 
     published = acts.run(config, act, directory_key=directory_key)
     return _tell(published, kind, procedure, "stopped", as_json=as_json)
@@ -76,7 +78,7 @@ def lift(
     _check(kind, procedure, everything=everything)
 
     async def act(installation: Installation) -> Published:
-        return await acts.publish(installation, Changes().lift(kind=kind, procedure=procedure))
+        return await acts.publish(installation, Changes().lift(kind=kind, procedure=procedure), at_once=True)
 
     published = acts.run(config, act, directory_key=directory_key)
     return _tell(published, kind, procedure, "lifted", as_json=as_json)

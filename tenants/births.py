@@ -4,13 +4,14 @@ A birth is one transaction of a function with a lock timeout of 200 ms: it attac
 whoever holds a lock, and is tried again here (DESIGN §10). A departure detaches the leaves concurrently, one by one,
 and drops them only when no parent knows them any more, so that nobody else waits for it.
 
-Invariant: ``birth``, ``close`` and ``put_snapshot`` need no more than the steward's login, which can read nothing.
+Invariant: ``birth``, ``close`` and the snapshots need no more than the steward's login, which can read nothing.
 ``depart`` destroys; it takes an administrator's connection and must only be called on an order signed by two officers
 of that agency (invariant 14).
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import datetime as dt
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 import asyncpg
@@ -43,13 +44,13 @@ async def birth(connection: Connection, agency: int, generation: int = 1, tables
     """
     schema_name(agency)
     return bool(
-        await _patiently(lambda: connection.fetchval("SELECT chukan.birth($1, $2, $3)", agency, generation, tablespace))
+        await patiently(lambda: connection.fetchval("SELECT chukan.birth($1, $2, $3)", agency, generation, tablespace))
     )
 
 
 async def close(connection: Connection, agency: int) -> bool:
     """Refuse every set that names the agency from now on, its data untouched; False when it is not here."""
-    return bool(await _patiently(lambda: connection.fetchval("SELECT chukan.close_agency($1)", agency)))
+    return bool(await patiently(lambda: connection.fetchval("SELECT chukan.close_agency($1)", agency)))
 
 
 async def list_agencies(connection: Connection) -> list[AgencyHere]:
@@ -73,6 +74,47 @@ async def put_snapshot(connection: Connection, number: int, body: bytes, signatu
         raise
 
 
+class PlannedSnapshot(NamedTuple):
+    """A signed snapshot as it is put into a cell; ``effective_at`` None puts it in force at once."""
+
+    number: int
+    body: bytes
+    signature: bytes
+    key: str
+    effective_at: dt.datetime | None = None
+    confirmed: bool = True
+    """False until it was read back from every cell: before that it cannot become due."""
+
+
+async def plan_snapshots(connection: Connection, planned: Sequence[PlannedSnapshot], known: Sequence[int]) -> bool:
+    """Make these snapshots what a cell has: one in force at once if any is, the others waiting, and no others waiting.
+
+    ``known`` are the confirmed ones that the caller has seen waiting and replaces. False when nothing changed.
+    ``Problem`` common_data_stale when somebody else was quicker.
+    """
+    columns = [list(column) for column in zip(*planned, strict=True)] or [[] for _ in PlannedSnapshot._fields]
+    sql = "SELECT chukan.snapshot_plan($1, $2, $3, $4, $5, $6, $7)"
+    try:
+        return bool(await connection.fetchval(sql, *columns, list(known)))
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == "CK003":
+            raise Problem("common_data_stale") from None
+        raise
+
+
+async def confirm_snapshot(connection: Connection, number: int, signature: bytes) -> bool:
+    """Say that every cell has a snapshot that waits, so that it may become due; False when that was said before.
+
+    ``Problem`` common_data_stale when it does not wait here any more.
+    """
+    try:
+        return bool(await connection.fetchval("SELECT chukan.snapshot_confirm($1, $2)", number, signature))
+    except asyncpg.PostgresError as error:
+        if error.sqlstate == "CK003":
+            raise Problem("common_data_stale") from None
+        raise
+
+
 async def depart(admin: Connection, agency: int) -> None:
     """Remove a closed agency for ever: leaves detached concurrently, schema and role dropped, work rows deleted.
 
@@ -89,8 +131,8 @@ async def depart(admin: Connection, agency: int) -> None:
     await admin.execute("SET lock_timeout = '200ms'")
     try:
         for parent, pending in await _leaves(admin, schema):
-            await _patiently(lambda p=parent, f=pending: _detach(admin, schema, p, pending=f))  # type: ignore[misc]
-        await _patiently(lambda: admin.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
+            await patiently(lambda p=parent, f=pending: _detach(admin, schema, p, pending=f))  # type: ignore[misc]
+        await patiently(lambda: admin.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE"))
     finally:
         await admin.execute("RESET lock_timeout")
     for table in ("log_heads", "agencies"):
@@ -118,12 +160,12 @@ async def _detach(admin: Connection, schema: str, table: str, *, pending: bool) 
     except _YIELDING:
         still = dict(await _leaves(admin, schema))
         if still.get(table):
-            await _patiently(lambda: _detach(admin, schema, table, pending=True))
+            await patiently(lambda: _detach(admin, schema, table, pending=True))
         else:
             raise
 
 
-async def _patiently(attempt: Callable[[], Awaitable[T]]) -> T:
+async def patiently(attempt: Callable[[], Awaitable[T]]) -> T:
     """Try until the locks are to be had, giving way in between; a lock queue would stall everybody behind it."""
     pause_s = _PAUSE_S
     for _ in range(_TRIES_MAX):

@@ -44,7 +44,8 @@ class Changes:
                 return directory.add_agency(snapshot, at, code=code, body=body, name=name, cell=cell)
             if found.state != "open":
                 raise Problem("agency_closed")
-            for field in ("body", "cell", "name"):
+            # One that moved since is where it is.
+            for field in ("body", "name") if found.generation > 1 else ("body", "cell", "name"):
                 if getattr(found, field) != getattr(row, field):
                     raise Problem("invalid_field", pointer=f"/{field}", expected="what the agency was added with")
             return snapshot
@@ -57,6 +58,20 @@ class Changes:
         def step(snapshot: Snapshot, at: dt.datetime) -> Snapshot:
             closed = require_agency(snapshot, code).state == "closed"
             return snapshot if closed else directory.close_agency(snapshot, at, code)
+
+        return self._then(step)
+
+    def move_agency(self, code: str, cell: str, generation: int) -> Self:
+        """Have an agency live in another cell, from this generation on.
+
+        When applied: ``Problem`` unknown_agency, agency_closed.
+        """
+
+        def step(snapshot: Snapshot, at: dt.datetime) -> Snapshot:
+            found = require_agency(snapshot, code)
+            if found.generation >= generation:
+                return snapshot
+            return directory.move_agency(snapshot, at, code, cell, generation)
 
         return self._then(step)
 

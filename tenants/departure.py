@@ -141,7 +141,7 @@ async def destroy_agency(
 
 @asynccontextmanager
 async def administrator(cell: Cell, user: str, password_file: Path) -> AsyncIterator[Connection]:
-    """Lend an administrator's (superuser's) connection to a cell, which only a destruction needs.
+    """Lend an administrator's (superuser's) connection to a cell, which only a destruction and a move need.
 
     ``Problem`` settings_unreadable for the password's file, no_primary.
     """
@@ -149,24 +149,35 @@ async def administrator(cell: Cell, user: str, password_file: Path) -> AsyncIter
         password = password_file.read_text(encoding="ascii").strip()  # noqa: ASYNC240 - a line on a local disk
     except (OSError, UnicodeDecodeError):
         raise Problem("settings_unreadable", expected="a readable password file of the administrator") from None
-    try:
-        admin: Connection = await asyncpg.connect(
-            # Of several members the one that writes; a destruction is no counter, and may wait for one that is away.
-            host=[member.host for member in cell.members] or cell.host,
-            port=[member.port for member in cell.members] or cell.port,
-            ssl=cell_context(cell),
-            user=user,
-            password=password,
-            database=cell.database,
-            timeout=CONNECT_TIMEOUT_S,
-            target_session_attrs=SessionAttribute.read_write,
-        )
-    except DRIVER_ERRORS as error:
-        raise translate(error) from None
+    admin = await _connect_admin(cell, user, password)
     try:
         yield admin
     finally:
         admin.terminate()
+
+
+async def _connect_admin(cell: Cell, user: str, password: str) -> Connection:
+    """Connect to the cell's server, or to that of its members which writes; ``Problem`` no_primary."""
+    context = cell_context(cell)
+    servers = [(member.host, member.port) for member in cell.members] or [(cell.host, cell.port)]
+    for place, (host, port) in enumerate(servers, 1):
+        try:
+            admin: Connection = await asyncpg.connect(
+                host=host,
+                port=port,
+                user=user,
+                password=password,
+                database=cell.database,
+                timeout=CONNECT_TIMEOUT_S,
+                target_session_attrs=SessionAttribute.read_write,
+                ssl=context,
+            )
+        except DRIVER_ERRORS as error:
+            if place == len(servers):
+                raise translate(error) from None
+        else:
+            return admin
+    raise Problem("no_primary", retry_after_s=1)
 
 
 async def close_in_cell(cells: Cells, agency: AgencyRow) -> bool:

@@ -249,10 +249,11 @@ def close_agency(snapshot: Snapshot, at: dt.datetime, code: str) -> Snapshot:
     return _replace_agency(snapshot, at, msgspec.structs.replace(row, state="closed"))
 
 
-def move_agency(snapshot: Snapshot, at: dt.datetime, code: str, cell: str) -> Snapshot:
+def move_agency(snapshot: Snapshot, at: dt.datetime, code: str, cell: str, generation: int | None = None) -> Snapshot:
     """Return the next snapshot with the agency in another cell, one generation later; ``Problem`` as above."""
     row = Directory(snapshot).agency(code)
-    return _replace_agency(snapshot, at, msgspec.structs.replace(row, cell=cell, generation=row.generation + 1))
+    moved = msgspec.structs.replace(row, cell=cell, generation=generation or row.generation + 1)
+    return _replace_agency(snapshot, at, moved)
 
 
 def add_client(snapshot: Snapshot, at: dt.datetime, client: ClientRow) -> Snapshot:
@@ -280,6 +281,11 @@ def lift(snapshot: Snapshot, at: dt.datetime, *, kind: str | None = None, proced
 def set_law(snapshot: Snapshot, at: dt.datetime, law_number: int | str) -> Snapshot:
     """Return the next snapshot with other lists of the law in force."""
     return _next(snapshot, at, law_number=law_number)
+
+
+def renumber(snapshot: Snapshot, number: int, at: dt.datetime) -> Snapshot:
+    """Return the same under another number, made at this instant."""
+    return _decode(canonical(msgspec.structs.replace(snapshot, number=number, made_at=at)))
 
 
 def _without(snapshot: Snapshot, kind: str | None, procedure: str | None) -> list[Stop]:

@@ -49,6 +49,8 @@ class Partition:
         self._timeout_s = timeout_s
         self._schema = schema_name(agency)
         self.agency = agency
+        self.denied = False
+        """Whether the database refused a statement for want of a right."""
 
     def table(self, name: str) -> str:
         """Return the schema-qualified name of one of ``TABLES``; ``KeyError`` for any other."""
@@ -119,6 +121,7 @@ class Partition:
         try:
             return await bounded(self._open(), work, self._timeout_s)
         except DRIVER_ERRORS as error:
+            self.denied = isinstance(error, asyncpg.InsufficientPrivilegeError)
             raise translate(error) from None
 
     def _end(self) -> None:
@@ -135,7 +138,8 @@ async def act_for(pool: Pool, agency: int, *, timeout_s: float = 30.0) -> AsyncI
         timeout_s: the deadline of each statement, and of waiting for a connection.
 
     Raises:
-        Problem: unknown_agency when the cell has no such agency; busy, no_primary, unavailable, internal.
+        Problem: unknown_agency when the cell has no such agency; agency_moved when it is moving, or has moved, to
+            another one; busy, no_primary, unavailable, internal.
     """
     role = schema_name(agency)
     try:
@@ -153,6 +157,8 @@ async def act_for(pool: Pool, agency: int, *, timeout_s: float = 30.0) -> AsyncI
         except BaseException:
             partition._end()  # noqa: SLF001 - the two are one piece
             await _finish(connection, "ROLLBACK", timeout_s)
+            if partition.denied and await _is_moving(connection, role, timeout_s):
+                raise Problem("agency_moved", retry_after_s=1) from None
             raise
         partition._end()  # noqa: SLF001 - the same
         await _finish(connection, "COMMIT", timeout_s)
@@ -170,6 +176,20 @@ async def _begin(connection: Proxy, role: str, timeout_s: float) -> None:
         raise Problem("unknown_agency") from None
     except DRIVER_ERRORS as error:
         raise translate(error) from None
+
+
+async def _is_moving(connection: Proxy, role: str, timeout_s: float) -> bool:
+    """Tell whether the agency's role has no right to anything here: it is frozen (DESIGN §7)."""
+    if is_gone(connection):
+        return False
+    try:
+        await _begin(connection, role, timeout_s)
+        sql = "SELECT has_table_privilege($1, 'SELECT')"
+        return not await bounded(connection, connection.fetchval(sql, f"{role}.copies"), timeout_s)
+    except (*DRIVER_ERRORS, Problem):
+        return False
+    finally:
+        await _finish(connection, "ROLLBACK", timeout_s)
 
 
 async def _finish(connection: Proxy, word: str, timeout_s: float) -> None:

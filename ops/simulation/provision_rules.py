@@ -112,18 +112,18 @@ def provide(
     return [_provide(cell, tx, row, locked) for row in rows]
 
 
-def still_stands(cell: CellTables, row: ProvideRow) -> bool:
+def still_stands(cell: CellTables, row: ProvideRow, now: dt.datetime) -> bool:
     """Whether holds, link and common data are those that the line was decided on."""
     return (
         cell.agency(row.agency).hold_version == row.hold_version
         and same_link(cell, row.agency, row.person, row.link_version)
-        and row.snapshot == cell.snapshot_number
+        and row.snapshot == cell.held_snapshot(now)
     )
 
 
 def _provide(cell: CellTables, tx: Transaction, row: ProvideRow, locked: frozenset[int]) -> str:
     table = cell.agency(row.agency)
-    if row.agency in locked or not still_stands(cell, row):
+    if row.agency in locked or not still_stands(cell, row, tx.now):
         return "again"
     used = table.permits_used.get(row.permit)
     if used is None:
@@ -226,7 +226,9 @@ def decide_provisions(cell: CellTables, tx: Transaction, rows: Sequence[DecideRo
         was = cell.provisions.get(key)
         if key in seen or was is None or was.state != _HELD:
             words.append("late")
-        elif not same_link(cell, row.agency, row.person, row.link_version) or row.snapshot != cell.snapshot_number:
+        elif not same_link(cell, row.agency, row.person, row.link_version) or row.snapshot != cell.held_snapshot(
+            tx.now
+        ):
             words.append("again")
         else:
             _decide(cell, tx, was, row)

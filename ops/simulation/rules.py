@@ -1,4 +1,4 @@
-"""What the set functions of a simulated cell share (``0010``, ``0017``–``0019``, ``0041``, ``0042``): checks, leases.
+"""What the set functions of a simulated cell share (``0010``, ``0017``–``0019``, ``0041``, ``0045``): checks.
 
 Each function takes the cell and the running transaction, and is the model of the SQL function of the same name. A
 ``Problem`` raised here undoes the whole call. Model and SQL are compared by tests/sim on random scripts of calls.
@@ -6,6 +6,7 @@ Each function takes the cell and the running transaction, and is the model of th
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import hashlib
 import math
@@ -28,6 +29,7 @@ from chukan.ops.simulation.tables import (
     Waiting,
 )
 from chukan.tenants.rows import Grant, RecordRow
+from chukan.tenants.sets import CommonRow, SnapshotRow
 from chukan.tenants.states import SHARDS, Side, shard_of
 
 _NUMBERED = re.compile(r"-[0-9a-f]{8}\Z")
@@ -234,6 +236,45 @@ def folded(rows: Iterable[Counted]) -> list[Counted]:
         what = row._replace(records=0)
         sums[what] = sums.get(what, 0) + row.records
     return [what._replace(records=records) for what, records in sums.items()]
+
+
+# ---------------------------------------------------------------- common data
+
+
+def put_snapshot(cell: CellTables, tx: Transaction, row: SnapshotRow) -> None:
+    """Put common data in force at once; what waits under a lower number was not derived from them and goes."""
+    for number in [number for number in cell.waiting if number < row.number]:
+        tx.delete(cell.waiting, number)
+    tx.set(cell, "snapshot", row)
+
+
+def stage_snapshot(cell: CellTables, tx: Transaction, row: CommonRow) -> None:
+    """Have common data wait, not confirmed; refused where something newer is in force."""
+    if row.number > cell.snapshot_number:
+        tx.put(cell.waiting, row.number, row)
+
+
+def confirm_snapshot(cell: CellTables, tx: Transaction, number: int, signature: bytes) -> None:
+    """Say that every cell has what waits here."""
+    row = cell.waiting.get(number)
+    if row is not None and row.signature == signature and not row.confirmed:
+        tx.put(cell.waiting, number, dataclasses.replace(row, confirmed=True))
+
+
+def take_snapshots(cell: CellTables, tx: Transaction) -> list[CommonRow]:
+    """Put in force what is due; return what is in force, and what waits."""
+    due = cell.due(tx.now)
+    if due is not None and due.body is not None:
+        put_snapshot(cell, tx, SnapshotRow(due.number, due.body, due.signature, due.key, due.at))
+        tx.delete(cell.waiting, due.number)
+    now = cell.snapshot
+    found: list[CommonRow] = []
+    if now is not None:
+        found.append(CommonRow(now.number, now.body, now.signature, now.key, now.at, None, True, True, None))  # noqa: FBT003
+    for row in (cell.waiting[number] for number in sorted(cell.waiting)):
+        wait_s = max(0.0, (row.effective_at - tx.now).total_seconds()) if row.confirmed and row.effective_at else None
+        found.append(dataclasses.replace(row, wait_s=wait_s))
+    return found
 
 
 # ---------------------------------------------------------------- sequencer

@@ -42,7 +42,7 @@ from chukan.tenants.rows import (
     ProvisionWork,
     RequestHit,
 )
-from chukan.tenants.sets import CellSets, SnapshotRow
+from chukan.tenants.sets import CellSets, CommonRow, SnapshotRow
 from chukan.tenants.states import InquiryState, ProvisionState, Side
 
 R = TypeVar("R")
@@ -251,6 +251,15 @@ class SimulatedSets(CellSets):
     async def snapshot(self) -> SnapshotRow | None:
         """The common data in force in this cell."""
         return await self._do("snapshot", lambda _tx: self._tables.snapshot, idle=True)
+
+    async def take_snapshots(self, have: Sequence[int] = ()) -> list[CommonRow]:
+        """The common data in force in this cell, taken if they are due, and those that wait."""
+        _ = have
+        return await self._do("take_snapshots", self._rule(rules.take_snapshots), idle=not self._tables.waiting)
+
+    async def confirm_snapshot(self, number: int, signature: bytes) -> None:
+        """Say that every cell has what waits here."""
+        await self._do("confirm_snapshot", self._rule(rules.confirm_snapshot, number, signature))
 
     async def confirm(self) -> None:
         """Commit something, so that what was read before is durable."""

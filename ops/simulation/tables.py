@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from chukan.tenants.rows import RecordRow
-from chukan.tenants.sets import SnapshotRow
+from chukan.tenants.sets import CommonRow, SnapshotRow
 from chukan.tenants.states import SHARDS, LinkStatus, Side
 
 K = TypeVar("K")
@@ -196,6 +196,8 @@ class CellTables:
     terms: dict[tuple[int, str], dt.datetime] = field(default_factory=dict)
     workers: dict[tuple[int, str], dt.datetime] = field(default_factory=dict)
     snapshot: SnapshotRow | None = None
+    waiting: dict[int, CommonRow] = field(default_factory=dict)
+    """Common data that wait for their time, by number; ``in_force`` and ``wait_s`` are of no account here."""
     numbers: int = 0
     """The last value of the identity column of ``to_sequence``; like every sequence it is not rolled back."""
 
@@ -203,6 +205,15 @@ class CellTables:
     def snapshot_number(self) -> int:
         """Number of the common data in force, 0 before there is any."""
         return 0 if self.snapshot is None else self.snapshot.number
+
+    def due(self, now: dt.datetime) -> CommonRow | None:
+        """What is due and not yet taken."""
+        over = [row for row in self.waiting.values() if row.confirmed and row.effective_at and row.effective_at <= now]
+        return max(over, key=lambda row: row.number, default=None)
+
+    def held_snapshot(self, now: dt.datetime) -> int:
+        """The number in force; -1, which nothing was decided on, where another one is due."""
+        return self.snapshot_number if self.due(now) is None else -1
 
     def agency(self, number: int) -> AgencyTables:
         """One agency's tables."""

@@ -6,13 +6,16 @@ Every trouble ends: whatever is down when the sky clears is started again, whate
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from chukan.errors import Problem
 from chukan.ops.sandbox.admin import StopEntry
 from chukan.ops.simulation.loop import Process
+from chukan.ops.simulation.rules import confirm_snapshot
 from chukan.ops.simulation.tables import Transaction
 from chukan.ops.simulation.world import CENTRES, KIND, World, addressee_of
 from chukan.tenants import directory
@@ -38,7 +41,7 @@ class Troubles:
             for _ in range(faults)
         ]
         acts += [
-            draw.choice((self.hold, self.stop, self.stop_network, self.move))
+            draw.choice((self.hold, self.stop, self.announce, self.stop_network, self.move))
             for _ in range(draw.randint(0, CHANGES_MAX))
         ]
         acts.append(self.fold)
@@ -137,9 +140,36 @@ class Troubles:
         world = self.world
         order = world.draw.sample(CENTRES, len(CENTRES))
         world.tell("operator", what)
+        snapshot = directory.renumber(snapshot, world.next_number(), snapshot.made_at)
         for cell in order:
             world.publish(max(snapshot, world.snapshot, key=lambda each: each.number), (cell,))
             await asyncio.sleep(world.draw.choice((0.0, 0.3)))
+
+    async def announce(self) -> None:
+        """A stop that takes effect at a stated time: in every cell first, then confirmed; the operator may crash."""
+        world = self.world
+        snapshot = directory.stop(world.snapshot, world.snapshot.made_at, kind=KIND)
+        snapshot = directory.renumber(snapshot, world.next_number(), snapshot.made_at)
+        seconds = world.draw.uniform(0.3, 3.0)
+        at = world.cells[CENTRES[0]].now() + dt.timedelta(seconds=seconds)
+        world.tell("operator", f"announces a stop of the kind in {seconds:.1f} s")
+        order = world.draw.sample(CENTRES, len(CENTRES))
+        for cell in order:
+            row = world.stage(snapshot, at, cell)
+            await asyncio.sleep(world.draw.choice((0.0, 0.2)))
+        for n, cell in enumerate(order):
+            tables = [world.cells[name].tables for name in CENTRES]
+            if any(row.number not in each.waiting and row.number != each.snapshot_number for each in tables):
+                return  # overtaken by something that was put in force at once
+            if n and world.draw.random() < 0.3:  # noqa: PLR2004 - now and then
+                world.tell("operator", "crashes between two confirmations")
+                break
+            confirm = partial(confirm_snapshot, world.cells[cell].tables, number=row.number, signature=row.signature)
+            world.cells[cell].execute("operator", "confirm_snapshot", confirm)
+            await asyncio.sleep(world.draw.choice((0.0, 0.2)))
+        await asyncio.sleep(max(0.0, (at - world.cells[CENTRES[0]].now()).total_seconds()))
+        if world.snapshot.number < snapshot.number:
+            world.snapshot = snapshot
 
     async def stop_network(self) -> None:
         """The core's own kill switch."""

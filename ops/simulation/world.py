@@ -25,6 +25,7 @@ from chukan.ops.simulation.cell import Journal, SimulatedCell
 from chukan.ops.simulation.keys import NetworkKey, SimulatedKeyStores
 from chukan.ops.simulation.loop import START, Process, ProcessClock, SimulatedLoop
 from chukan.ops.simulation.network import NAME, ROUTE, SimulatedNetwork, SimulatedPeer
+from chukan.ops.simulation.rules import put_snapshot, stage_snapshot
 from chukan.ops.simulation.servers import SilentMeter, SimulatedCells, SimulatedExchange
 from chukan.ops.simulation.tables import AgencyTables, CellTables, CodeEntry, CopyEntry
 from chukan.ops.simulation.weather import Weather
@@ -33,7 +34,7 @@ from chukan.tenants import directory
 from chukan.tenants.copies import Copy, seal_copy
 from chukan.tenants.directory import AgencyRow
 from chukan.tenants.sealing import AgencyKeys
-from chukan.tenants.sets import SnapshotRow
+from chukan.tenants.sets import CommonRow, SnapshotRow
 from chukan.tenants.states import LinkStatus
 
 KIND: Final = "TM00000000000002"
@@ -125,6 +126,7 @@ class World:
             permit_valid_s=self.draw.choice(PERMIT_VALID_S),
         )
         self.snapshot = directory.first(START, law().number, "sandbox")
+        self._last_number = 0
         self._people()
         self.servers = {name: self._server(name) for name in CENTRES}
 
@@ -245,7 +247,20 @@ class World:
         for name in cells:
             cell = self.cells[name]
             if cell.tables.snapshot_number < row.number:
-                cell.execute("site", "snapshot", lambda tx, cell=cell: tx.set(cell.tables, "snapshot", row), snapshot)  # type: ignore[misc]
+                cell.execute("site", "snapshot", lambda tx, cell=cell: put_snapshot(cell.tables, tx, row), snapshot)  # type: ignore[misc]
+
+    def next_number(self) -> int:
+        """A number that no common data ever had."""
+        self._last_number = max(self._last_number, self.snapshot.number) + 1
+        return self._last_number
+
+    def stage(self, snapshot: directory.Snapshot, at: dt.datetime, name: str) -> CommonRow:
+        """Have a snapshot wait in a cell for its time."""
+        signed = directory.sign(snapshot, self.directory_key.private)
+        row = CommonRow(snapshot.number, signed.body, signed.signature, signed.key, START, at, False, False, None)  # noqa: FBT003
+        cell = self.cells[name]
+        cell.execute("operator", "stage", lambda tx: stage_snapshot(cell.tables, tx, row))
+        return row
 
     # ------------------------------------------------------------ facts
 

@@ -43,6 +43,25 @@ class SnapshotRow:
 
 
 @dataclass(frozen=True, slots=True)
+class CommonRow:
+    """A signed snapshot of common data that a cell has: the one in force, or one that waits for its time."""
+
+    number: int
+    body: bytes | None
+    """None where the caller said that it has this number's."""
+    signature: bytes
+    key: str
+    at: dt.datetime
+    effective_at: dt.datetime | None
+    """None for one that was put in force at once."""
+    confirmed: bool
+    """Whether every cell has it: before that it never becomes due."""
+    in_force: bool
+    wait_s: float | None
+    """Seconds, by the cell's own clock, until a confirmed one that waits is due."""
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """How many open lines a side has in a state, and since when the oldest of them is due."""
 

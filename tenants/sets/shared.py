@@ -1,9 +1,11 @@
 """Set functions of both sides and of the cell: leases, the sequencer, the snapshot, the canary, figures and hints."""
 
 import datetime as dt
+from collections.abc import Sequence
 
+from chukan.errors import Problem
 from chukan.tenants.rows import Grant
-from chukan.tenants.sets.common import CHANNELS, Backlog, CopyAge, SetCaller, SnapshotRow
+from chukan.tenants.sets.common import CHANNELS, Backlog, CommonRow, CopyAge, SetCaller, SnapshotRow
 from chukan.tenants.states import Side
 
 
@@ -49,6 +51,21 @@ class SharedSets(SetCaller):
         """Return the snapshot of common data in force in this cell."""
         rows = await self._call("current_snapshot")
         return SnapshotRow(**rows[0]) if rows else None
+
+    async def take_snapshots(self, have: Sequence[int] = ()) -> list[CommonRow]:
+        """Put in force what is due, and return the common data in force and what waits, by number.
+
+        ``have`` are the numbers whose bodies the caller has: they come without.
+        """
+        return [CommonRow(**row) for row in await self._call("snapshot_take", list(have))]
+
+    async def confirm_snapshot(self, number: int, signature: bytes) -> None:
+        """Say that every cell has a snapshot that waits here; what is no longer here is passed over."""
+        try:
+            await self._call("snapshot_confirm", number, signature)
+        except Problem as problem:
+            if problem.code != "internal":
+                raise
 
     async def snapshot_number(self) -> int:
         """Return the number of the snapshot in force, 0 where there is none; for asking often."""

@@ -1,5 +1,6 @@
 """An operator's installation: two cells on a real server, two key stores, an authority, officers who sign orders."""
 
+import asyncio
 import contextlib
 import datetime as dt
 import json
@@ -41,7 +42,7 @@ class Site:
         self.folder = folder
         self.cells = cells
         self.clock = SystemClock()
-        self.authority = Authority.create(folder / "pki", "Example", self.clock)
+        self.authority = Authority.create(folder / "pki", "Example", self.clock, "sandbox")
         self.directory_key = folder / "directory.pem"
         key = Ed25519PrivateKey.generate()
         self.directory_key.write_bytes(key.private_bytes(_PEM, _PRIVATE, serialization.NoEncryption()))
@@ -59,7 +60,7 @@ class Site:
         exchange = {"name": "east", "directory_key_file": "directory.public.pem", "tls_ca_file": "pki/ca.pem"}
         exchange |= dict.fromkeys(("tls_certificate_file", "tls_key_file", "signing_key_file"), "none.pem")
         tables: dict[str, dict[str, Any]] = {
-            "site": {"centre": "east"},
+            "site": {"centre": "east", "sandbox": True},
             "exchange": exchange,
             "network": {"url": "https://localhost:1", "ca_file": "pki/ca.pem", "verify_key_file": "none.pem"},
             "keystores": {"east": "keys-east", "west": "keys-west"},
@@ -133,8 +134,20 @@ class Site:
 
 @pytest.fixture(scope="session")
 def pair(embedded_server: Any, make_cell: Callable[..., Any]) -> dict[str, Any]:
-    """Two cells for all tests: agencies of one test stay, under numbers that no other one is given."""
-    return {name: make_cell(embedded_server, []) for name in ("east", "west")}
+    """Two cells for all tests: agencies of one test stay, under numbers that no other one is given.
+
+    Of a sandbox, where changes of the common data take effect at once unless a test says otherwise.
+    """
+    made = {name: make_cell(embedded_server, []) for name in ("east", "west")}
+    for cell in made.values():
+        asyncio.run(_stamp(cell))
+    return made
+
+
+async def _stamp(cell: Any) -> None:
+    admin = await cell.admin()
+    await admin.execute("UPDATE chukan.cell SET environment = 'sandbox'")
+    await admin.close()
 
 
 async def _make_site(pair: dict[str, Any], folder: Path) -> Site:
@@ -143,7 +156,7 @@ async def _make_site(pair: dict[str, Any], folder: Path) -> Site:
     closed = AgencyRow(
         number=known + 1, code="0" * 16, body="000000", name="廃止", cell="east", generation=1, state="closed"
     )
-    seed = msgspec.structs.replace(directory.first(made.clock.now(), 1), agencies=[closed])
+    seed = msgspec.structs.replace(directory.first(made.clock.now(), 1, "sandbox"), agencies=[closed])
     signed = directory.sign(seed, read_directory_key(made.directory_key))
     await made.empty_common_data()
     for cell in pair:

@@ -69,7 +69,7 @@ async def test_a_crash_at_any_step_is_repaired_by_adding_once_more(
     class CrashError(Exception):
         pass
 
-    real_put, real_birth, real_create = births.put_snapshot, births.birth, installation.keystores.create
+    real_put, real_birth, real_create = births.plan_snapshots, births.birth, installation.keystores.create
     puts = 0
 
     def create(agency: int) -> None:
@@ -93,7 +93,7 @@ async def test_a_crash_at_any_step_is_repaired_by_adding_once_more(
     with monkeypatch.context() as patch:
         patch.setattr(installation.keystores, "create", create)
         patch.setattr(births, "birth", birth)
-        patch.setattr(births, "put_snapshot", put)
+        patch.setattr(births, "plan_snapshots", put)
         with pytest.raises(CrashError):
             await add_agency(installation, entries(SAPPORO)[0])
     # Nobody hears of an agency that is not there yet.

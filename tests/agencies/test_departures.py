@@ -341,7 +341,7 @@ async def test_a_destruction_that_was_interrupted_goes_on_under_its_order(
         elif step == "book":
             patch.setattr(order_book, "finish", fail)
         else:
-            patch.setattr(births, "put_snapshot", fail)
+            patch.setattr(births, "plan_snapshots", fail)
         with pytest.raises(Problem):
             await agencies.destroy(order)
     await agencies.destroy(order)

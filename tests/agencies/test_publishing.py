@@ -34,8 +34,9 @@ async def west_away(site: Any) -> Any:
 
 
 async def in_force(installation: Any, cell: str) -> directory.Snapshot | None:
-    found = await publishing._read(installation.cells, cell)
-    return None if found is None else directory.verify(found, installation._public)
+    rows = await publishing._read(installation.cells, cell)
+    found = [publishing._open(row, installation._public, installation.cells) for row in rows if row.in_force]
+    return found[0] if found else None
 
 
 async def test_the_very_first_snapshot_names_the_law_that_is_installed(site: Any, installation: Any) -> None:
@@ -71,7 +72,7 @@ async def test_a_kill_switch_goes_past_a_cell_that_is_away(site: Any, installati
     with pytest.raises(Problem, match="no_primary"):
         await publish(installation, Changes().stop(kind=KIND))
     assert (await in_force(installation, "east")).stopped == []
-    published = await publish(installation, Changes().stop(kind=KIND), past_missing=True)
+    published = await publish(installation, Changes().stop(kind=KIND), at_once=True, past_missing=True)
     assert published.missing == ("west",)
     assert (await in_force(installation, "east")).stopped == [Stop(kind=KIND)]
 
@@ -79,11 +80,11 @@ async def test_a_kill_switch_goes_past_a_cell_that_is_away(site: Any, installati
 async def test_a_stop_that_one_cell_never_heard_of_is_not_forgotten(site: Any, installation: Any) -> None:
     """West is told of one stop while east is away, east of another while west is: both stand in the end."""
     await cut(site, "east", off=True)
-    await publish(installation, Changes().stop(kind=KIND), past_missing=True)
+    await publish(installation, Changes().stop(kind=KIND), at_once=True, past_missing=True)
     await cut(site, "east", off=False)
     await cut(site, "west", off=True)
     for procedure in (PROCEDURE, "JT01010000000001"):
-        await publish(installation, Changes().stop(procedure=procedure), past_missing=True)
+        await publish(installation, Changes().stop(procedure=procedure), at_once=True, past_missing=True)
     await cut(site, "west", off=False)
     row = await add_agency(installation, bodies.agency(SAPPORO))
     common = await installation.common()
@@ -101,7 +102,7 @@ async def test_with_every_cell_away_nothing_is_said_to_be_stopped(
     await cut(site, "east", off=True)
     try:
         with pytest.raises(Problem, match="no_primary"):
-            await publish(installation, Changes().stop(kind=KIND), past_missing=True)
+            await publish(installation, Changes().stop(kind=KIND), at_once=True, past_missing=True)
     finally:
         await cut(site, "east", off=False)
 
@@ -111,7 +112,7 @@ async def test_a_snapshot_that_somebody_else_signed_is_built_upon_by_nobody(site
     forged = directory.sign(msgspec.structs.replace(snapshot, number=9), Ed25519PrivateKey.generate())
     await site.fetch("west", "SELECT chukan.snapshot_put(9, $1, $2, $3)", forged.body, forged.signature, forged.key)
     with pytest.raises(Problem, match="signature_invalid"):
-        await publish(installation, Changes().stop(kind=KIND), past_missing=True)
+        await publish(installation, Changes().stop(kind=KIND), at_once=True, past_missing=True)
 
 
 async def test_without_the_signing_key_one_may_look_and_no_more(site: Any) -> None:

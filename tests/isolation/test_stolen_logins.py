@@ -17,12 +17,13 @@ BROKER = {
     "copy_ages", "current_snapshot", "decide_provisions", "deliver_answers", "environment", "find_codes",
     "fold_statistics", "forget", "inquiry_views", "lease", "lookup", "open_codes", "open_doors", "provide",
     "provision_views", "purge_results", "put_codes", "raise_epochs", "read_requests", "release", "resume",
-    "sequence", "sequencer_age", "set_numbers", "settle_inquiries", "settle_provisions", "snapshot_number",
-    "standings", "succeed", "take_inquiries", "take_provisions", "whoami", "worker_share",
+    "sequence", "sequencer_age", "set_numbers", "settle_inquiries", "settle_provisions", "snapshot_confirm",
+    "snapshot_number", "snapshot_take", "standings", "succeed", "take_inquiries", "take_provisions", "whoami",
+    "worker_share",
 }  # fmt: skip
 STEWARD = {
     "arrival_turn", "birth", "close_agency", "environment", "list_agencies", "open_doors", "order_begin",
-    "order_finish", "snapshot_put", "whoami",
+    "order_finish", "snapshot_confirm", "snapshot_plan", "snapshot_put", "whoami",
 }  # fmt: skip
 ESCALATIONS = {
     "a server setting": "ALTER SYSTEM SET log_statement = 'all'",

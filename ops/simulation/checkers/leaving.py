@@ -90,6 +90,9 @@ class _Replay:
                 self.holds.setdefault(agency, set()).symmetric_difference_update({key})
             elif entry.function == "snapshot" and isinstance(entry.given, Snapshot):
                 self.stopped[entry.cell] = Directory(entry.given)
+            elif entry.function == "take_snapshots":
+                # It wrote, so something that waited came into force here.
+                self.stopped[entry.cell] = Directory(msgspec.json.decode(entry.result[0].body, type=Snapshot))
             elif entry.function == "draft" and entry.given is not None:
                 agency, draft = entry.given
                 self.drafts[agency, draft["provision"]] = draft
