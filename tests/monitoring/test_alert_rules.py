@@ -1,0 +1,151 @@
+"""The alert rules speak of what is exported, in the form that Prometheus reads; each is explained in both languages."""
+
+import math
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import yaml  # type: ignore[import-untyped] # its stubs are a package that nothing else needs
+from prometheus_client.parser import text_string_to_metric_families
+
+from chukan.ops.drills import figures
+from chukan.ops.drills.report import Report
+from chukan.ops.drills.verdict import Verdict
+from chukan.platform.metrics import Metrics
+from chukan.replication.durability import Durability
+from chukan.replication.leader import Leader
+from chukan.replication.patroni import NodeState
+from chukan.replication.primary import CellPicture
+from chukan.tenants.states import Side
+
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "ops" / "monitoring" / "alerts.yml"
+PAGES = [ROOT / "docs" / "operators" / name for name in ("alerts.ja.md", "alerts.md")]
+SELECTOR = re.compile(r"\b(chukan_\w+)(?:\{([^}]*)\})?")
+MATCHER = re.compile(r'(\w+)(=~|!=|=)"([^"]*)"')
+GROUPING = re.compile(r"\b(?:by|on|group_left)\s*\(([^)]*)\)")
+SECTION = r"^## (Chukan\w+)\n(.*?)(?=^## |\Z)"
+MUST = {"alert", "expr", "labels", "annotations"}
+OF_THE_SCRAPE = {"instance", "job"}
+
+
+class Sample(NamedTuple):
+    """One exported sample without its value."""
+
+    name: str
+    labels: dict[str, str]
+
+
+def exchange() -> str:
+    """Return what an exchange exports that was told everything once."""
+    metrics = Metrics()
+    metrics.request("/v1/x", "GET", 503, 0.1)
+    metrics.problem("common_data_stale")
+    metrics.refused("normal", "busy")
+    metrics.stage("accept_east", 1, 0.1, failed=True)
+    metrics.outcome(Side.PROVIDER, "expired")
+    metrics.backlog("east", Side.INQUIRER, "permit_requested", 1, 1.0)
+    metrics.agency_backlog({1: 1})
+    metrics.copy_ages({(1, "TM00000000000002"): 1.0})
+    metrics.sequencer_age("east", 1.0)
+    metrics.canary("east", age_s=math.inf, commit_s=math.inf)
+    states = {
+        "e1": NodeState(leads=True, role="primary", state="running", timeline=2, system="1", position=9),
+        "e2": None,
+    }
+    leader = Leader("e1", 2, "1")
+    for level in Durability:
+        metrics.cell("east", CellPicture(leader, True, 1.0, 0.0, 0, states, {"e1": "east", "e2": "east"}, level))  # noqa: FBT003
+    return metrics.render().decode()
+
+
+def drills() -> str:
+    """Return what a site exports after one drill."""
+    verdict = Verdict(
+        acknowledged=1, lost=0, duplicates=0, two_writers=0, wrong_answers=0, outage_s={"home-east-near": 1.0},
+        after_word_s=None, requests=1, failed_requests=0, refused_requests=0, in_doubt={}, outcomes={}, faults=[],
+        bounds=[], claims=[],
+    )  # fmt: skip
+    report = Report(
+        id="1", scenario="switchover", title_ja="", title_en="", breaks_ja="", breaks_en="", topology="2+2", site="lab",
+        begun_at="2026-11-23T01:02:03.000+00:00", seconds=1.0, version="", verdict=verdict, passed=True, load_from=0.0,
+        load_to=1.0, events=[], changes=[], stretches=[], gaps=[],
+    )  # fmt: skip
+    return figures.render([report])
+
+
+def exported() -> list[Sample]:
+    """Return every sample of both."""
+    families = [family for text in (exchange(), drills()) for family in text_string_to_metric_families(text)]
+    return [Sample(sample.name, sample.labels) for family in families for sample in family.samples]
+
+
+def rules() -> list[dict[str, Any]]:
+    """Return all rules of the file."""
+    document = yaml.safe_load(RULES.read_text("utf-8"))
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+def unmet(expression: str, samples: list[Sample]) -> list[str]:
+    """Return the selectors of an expression that nothing exported could meet, and labels that nothing has."""
+    found = []
+    known = set(OF_THE_SCRAPE)
+    for name, matchers in SELECTOR.findall(expression):
+        mine = [sample for sample in samples if sample.name == name]
+        known |= {label for sample in mine for label in sample.labels}
+        wanted = MATCHER.findall(matchers)
+        if not any(all(meets(sample.labels, *matcher) for matcher in wanted) for sample in mine):
+            found.append(f"{name}{{{matchers}}}")
+    labels = {label.strip() for group in GROUPING.findall(expression) for label in group.split(",")} - {""}
+    return found + sorted(labels - known)
+
+
+def meets(labels: dict[str, str], label: str, how: str, value: str) -> bool:
+    """Tell whether a sample's labels meet one matcher; a label that it does not have meets none."""
+    if label not in labels:
+        return False
+    if how == "=~":
+        return re.fullmatch(value, labels[label]) is not None
+    return (labels[label] == value) is (how == "=")
+
+
+@pytest.mark.requirement("OPS-02")
+def test_every_rule_speaks_of_what_is_exported() -> None:
+    samples = exported()
+    found = {rule["alert"]: unmet(rule["expr"], samples) for rule in rules()}
+    assert {name: missing for name, missing in found.items() if missing} == {}
+
+
+def test_what_is_not_exported_is_noticed() -> None:
+    samples = exported()
+    assert unmet("chukan_redy == 0", samples)
+    assert unmet('chukan_cell_durability{level="three-centres"} == 1', samples)
+    assert unmet('chukan_ready{colour="red"} == 1', samples)
+    assert unmet("max by (planet) (chukan_ready) == 0", samples) == ["planet"]
+    assert not unmet("max by (instance) (chukan_ready) == 0", samples)
+
+
+def test_the_rules_have_the_form_that_prometheus_reads() -> None:
+    document = yaml.safe_load(RULES.read_text("utf-8"))
+    assert set(document) == {"groups"}
+    names = [group["name"] for group in document["groups"]]
+    assert len(names) == len(set(names))
+    for rule in rules():
+        assert MUST <= set(rule) <= MUST | {"for"}
+        assert re.fullmatch(r"Chukan[A-Za-z]+", rule["alert"])
+        assert re.fullmatch(r"\d+[smhd]", rule.get("for", "0s"))
+        assert rule["labels"]["severity"] in {"critical", "warning"}
+        assert rule["annotations"]["summary"].count(" / ") == 1
+        for one, other in ("()", "{}", "[]"):
+            assert rule["expr"].count(one) == rule["expr"].count(other)
+    alerts = [rule["alert"] for rule in rules()]
+    assert len(alerts) == len(set(alerts)) > 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_each_alert_has_its_section_with_its_expression(page: Path) -> None:
+    sections = dict(re.findall(SECTION, page.read_text("utf-8"), re.MULTILINE | re.DOTALL))
+    told = {name: re.search(r"```promql\n(.*?)\n```", text, re.DOTALL) for name, text in sections.items()}
+    shown = {name: found and found[1] for name, found in told.items()}
+    assert shown == {rule["alert"]: rule["expr"] for rule in rules()}
