@@ -55,8 +55,8 @@ WHEN: Final = (
     Sentence("drain", "drain {process}", "{process}を計画停止する(利用者を逃がしてから止める)"),
     Sentence("lose_centre", "lose the centre {centre}", "拠点({centre})を丸ごと失う"),
     Sentence("return_centre", "return the centre {centre}", "拠点({centre})を復旧する"),
-    Sentence("cut", "cut the link between {centre} and {other}", "{centre}・{other}拠点間の回線を切る"),
-    Sentence("mend", "mend the link between {centre} and {other}", "{centre}・{other}拠点間の回線を戻す"),
+    Sentence("cut", "cut the link between {centre} and {other}", "{centre}・{other}拠点間の回線を切る", "namespaces"),
+    Sentence("mend", "mend the link between {centre} and {other}", "{centre}・{other}拠点間の回線を戻す", "namespaces"),
     Sentence(
         "isolate", "isolate the centre {centre} from everybody",
         "拠点({centre})を全通信から切り離す", "namespaces",
