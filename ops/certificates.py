@@ -47,6 +47,8 @@ TRUSTED_FILE: Final = "ca.pem"
 NAME_FORM: Final = "[0-9A-Za-z][0-9A-Za-z._-]{0,63}"
 
 _NAME: Final = re.compile(NAME_FORM)
+_AS_NAME: Final = "DNS:"
+"""Before an address: certify it as a name, for peers that compare names only (pgBackRest does)."""
 _SANDBOX_URN: Final = f"{URN}environment:sandbox"
 _LABEL_MAX: Final = 48
 _BACKDATED: Final = dt.timedelta(minutes=5)  # a reader's clock may be behind ours
@@ -256,6 +258,8 @@ def _checked(name: str) -> str:
 
 
 def _host(host: str) -> x509.GeneralName:
+    if host.startswith(_AS_NAME):
+        return x509.DNSName(host.removeprefix(_AS_NAME))
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:

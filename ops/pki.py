@@ -57,7 +57,7 @@ def issue(
         directory: Folder of the authority.
         client: Id of a client system or officer, as the directory of agencies registers it.
         peer: Name of a peer.
-        host: Host names and addresses of a peer.
+        host: Host names and addresses of a peer; an address that is to stand as a name (pgBackRest): DNS:192.0.2.11.
         out: Folder to create for the key and the certificate; one inside the authority's folder unless given.
         days: Lifetime; it never exceeds the issuing authority's own.
     """

@@ -17,10 +17,12 @@ from rich.table import Table
 
 from chukan.errors import Problem
 from chukan.ops.output import Json, say
-from chukan.replication import consequences, render
-from chukan.replication.site import Site, check, parse, read
+from chukan.replication import backup, consequences, render
+from chukan.replication.site import Site, backup_hosts, check, parse, read
 
 app = App(name="site", help="Render, check and explain the site of two centres.")
+
+_BACKUP_KEY_MIN = 32
 
 File = Annotated[Path, Parameter(name=["--site", "-s"])]
 
@@ -112,7 +114,35 @@ def write(site: Site, folders: dict[str, Path]) -> list[Path]:
     for exchange in site.exchanges:
         text = render.exchange(site, exchange.name)
         written.append(_put(folders[site.where(exchange.host)] / f"{exchange.name}.toml", text))
+    return [*written, *_write_backup(site, folders)]
+
+
+def _write_backup(site: Site, folders: dict[str, Path]) -> list[Path]:
+    """Write pgBackRest's configurations. Raises ``Problem`` settings_unreadable, setting_invalid, file_unwritable."""
+    if site.backup is None:
+        return []
+    written: list[Path] = []
+    for cell, node in site.nodes():
+        here = site.where(node.host)
+        key = _backup_key(site, cell, here) if site.backup.hosts[here] == node.host else None
+        written.append(_put(folders[here] / backup.node_file(site, node).name, backup.node(site, node.name, key)))
+    for cell in site.cells:
+        for centre in site.centres:
+            text = backup.repository(site, cell, centre, _backup_key(site, cell, centre))
+            written.append(_put(folders[centre] / backup.repository_file(site, cell, centre).name, text))
+    for host in backup_hosts(site):
+        name = backup.server_file(site, host).name
+        written.append(_put(folders[site.where(host)] / name, backup.server(site, host)))
     return written
+
+
+def _backup_key(site: Site, cell: str, centre: str) -> str:
+    path = backup.key_file(site, cell, centre)
+    key = _password(path)
+    if len(key) < _BACKUP_KEY_MIN or len(key.split()) != 1:
+        expected = f"{_BACKUP_KEY_MIN} characters or more without a space in {path}"
+        raise Problem("setting_invalid", pointer="/backup", expected=expected)
+    return key
 
 
 def secrets(site: Site, cell: str, centre: str) -> render.Secrets:

@@ -15,6 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml  # type: ignore[import-untyped] # its stubs are a package that nothing else needs
 
+from chukan.replication import backup
 from chukan.replication.plain_toml import Value, to_toml
 from chukan.replication.quiet import QUIET
 from chukan.replication.site import Cell, EtcdMember, ExchangeHost, Node, Site, halves
@@ -152,6 +153,8 @@ def _postgresql(site: Site, cell: Cell, node: Node, address: str, secrets: Secre
     folder = site.directory(here)
     certificate, key, trusted = map(str, site.certificate(node.name, here))
     identity = {"sslmode": "verify-full", "sslcert": certificate, "sslkey": key, "sslrootcert": trusted}
+    archiving = {} if site.backup is None else dict(backup.for_patroni(site, site.node(node.name)[0], node))
+    ident = {"pg_ident": archiving["pg_ident"]} if archiving else {}
     return {
         "listen": f"{address}:{node.port}",
         "connect_address": f"{address}:{node.port}",
@@ -185,8 +188,10 @@ def _postgresql(site: Site, cell: Cell, node: Node, address: str, secrets: Secre
             "log_timezone": "UTC",
             "lc_messages": "C",
             **QUIET,
+            **archiving.get("parameters", {}),
         },
-        "pg_hba": pg_hba(site, cell),
+        "pg_hba": [*pg_hba(site, cell), *archiving.get("pg_hba", [])],
+        **ident,
     }
 
 
@@ -312,7 +317,8 @@ def _cells(site: Site, files: Mapping[str, Value], passwords: Path, *logins: str
     tables: list[_Table] = []
     for cell, row in site.cells.items():
         secrets = {f"{login}_password_file": passwords / f"{cell}-{login}" for login in logins}
-        tables.append((f"cells.{cell}", {"database": row.database, **secrets, **files}))
+        epoch: Mapping[str, Value] = {} if row.restore_epoch == 1 else {"restore_epoch": row.restore_epoch}
+        tables.append((f"cells.{cell}", {"database": row.database, **epoch, **secrets, **files}))
         tables += [(f"[cells.{cell}.members]", member) for member in _cell_members(site, row)]
     return tables
 

@@ -91,6 +91,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     home: Name
     database: str = "chukan"
+    restore_epoch: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """Raised by one after each restore: a lower timeline than the one seen before is then believed."""
     nodes: list[Node]
 
 
@@ -123,6 +125,19 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Name of the network namespace from which the site can be seen; none at a real site."""
 
 
+class Backup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Backups by pgBackRest: which host of each centre holds its repository, and how it is reached (``backup``)."""
+
+    hosts: dict[Name, Name]
+    """Host by centre."""
+    port: Port = 8432
+    """Where pgBackRest's server listens, on these hosts and on those of the nodes."""
+    user: Name = "chukan"
+    """The system user that the databases and pgBackRest run as."""
+    full_kept: Annotated[int, msgspec.Meta(ge=1, le=99)] = 2
+    """How many full backups a repository keeps, each with all that is needed to go on from it."""
+
+
 class Timers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Patroni's timers; the defaults are those that were measured."""
 
@@ -150,6 +165,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     exchanges: list[ExchangeHost]
     network: NetworkSide
     operator: Operator
+    backup: Backup | None = None
+    """Without it there are no backups, and nothing of them is rendered."""
     postgresql: Path = Path("/usr/lib/postgresql/15/bin")
 
     # ------------------------------------------------------------ where things are
@@ -267,12 +284,12 @@ def check(site: Site) -> list[Problem]:
     """Return everything that is wrong with a site, at most a hundred problems; nothing is when it is empty.
 
     Codes: site_name_twice, site_name_unknown, site_address_twice, site_port_high, site_etcd, site_topology,
-    site_strict, site_standbys, site_timers.
+    site_strict, site_standbys, site_timers, site_backup.
     """
     problems = [*_names(site)]
     if problems:  # what stands where cannot be judged before the names mean something
         return problems[:_PROBLEMS_MAX]
-    rules = (_addresses, _ports, _etcd, _topologies, _standbys, _exchanges, _timers)
+    rules = (_addresses, _ports, _etcd, _topologies, _standbys, _exchanges, _timers, _backup)
     return [problem for rule in rules for problem in rule(site)][:_PROBLEMS_MAX]
 
 
@@ -292,6 +309,9 @@ def _names(site: Site) -> Iterator[Problem]:
         if member.name in seen:
             yield Problem("site_name_twice", pointer=f"{pointer}/name", expected="a name of its own over all cells")
         seen.add(member.name)
+    for centre, name in site.backup.hosts.items() if site.backup else ():
+        if name not in site.hosts:
+            yield Problem("site_name_unknown", pointer=f"/backup/hosts/{centre}", expected="a name under [hosts]")
 
 
 def _sites(site: Site) -> Iterator[Problem]:
@@ -329,6 +349,15 @@ def _listeners(site: Site) -> Iterator[tuple[str, str, int]]:
             case ExchangeHost():
                 for part in ("agency_port", "network_port", "health_port"):
                     yield f"{pointer}/{part}", member.host, getattr(member, part)
+    for name in backup_hosts(site):
+        yield "/backup/port", name, site.backup.port if site.backup else 0
+
+
+def backup_hosts(site: Site) -> list[str]:
+    """Return the hosts on which pgBackRest's server runs: those of the repositories and those of the nodes."""
+    if site.backup is None:
+        return []
+    return list(dict.fromkeys([*site.backup.hosts.values(), *(node.host for _, node in site.nodes())]))
 
 
 def _addresses(site: Site) -> Iterator[Problem]:
@@ -414,3 +443,13 @@ def _timers(site: Site) -> Iterator[Problem]:
     least = max(_TTL_MIN_S, timers.loop_wait_s + 2 * timers.retry_timeout_s)
     if timers.ttl_s < least:
         yield Problem("site_timers", pointer="/timers/ttl_s", limit=least, expected=f"{least} or more")
+
+
+def _backup(site: Site) -> Iterator[Problem]:
+    for centre in site.centres if site.backup else ():
+        name = site.backup.hosts.get(centre) if site.backup else None
+        if name is None or site.where(name) != centre:
+            yield Problem("site_backup", pointer=f"/backup/hosts/{centre}", expected=f"a host in {centre}")
+    for centre in site.backup.hosts if site.backup else ():
+        if centre not in site.centres:
+            yield Problem("site_name_unknown", pointer=f"/backup/hosts/{centre}", expected=", ".join(site.centres))

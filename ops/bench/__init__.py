@@ -6,6 +6,9 @@ of medians of five or more runs in which the limit and ours took turns. No test 
 ``exchange``: brokered round trips through the HTTP API, beside pgbench that runs the same statements on the same
 servers. ``stand`` brings the installation up, ``questions`` and ``driving`` ask, ``statements`` (pure) and ``limit``
 are the limit, ``figures`` (pure) counts, ``run`` puts it together.
+
+``commit``: acknowledged commits that wait for the other centre, by the length of the link between the centres, beside
+pgbench with the same statement on the same primary. ``commits`` are both write paths.
 """
 
 from typing import Annotated
@@ -20,6 +23,7 @@ app = App(name="bench", help="Measure this machine, beside a limit that is measu
 
 _QUICK_RUNS = 1
 _SECONDS = 6.0
+_COMMIT_SECONDS = 3.0
 _QUICK_SECONDS = 1.0
 
 
@@ -58,6 +62,36 @@ def exchange(
             lists=lists,
             lines=lines,
             people=people,
+            as_json=as_json,
+        )
+    )
+
+
+@app.command
+def commit(
+    *,
+    runs: Annotated[int | None, Parameter(validator=Number(gte=1, lte=1000))] = None,
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    seconds: Annotated[float | None, Parameter(validator=Number(gte=1, lte=600))] = None,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Measure acknowledged commits at 0, 5 and 10 ms one way between the centres, with 1, 16 and 64 clients.
+
+    Beside pgbench running the same statement on the same primary. Brings up the cells of a lab of its own; needs root.
+
+    Args:
+        runs: How often pgbench and ours are measured in turn, for each length and number of clients; at least 5.
+        quick: Fewer and shorter runs, to see that it works; the result is marked, for it is no measurement.
+        seconds: How long one run lasts.
+        as_json: Print the result as one JSON object, last on standard output.
+    """
+    from chukan.ops.bench import commit_bench as bench  # noqa: PLC0415 - the lab is not needed for the other benchmarks
+
+    return bench.run(
+        bench.Options(
+            runs=runs or (_QUICK_RUNS if quick else RUNS_MIN),
+            quick=quick,
+            seconds=seconds or (_QUICK_SECONDS if quick else _COMMIT_SECONDS),
             as_json=as_json,
         )
     )

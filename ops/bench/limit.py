@@ -267,7 +267,7 @@ class Limit:
             )
         finally:
             os.close(descriptor)
-        status = await _ended(process, seconds + _SETTLE_S)
+        status = await ended(process, seconds + _SETTLE_S)
         report = log.read_text(encoding="utf-8", errors="replace")
         try:
             per_s(report, 1)
@@ -278,7 +278,7 @@ class Limit:
         return report
 
 
-async def _ended(process: asyncio.subprocess.Process, timeout_s: float) -> int:
+async def ended(process: asyncio.subprocess.Process, timeout_s: float) -> int:
     """Return the status of a process that ends in time; otherwise, and when cancelled, it is ended."""
     try:
         async with asyncio.timeout(timeout_s):

@@ -11,7 +11,7 @@ import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 from rich.table import Table
@@ -100,7 +100,7 @@ def run(options: Options, place: Place | None = None) -> int:
         with (place.log / "bench.log").open("a", encoding="utf-8") as stream:
             log.configure(stream=stream)
             try:
-                status = asyncio.run(_until_told(Bench(options, place)))
+                status = asyncio.run(until_told(Bench(options, place)))
             finally:
                 log.configure()
         if status != EXIT_FAILED:
@@ -108,7 +108,18 @@ def run(options: Options, place: Place | None = None) -> int:
         return status
 
 
-async def _until_told(bench: "Bench") -> int:
+class Measuring(Protocol):
+    """One measurement: ``run`` takes everything down before it returns; ``stopping`` while it does."""
+
+    stopping: bool
+
+    async def run(self) -> int:
+        """Do everything, and return the exit status."""
+        ...
+
+
+async def until_told(bench: Measuring) -> int:
+    """Run until done or told to end by a signal; return the exit status."""
     working = asyncio.ensure_future(bench.run())
     loop = asyncio.get_running_loop()
 

@@ -12,6 +12,7 @@ import asyncio
 import ctypes
 import os
 import signal
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -25,7 +26,9 @@ _log = log.get("ops.centres")
 
 
 def begin() -> None:
-    """Bury from now on, in the running loop of the main thread; where the kernel does not let us, nobody does."""
+    """Bury from now on, in the running loop of the main thread; elsewhere, or where the kernel refuses, nobody does."""
+    if threading.current_thread() is not threading.main_thread():
+        return  # signals reach the main thread's loop alone, and orphans that nobody buries are worse than none
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         _log.warning("the kernel gives no orphans to the lab")

@@ -24,7 +24,9 @@ from chukan.replication import site as site_file
 from chukan.replication.site import Topology
 
 
-def run_centres(options: Options, topology: Topology, place: LabPlace | None = None) -> int:
+def run_centres(
+    options: Options, topology: Topology, place: LabPlace | None = None, *, delay_ms: float | None = None
+) -> int:
     """Run the demo on two centres and return the exit status: 0, 1 when something came out wrong, 130 interrupted."""
     place = place or LabPlace()
     with Lock(place.root):
@@ -34,7 +36,7 @@ def run_centres(options: Options, topology: Topology, place: LabPlace | None = N
         with (place.log / "demo.log").open("a", encoding="utf-8") as stream:
             log.configure(stream=stream)
             try:
-                return asyncio.run(until_told(CentresDemo(options, place, topology)))
+                return asyncio.run(until_told(CentresDemo(options, place, topology, delay_ms)))
             finally:
                 log.configure()
 
@@ -47,11 +49,12 @@ def _other_topology(place: LabPlace, topology: Topology) -> bool:
 class CentresDemo(Demo):
     """One run of the demo on two centres."""
 
-    def __init__(self, options: Options, place: LabPlace, topology: Topology) -> None:
+    def __init__(self, options: Options, place: LabPlace, topology: Topology, delay_ms: float | None) -> None:
         """Choose the people as the demo does."""
         super().__init__(options, place)
         population = Population(self._memory.people, self._memory.seed, today_jst(self._clock))
-        self._centres = CentresRunning(place, self._screen, population, Law.load(), topology)
+        law = Law.load()
+        self._centres = CentresRunning(place, self._screen, population, law, topology, delay_ms=delay_ms)
         self._running = self._centres
 
     async def run(self) -> int:

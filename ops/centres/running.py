@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +18,7 @@ import msgspec
 
 from chukan.errors import Problem
 from chukan.ops import site as site_files
-from chukan.ops.centres import databases, reaper, runtime
+from chukan.ops.centres import databases, delay, reaper, runtime
 from chukan.ops.centres.disks import Disk
 from chukan.ops.centres.keeper import clean, wires_for
 from chukan.ops.centres.layout import NETWORK_PORT, NUMBERS, lab_site, site_file
@@ -25,7 +26,7 @@ from chukan.ops.centres.picture import Painter
 from chukan.ops.centres.pki import LabCredentials, clear_tree
 from chukan.ops.centres.processes import Command, Processes
 from chukan.ops.centres.stage import LabStage
-from chukan.ops.centres.wires import WAN
+from chukan.ops.centres.wires import CENTRES, WAN
 from chukan.ops.demo import cast
 from chukan.ops.demo.bring_up import EXCHANGES, Addresses, Running
 from chukan.ops.demo.config import write_settings
@@ -49,7 +50,11 @@ _PROBE_TIMEOUT_S: Final = 2.0
 _POLL_S: Final = 0.1
 _OK: Final = 200
 _ADMIN_FIRST: Final = 18600
+_MS: Final = 1000.0
 _ETCD: Final = Path("/usr/bin/etcd")
+_LINK_TIMEOUT_S: Final = 10.0
+_LINK_TRY_S: Final = 2.5
+_DELAY: Final = Path(delay.__file__)
 _LIMITS: Final = {"permit_grace_s": 1.0, "drain_notice_s": 0.5}
 """No answer is half a minute on its way from a network on this machine, and no device here has a route to move."""
 
@@ -103,8 +108,20 @@ class LabAddresses(Addresses):
 class CentresRunning(Running):
     """The lab's sites, their processes and their neighbours."""
 
-    def __init__(self, place: LabPlace, screen: Screen, population: Population, law: Law, topology: Topology) -> None:
-        """Prepare only. Raises ``Problem`` runtime_missing where PostgreSQL, etcd or Patroni are not installed."""
+    def __init__(
+        self,
+        place: LabPlace,
+        screen: Screen,
+        population: Population,
+        law: Law,
+        topology: Topology,
+        *,
+        delay_ms: float | None = None,
+    ) -> None:
+        """Prepare only. Raises ``Problem`` runtime_missing where PostgreSQL, etcd or Patroni are not installed.
+
+        With ``delay_ms`` everything between the centres takes so many milliseconds each way.
+        """
         super().__init__(place, screen, population, law)
         if not _ETCD.exists():
             raise Problem("runtime_missing", expected="etcd (Debian's etcd-server)")
@@ -123,6 +140,7 @@ class CentresRunning(Running):
         }
         self.stage = LabStage(self.site, self.wires, self.processes, self._until_ready, self._disks)
         self._keeper: asyncio.subprocess.Process | None = None
+        self._delay_ms = delay_ms
 
     def _folder(self, host: str) -> Path:
         return self.site.directory(self.site.where(host))
@@ -135,20 +153,28 @@ class CentresRunning(Running):
         Call it standing inside ``wires.inside()`` only after ``lay``: the namespaces are made there.
         """
         screen = self._screen
-        with screen.step("trees, authorities and keys of east, west and the witness"):
-            await in_thread(self._make)
-        with screen.step("three etcd; eight PostgreSQL under Patroni" if self._eight else "three etcd; six PostgreSQL"):
-            await self._start_cells()
-        with screen.step("two cells, prepared through their leaders"):
-            await together([databases.prepare(self.site, cell, LEADERS_TIMEOUT_S) for cell in self.site.cells])
-        with screen.step(f"{len(cast.agencies())} agencies, their keys in both centres' key stores"):
-            self._snapshot = await self._keep_agencies()
+        await self.start_cells()
         with screen.step("the information-provision network and its counterparts (sandbox), outside"):
             await self._start_neighbours()
         with screen.step("two exchanges, east and west"):
             await together([self._start_ready(name) for name in EXCHANGES])
         with screen.step("every standby streams, synchronous as configured"):
             await self.stage.settled(SETTLED_TIMEOUT_S)
+
+    async def start_cells(self) -> None:
+        """Bring up the cells and the common data in them, without anybody who serves; as ``start``."""
+        screen = self._screen
+        with screen.step("trees, authorities and keys of east, west and the witness"):
+            await in_thread(self._make)
+        if self._delay_ms is not None:
+            with screen.step(f"a link of {self._delay_ms:g} ms each way between east and west"):
+                screen.say(f"    there and back: {await self.lengthen(self._delay_ms) * _MS:.1f} ms")
+        with screen.step("three etcd; eight PostgreSQL under Patroni" if self._eight else "three etcd; six PostgreSQL"):
+            await self._start_cells()
+        with screen.step("two cells, prepared through their leaders"):
+            await together([databases.prepare(self.site, cell, LEADERS_TIMEOUT_S) for cell in self.site.cells])
+        with screen.step(f"{len(cast.agencies())} agencies, their keys in both centres' key stores"):
+            self._snapshot = await self._keep_agencies()
 
     @property
     def _eight(self) -> bool:
@@ -162,7 +188,23 @@ class CentresRunning(Running):
             sys.executable, "-m", "chukan.ops.centres.keeper", str(self.lab.lab),
             stdin=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
-        await in_thread(lambda: self.wires.build(NUMBERS))
+        await in_thread(lambda: self.wires.build(NUMBERS, cable=self._delay_ms is not None))
+
+    async def lengthen(self, delay_ms: float) -> float:
+        """Make the link so long each way, in a lab with a delay; return the seconds there and back, or ``Problem``."""
+        self._know_delays(delay_ms)
+        names = [f"delay-{site}" for site in CENTRES]
+        await self.processes.kill(names)
+        await together([self.processes.start(name) for name in names])
+        try:
+            async with asyncio.timeout(_LINK_TIMEOUT_S):
+                while True:
+                    with suppress(TimeoutError):
+                        # Twice: the first also pays for finding who has the address.
+                        tries = [await asyncio.to_thread(self.wires.round_trip_s, *CENTRES, _LINK_TRY_S) for _ in "12"]
+                        return min(tries)
+        except TimeoutError:
+            raise Problem("process_failed", expected=str(self.processes.log_of(names[0]))) from None
 
     def _make(self) -> None:
         self.lab.lab.mkdir(parents=True, exist_ok=True)
@@ -197,6 +239,9 @@ class CentresRunning(Running):
     def _know(self) -> None:
         """Tell the processes what each of them is started with."""
         site = self.site
+        if self._delay_ms is not None:
+            # Known first, killed first: nothing that a dying centre still says gets out.
+            self._know_delays(self._delay_ms)
         for member in site.etcd.members:
             argv = [str(_ETCD), *render.etcd(site, member.name)]
             self._know_one(member.name, site.where(member.host), argv, self._patroni.environment(), served=True)
@@ -210,6 +255,22 @@ class CentresRunning(Running):
             self._know_own(name, centre, ["exchange", "--config", str(config)])
         for name in (NETWORK, "counterparts"):
             self._know_own(name, WAN, ["sandbox", name, "--config", str(self.place.config / f"{name}.toml")])
+
+    def _know_delays(self, delay_ms: float) -> None:
+        """What a centre sends is carried by a process of its own, which is lost with it."""
+        for site, other in (CENTRES, CENTRES[::-1]):
+            ends = (self.wires.cable_end(site), self.wires.cable_end(other))
+            self.processes.know(
+                Command(
+                    name=f"delay-{site}",
+                    site=site,
+                    namespace=self.wires.name(WAN),
+                    identity=None,
+                    argv=[os.path.realpath(sys.executable), "-I", "-S", str(_DELAY), *ends, f"{delay_ms:g}"],
+                    environment={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"},
+                    log=self.site.directory(site) / "log" / f"delay-{site}.log",
+                )
+            )
 
     def _know_one(self, name: str, here: str, argv: list[str], environment: Mapping[str, str], *, served: bool) -> None:
         log = self.place.log if here == WAN else self.site.directory(here) / "log"
@@ -274,6 +335,8 @@ class CentresRunning(Running):
 
     async def _until_ready(self, name: str) -> None:
         """Wait until a process of our own answers, as itself. Raises ``Problem`` process_failed, naming its log."""
+        if name.startswith("delay-"):
+            return  # it has nobody to answer to; whoever sends through it sees
         urls = {
             NETWORK: f"{self.addresses.network_admin_url}/admin/process",
             "counterparts": f"{self.addresses.counterparts_admin_url}/admin/process",
@@ -315,14 +378,15 @@ class CentresRunning(Running):
         leading = await self._leading()
         nodes = [name for name in names if name.startswith("patroni-")]
         for group in (
-            [name for name in names if not name.startswith(("etcd-", "patroni-"))],
+            [name for name in names if not name.startswith(("etcd-", "patroni-", "delay-"))],
             # The leaders last: one whose standbys are just going asks them in vain, and waits for each.
             [name for name in nodes if name not in leading],
             [name for name in nodes if name in leading],
         ):
             await self.processes.stop(group, _STOP_TIMEOUT_S)
         # What etcd acknowledged is on its disk: nothing is gained by waiting for its votes about who leads the rest.
-        await self.processes.stop([name for name in names if name.startswith("etcd-")], _ETCD_STOP_TIMEOUT_S)
+        last = [name for name in names if name.startswith(("etcd-", "delay-"))]
+        await self.processes.stop(last, _ETCD_STOP_TIMEOUT_S)
         keeper = self._keeper
         if keeper is not None and keeper.stdin is not None:
             keeper.stdin.close()

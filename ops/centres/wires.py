@@ -1,7 +1,8 @@
 """Where the lab's sites stand on the network, and the links between them: namespaces on a bridge, or loopback.
 
 Each clone has namespaces of its own (``chukan-<hash>-east`` …), so that two never meet; the bridge stands in ``wan``.
-Links are cut on the bridge, where nobody at either end is told: a cut cable sends no error.
+Links are cut on the bridge, where nobody at either end is told: a cut cable sends no error. Where the link between the
+centres shall be long, they have a cable of their own beside the bridge, into which ``delay`` is put.
 
 Invariant: nothing outside these namespaces is changed. What an earlier start left is taken away by the next.
 """
@@ -9,7 +10,9 @@ Invariant: nothing outside these namespaces is changed. What an earlier start le
 import ctypes
 import hashlib
 import os
+import socket
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +22,7 @@ from chukan.errors import Problem
 from chukan.ops.local.processes import wait_gone
 
 SITES: Final = ("east", "west", "witness")
+CENTRES: Final = ("east", "west")
 WAN: Final = "wan"
 _SUBNET: Final = {"east": 1, "west": 2, "witness": 3, WAN: 9}
 _COMMAND_TIMEOUT_S: Final = 20
@@ -27,6 +31,7 @@ _NEWNET: Final = 0x40000000
 _NAMED: Final = Path("/run/netns")
 _HASH_LEN: Final = 6
 _LOOPBACK_NETS: Final = 200
+_CLOSED_PORT: Final = 9
 
 
 def _digest(root: Path) -> str:
@@ -43,6 +48,8 @@ class Namespaces:
         """Name them by a hash of the lab's folder; nothing is made."""
         self._prefix = f"chukan-{_digest(root)[:_HASH_LEN]}"
         self._cut: tuple[str, str] | None = None
+        self._isolated: set[str] = set()
+        self._cabled = False
 
     def name(self, site: str) -> str:
         """Return the name of a site's namespace."""
@@ -53,9 +60,19 @@ class Namespaces:
         """Return an address in a site; those of ``number`` 1 to 40 are there."""
         return f"198.18.{_SUBNET[site]}.{number}"
 
-    def build(self, numbers: Sequence[int]) -> None:
-        """Make everything anew. Raises ``Problem`` process_failed."""
+    @staticmethod
+    def cable_end(site: str) -> str:
+        """Return the device in ``wan`` at which a centre's end of the cable comes out."""
+        return f"cable-{site}"
+
+    def build(self, numbers: Sequence[int], *, cable: bool = False) -> None:
+        """Make everything anew. Raises ``Problem`` process_failed.
+
+        With a ``cable`` nothing passes between the centres but what somebody carries from one of its ends to the other.
+        """
         self.remove()
+        self._cut, self._cabled = None, cable
+        self._isolated.clear()
         for site in (WAN, *SITES):
             _ip(f"netns add {self.name(site)}")
         commands = [
@@ -74,6 +91,35 @@ class Namespaces:
         for site in SITES:
             addresses = [f"addr add {self.address(site, number)}/16 dev uplink" for number in numbers]
             _batch(self.name(site), ["link set lo up", *addresses, "link set uplink up"])
+        if cable:
+            self._lay_cable()
+
+    def _lay_cable(self) -> None:
+        for site, other in (CENTRES, CENTRES[::-1]):
+            end = self.cable_end(site)
+            _batch(
+                self.name(WAN),
+                [f"link add {end} type veth peer name cable netns {self.name(site)}", f"link set {end} up"],
+            )
+            # Narrower than the bridge's route, and it stays where nobody carries: then nothing comes through at all.
+            route = f"route add {self.address(other, 0)}/24 dev cable src {self.address(site, 1)}"
+            _batch(self.name(site), ["link set cable up", route])
+
+    def round_trip_s(self, a: str, b: str, timeout_s: float) -> float:
+        """Return how long a packet takes from one site to another and back: the kernel there refuses a connection.
+
+        Raises ``TimeoutError`` when nothing comes back.
+        """
+        with self._standing(a), socket.socket() as probe:
+            probe.settimeout(timeout_s)
+            begun = time.monotonic()
+            try:
+                probe.connect((self.address(b, 1), _CLOSED_PORT))
+            except ConnectionRefusedError:
+                return time.monotonic() - begun
+            except OSError:
+                raise TimeoutError from None
+            raise Problem("process_failed", expected=f"nobody at port {_CLOSED_PORT} of {b}")
 
     def remove(self) -> None:
         """End whatever runs at the sites, and take the namespaces away; there may be none.
@@ -100,9 +146,14 @@ class Namespaces:
     @contextmanager
     def inside(self) -> Iterator[None]:
         """Stand in ``wan``: connections of this thread, and of threads that it starts, go out from there."""
+        with self._standing(WAN):
+            yield
+
+    @contextmanager
+    def _standing(self, site: str) -> Iterator[None]:
         before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
         try:
-            enter(self.name(WAN))
+            enter(self.name(site))
             try:
                 yield
             finally:
@@ -117,19 +168,33 @@ class Namespaces:
         for site in (a, b):
             _batch(self.name(WAN), [f"link set to-{site} type bridge_slave isolated on"])
         self._cut = (a, b)
+        self._switch_cable()
 
     def mend(self) -> None:
         """Let everything pass again."""
         _batch(self.name(WAN), [f"link set to-{site} type bridge_slave isolated off" for site in SITES])
         self._cut = None
+        self._switch_cable()
 
     def isolate(self, site: str) -> None:
         """Cut a site off from everybody."""
         _batch(self.name(WAN), [f"link set to-{site} down"])
+        self._isolated.add(site)
+        self._switch_cable()
 
     def rejoin(self, site: str) -> None:
         """Let it back."""
         _batch(self.name(WAN), [f"link set to-{site} up"])
+        self._isolated.discard(site)
+        self._switch_cable()
+
+    def _switch_cable(self) -> None:
+        """Take down the ends that are cut, with what is on its way to them, and bring up the others."""
+        if not self._cabled:
+            return
+        parted = self._cut is not None and set(self._cut) == set(CENTRES)
+        states = {site: "down" if parted or site in self._isolated else "up" for site in CENTRES}
+        _batch(self.name(WAN), [f"link set {self.cable_end(site)} {state}" for site, state in states.items()])
 
 
 class Loopback:
@@ -150,8 +215,19 @@ class Loopback:
         """Return an address in a site."""
         return f"127.{self._net}.{_SUBNET[site]}.{number}"
 
-    def build(self, numbers: Sequence[int]) -> None:
-        """Every address is there already."""
+    @staticmethod
+    def cable_end(site: str) -> str:  # noqa: ARG004 - the same call as with namespaces
+        """Return nothing: there is no cable."""
+        return ""
+
+    def build(self, numbers: Sequence[int], *, cable: bool = False) -> None:  # noqa: ARG002 - as with namespaces
+        """Every address is there already. Raises ``Problem`` not_possible_here for a cable."""
+        if cable:
+            raise Problem("not_possible_here", expected="network namespaces: run it as root")
+
+    def round_trip_s(self, a: str, b: str, timeout_s: float) -> float:  # noqa: ARG002 - as with namespaces
+        """Return nothing that counts: everybody stands in the same place."""
+        return 0.0
 
     def remove(self) -> None:
         """There is nothing to take away."""

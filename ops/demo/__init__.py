@@ -13,6 +13,7 @@ from typing import Annotated, Final
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
+from chukan.errors import Problem
 from chukan.ops.demo.model import PEOPLE_MAX, PEOPLE_MIN, QUERIES_MAX, QUERIES_MIN
 from chukan.ops.demo.run import Options, run
 from chukan.replication.site import Topology
@@ -21,6 +22,7 @@ app = App(name="demo", help="Run the whole thing on this machine: two cells, two
 
 _PEOPLE = 3000
 _QUERIES = 1000
+DELAY_MAX_MS: Final = 1000.0
 SEED: Final = 20_261_123
 
 
@@ -34,6 +36,7 @@ def demo(
     queries: Annotated[int, Parameter(validator=Number(gte=QUERIES_MIN, lte=QUERIES_MAX))] = _QUERIES,
     centres: Annotated[bool, Parameter(negative="")] = False,
     topology: Topology = "2+2",
+    delay: Annotated[float | None, Parameter(validator=Number(gte=0, lte=DELAY_MAX_MS))] = None,
 ) -> int:
     """Bring everything up, run the main job, and stay up until Ctrl-C. A second start goes on from the data.
 
@@ -45,10 +48,13 @@ def demo(
         queries: Queries of this run.
         centres: On two centres and a witness: etcd, PostgreSQL under Patroni, links that can be cut.
         topology: Nodes of each cell at home and in the other centre; with --centres.
+        delay: Milliseconds each way between the two centres, for everything; with --centres, as root.
     """
     options = Options(once=once, as_json=as_json, reset=reset, people=people, queries=queries, seed=SEED)
+    if delay is not None and not centres:
+        raise Problem("invalid_field", pointer="/delay", expected="--centres")
     if not centres:
         return run(options)
     from chukan.ops.centres.run import run_centres  # noqa: PLC0415 - it stands on the demo: not the other way round
 
-    return run_centres(options, topology)
+    return run_centres(options, topology, delay_ms=delay)
