@@ -93,13 +93,8 @@ async def test_an_exchange_serves_and_ends_with_zero(site: Any) -> None:
                 with suppress(aiohttp.ClientConnectionError):
                     while True:
                         async with client.get(f"{base}/records") as answer:
-                            told.append(answer.headers.get("Connection") == "close")
-                            if answer.status == 503:
-                                # On a busy machine the very last one may be told to ask elsewhere; nothing is lost.
-                                assert told[-1]
-                                assert (await answer.json(content_type=None))["retryable"]
-                                break
                             assert answer.status == 200
+                            told.append(answer.headers.get("Connection") == "close")
                         if told == [True]:
                             ready = f"http://127.0.0.1:{running.ports['health']}/readyz"
                             async with client.get(ready) as answer:
