@@ -13,7 +13,7 @@ over only then is closed unread, for behind it nobody works any more. Whoever en
 import asyncio
 import logging
 import ssl
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -73,8 +73,8 @@ class _Handler(RequestHandler):
         self._counted = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._connections.over and isinstance(transport, asyncio.WriteTransport):
-            transport.abort()
+        if self._connections.over:
+            _abort(transport)
             return
         self._counted = True
         self._connections.add()
@@ -109,8 +109,12 @@ class _TooMany(asyncio.Protocol):
     """Closes a connection beyond the cap before a byte of it is read."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if isinstance(transport, asyncio.WriteTransport):
-            transport.abort()
+        _abort(transport)
+
+
+def _abort(transport: asyncio.BaseTransport) -> None:
+    # Not asked for its class: uvloop's TLS transports are transports in all but their ancestry.
+    cast("asyncio.WriteTransport", transport).abort()
 
 
 class Listener:

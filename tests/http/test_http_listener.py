@@ -2,10 +2,14 @@
 
 import asyncio
 import json
+import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 import pytest
+import uvloop
+from aiohttp import web
 
 from chukan.platform.http import listener
 
@@ -128,3 +132,46 @@ async def test_a_connection_whose_handshake_ends_after_the_listener_is_closed_un
             writer.write(_get())
             assert await reader.read() == b""
         writer.close()
+
+
+async def _in_its_last_moment(tls: ssl.SSLContext, client: ssl.SSLContext) -> list[bytes]:
+    """What two connections read: one beyond the cap, and one whose handshake ends after the listener."""
+    asked = []
+
+    async def answer(_request: web.Request) -> web.Response:
+        asked.append(1)
+        return web.Response(text="served")
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", answer)
+    listening = listener.Listener(app, "localhost", 0, tls, connections_max=1)
+    port = await listening.start()
+    read = []
+    late_reader, late = await asyncio.open_connection("localhost", port)
+    reader, writer = await asyncio.open_connection("localhost", port, ssl=client)
+    writer.write(_get())
+    await _answer(reader)
+    with suppress(ConnectionError):
+        beyond, other = await asyncio.open_connection("localhost", port, ssl=client)
+        other.write(_get())
+        read.append(await beyond.read())
+    writer.close()
+    await listening.close(1.0)
+    with suppress(ConnectionError):
+        await late.start_tls(client, server_hostname="localhost")
+        late.write(_get())
+        read.append(await late_reader.read())
+    assert asked == [1]
+    return read
+
+
+@pytest.mark.parametrize("loop", [asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def test_nobody_is_served_beyond_the_cap_or_the_end_on_either_loop(
+    loop: Callable[[], asyncio.AbstractEventLoop], server_tls: Any, contexts: Any
+) -> None:
+    async def bounded() -> list[bytes]:
+        async with asyncio.timeout(10):
+            return await _in_its_last_moment(server_tls, contexts("tax"))
+
+    with asyncio.Runner(loop_factory=loop) as runner:
+        assert set(runner.run(bounded())) <= {b""}
