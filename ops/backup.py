@@ -25,7 +25,8 @@ from chukan.ops.failover import SiteFile, confirm, default_site
 from chukan.ops.output import Json, say, table
 from chukan.ops.pgbackrest import WORK_TIMEOUT_S, Made, backup_of, call, made
 from chukan.replication.backup import number, repository_file
-from chukan.replication.site import Node, Site, read
+from chukan.replication.site import Node, Site
+from chukan.replication.site_file import read
 
 Stopped = Annotated[bool, Parameter(name="--yes-i-stopped-the-whole-cell", negative="")]
 

@@ -16,7 +16,7 @@ from cyclopts import App, Parameter
 from chukan.errors import Problem
 from chukan.ops import client_files
 from chukan.ops import client_view as view
-from chukan.ops.client_run import DEMO_CONNECTION, Target, count_lines, run
+from chukan.ops.client_run import DEMO_CONNECTION, Target, lines_of, run
 from chukan.ops.sandbox.clients import AgencyClient, digest_of
 from chukan.ops.sandbox.connection_file import read_connection
 from chukan.platform.wire.agency import (
@@ -179,9 +179,7 @@ def load(
     media_type
         Media type of the files, e.g. text/csv; charset=cp932.
     """
-    lines = sum(count_lines(part) for part in parts)
-    expected = lines - (len(parts) if media_type.startswith("text/csv") else 0)
-    body = LoadOpen(kind=kind, layout=layout, mode=mode, expected=expected, period=period)
+    body = LoadOpen(kind=kind, layout=layout, mode=mode, expected=lines_of(parts, media_type), period=period)
 
     async def work(client: AgencyClient) -> object:
         session = await client.open_load(body)

@@ -17,7 +17,7 @@ from cyclopts import App
 
 from chukan.errors import Problem
 from chukan.ops import client_view as view
-from chukan.ops.client_run import Target, count_lines, run
+from chukan.ops.client_run import Target, lines_of, run
 from chukan.ops.sandbox.clients import AgencyClient
 from chukan.platform.wire.agency import LoadOpen
 from chukan.platform.wire.compare import LoadDifferences
@@ -170,13 +170,11 @@ def compare(
     media_type
         Media type of the files, e.g. text/csv; charset=cp932.
     """
-    lines = sum(count_lines(part) for part in parts)
-    expected = lines - (len(parts) if media_type.startswith("text/csv") else 0)
     body = LoadOpen(
         kind=kind,
         layout=layout,
         mode="full",
-        expected=expected,
+        expected=lines_of(parts, media_type),
         period=period,
         on_error="reject_line",
         source="original",

@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -60,6 +60,12 @@ class Target:
             key=self.key,
             retry_s=self.retry,
         )
+
+
+def lines_of(parts: Sequence[Path], media_type: str) -> int:
+    """Return how many copies the parts of a load hold; a part in CSV begins with a header."""
+    headers = len(parts) if media_type.startswith("text/csv") else 0
+    return sum(count_lines(part) for part in parts) - headers
 
 
 def run(target: Target, work: Callable[[AgencyClient], Awaitable[T]], show: Callable[[Console, T], None]) -> T:

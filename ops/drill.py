@@ -34,7 +34,7 @@ from chukan.ops.drills.scenario import Scenario, find, read_all
 from chukan.ops.drills.vocabulary import ALWAYS
 from chukan.ops.local.machine import CLONE
 from chukan.ops.output import Json, say, table
-from chukan.replication.site import read
+from chukan.replication.site_file import read
 
 app = App(name="drill", help="Break something on purpose, and prove that nothing is lost.")
 

@@ -25,7 +25,8 @@ from chukan.ops.centres.wires import enter
 from chukan.ops.local.machine import state_folder
 from chukan.ops.output import Json, say
 from chukan.replication.patroni import NodeState
-from chukan.replication.site import Site, read
+from chukan.replication.site import Site
+from chukan.replication.site_file import read
 
 WAIT_S: Final = 60.0
 """How long the outcome of an order is waited for."""

@@ -54,7 +54,8 @@ from chukan.platform.metrics import Metrics
 from chukan.platform.peer import NetworkPeer
 from chukan.replication.primary import Cells
 from chukan.settings import Settings
-from chukan.tenants.keystore import FileKeyStore, KeyStores
+from chukan.tenants.key_files import FileKeyStore
+from chukan.tenants.keystore import KeyStores
 from chukan.tenants.sets import CellSets
 
 DRAIN_S: Final = 20.0

@@ -18,7 +18,9 @@ from rich.table import Table
 from chukan.errors import Problem
 from chukan.ops.output import Json, say
 from chukan.replication import backup, consequences, render
-from chukan.replication.site import Site, backup_hosts, check, parse, read
+from chukan.replication.site import Site, backup_hosts
+from chukan.replication.site_file import parse, read
+from chukan.replication.site_rules import check
 
 app = App(name="site", help="Render, check and explain the site of two centres.")
 

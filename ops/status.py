@@ -6,7 +6,6 @@ something does not stand as the site file wants it.
 
 import asyncio
 import contextlib
-import os
 import time
 from pathlib import Path
 from typing import Annotated, Final
@@ -21,9 +20,11 @@ from chukan.ops.centres.drawing import draw
 from chukan.ops.centres.picture import Painter, Picture
 from chukan.ops.centres.wires import enter
 from chukan.ops.drills.history import History
-from chukan.ops.local.machine import CLONE, state_folder
+from chukan.ops.failover import default_site
+from chukan.ops.local.machine import CLONE
 from chukan.ops.output import Json, say
-from chukan.replication.site import Site, read
+from chukan.replication.site import Site
+from chukan.replication.site_file import read
 
 app = App(name="status", help="Show how the site stands: centres, cells, standbys, etcd, exchanges.")
 
@@ -44,7 +45,7 @@ def status(
         watch: Show it anew each second until Ctrl-C.
         as_json: Print JSON.
     """
-    described = read(site or _default_site())
+    described = read(site or default_site())
     if described.operator.namespace:
         enter(described.operator.namespace)
     if watch:
@@ -61,15 +62,6 @@ def status(
 
 def _plain(picture: Picture) -> dict[str, object]:
     return {name: getattr(picture, name) for name in picture.__struct_fields__}
-
-
-def _default_site() -> Path:
-    if named := os.environ.get("CHUKAN_SITE"):
-        return Path(named)
-    found = state_folder() / "centres" / "site.toml"
-    if not found.exists():
-        raise Problem("settings_unreadable", expected="--site FILE, CHUKAN_SITE, or a running chukan demo --centres")
-    return found
 
 
 class LastDrill(msgspec.Struct, frozen=True):

@@ -21,10 +21,10 @@ import msgspec
 
 from chukan import log
 from chukan.errors import Problem
+from chukan.replication.answers import whole
 
 NAMESPACE: Final = "/chukan/"
 CALL_TIMEOUT_S: Final = 2.0
-_ANSWER_BYTES_MAX: Final = 1024 * 1024
 
 _log = log.get("replication.etcd")
 _FAILURES: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError, KeyError, TypeError)
@@ -106,17 +106,7 @@ class Etcd:
             self._session = aiohttp.ClientSession(connector=connector, trust_env=False)
         async with asyncio.timeout(timeout_s):
             async with self._session.request(method, url, json=body, allow_redirects=False) as answer:
-                document = msgspec.json.decode(await _whole(answer))
+                document = msgspec.json.decode(await whole(answer))
                 if not isinstance(document, dict):
                     raise TypeError("not a document of etcd")
                 return answer.status, document
-
-
-async def _whole(answer: aiohttp.ClientResponse) -> bytes:
-    """Return the body; ``ValueError`` past the bound."""
-    body = bytearray()
-    async for chunk in answer.content.iter_any():
-        body += chunk
-        if len(body) > _ANSWER_BYTES_MAX:
-            raise ValueError("an answer without end")
-    return bytes(body)

@@ -21,13 +21,13 @@ import msgspec
 
 from chukan import log
 from chukan.errors import Problem
+from chukan.replication.answers import whole
 
 RACE_TIMEOUT_S: Final = 0.5
 """How long a member may take to say whether it leads."""
 READ_TIMEOUT_S: Final = 2.0
 ORDER_TIMEOUT_S: Final = 60.0
 """A switchover is answered when the new primary leads; Patroni itself gives up earlier."""
-_ANSWER_BYTES_MAX: Final = 1024 * 1024
 _TEXT_MAX: Final = 200
 
 _log = log.get("replication.patroni")
@@ -250,14 +250,4 @@ class Patroni:
         url = f"{self._members[name]}/{path}"
         async with asyncio.timeout(timeout_s):
             async with self._session.request(method, url, json=body, allow_redirects=False) as answer:
-                return answer.status, await _whole(answer)
-
-
-async def _whole(answer: aiohttp.ClientResponse) -> bytes:
-    """Return the body; ``ValueError`` past the bound."""
-    body = bytearray()
-    async for chunk in answer.content.iter_any():
-        body += chunk
-        if len(body) > _ANSWER_BYTES_MAX:
-            raise ValueError("an answer without end")
-    return bytes(body)
+                return answer.status, await whole(answer)

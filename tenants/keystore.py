@@ -4,14 +4,9 @@ An agency has a data key (versions), an index key and an answer key pair (versio
 key of that centre. A version is written to every centre, read back, compared by digest, and only then marked as
 confirmed, in every centre; until then it encrypts nothing. Losing one centre must never make a record unreadable.
 
-``KeyStore`` is the port: an HSM holds the master keys and does the wrapping behind the same five calls.
-``FileKeyStore`` keeps master keys in files. It is for the demo, and says so.
+``key_port`` says what a store can do, ``key_files`` is the demo's.
 
-A store belongs to one environment and says so in a file, ``environment``; without one it is production's. A sandbox's
-keys are wrapped under that word, so that neither environment can use a store, or a key file, of the other.
-
-Invariant: no clear key is ever written to a file but the demo's master keys; no key, nor anything made of one, is
-logged or put into an error.
+Invariant: no key, nor anything made of one, is logged or put into an error.
 """
 
 from __future__ import annotations
@@ -19,193 +14,23 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple, Protocol
-
-import msgspec
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from typing import TYPE_CHECKING, Final, Literal
 
 from chukan import log
 from chukan.chance import Chance, SystemChance
 from chukan.clock import SystemClock
 from chukan.errors import Problem
 from chukan.settings import Environment
+from chukan.tenants.key_files import FileKeyStore
+from chukan.tenants.key_port import Held, KeyStore, Name
 from chukan.tenants.sealing import KEY_BYTES, VERSIONS_MAX, AgencyKeys, KeySet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-Purpose = Literal["data", "index", "answer"]
-
 _CENTRES_MIN: Final = 2
-_NONCE_BYTES: Final = 12
-_FILE_BYTES_MAX: Final = 1024 * 1024
-_AGENCY_FILE: Final = re.compile(r"([0-9]{5})\.json")
 _log = log.get("keystore")
-
-
-class Name(NamedTuple):
-    """Names one key of an agency."""
-
-    purpose: Purpose
-    version: int
-
-
-class Held(NamedTuple):
-    """A key as a store gives it back: the clear secret (32 bytes) and whether both centres confirmed it."""
-
-    secret: bytes
-    confirmed: bool
-
-    def __repr__(self) -> str:
-        return f"Held(confirmed={self.confirmed})"
-
-
-class KeyStore(Protocol):
-    """One centre's key store. Every call may raise ``OSError`` when the store cannot be reached."""
-
-    def prepare(self) -> None:
-        """Make the store, once, when a site is set up; harmless on one that exists."""
-        ...
-
-    def check(self) -> None:
-        """Refuse a store of another environment; ``Problem`` other_environment."""
-        ...
-
-    def agencies(self) -> list[int]:
-        """Return the numbers of the agencies that have keys here."""
-        ...
-
-    def read(self, agency: int) -> dict[Name, Held]:
-        """Return the agency's keys, unwrapped; empty when it has none.
-
-        Raises ``Problem`` agency_closed when they were destroyed, keys_unconfirmed when they do not unwrap,
-        other_environment.
-        """
-        ...
-
-    def write(self, agency: int, keys: Mapping[Name, Held]) -> None:
-        """Replace the agency's keys, durably and all or nothing. Makes the agency's master key at the first time."""
-        ...
-
-    def destroy(self, agency: int) -> None:
-        """Destroy the agency's keys and master key, and remember that it was done."""
-        ...
-
-
-class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    purpose: Purpose
-    version: int
-    wrapped: bytes
-    confirmed: bool
-
-
-class _KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    format: Literal[1]
-    agency: int
-    keys: list[_Entry]
-
-
-class FileKeyStore:
-    """Keys in files, for the demo: ``keys/NNNNN.json`` wrapped by ``master/NNNNN.key``, modes 0600 in 0700."""
-
-    _warned: bool = False
-
-    def __init__(self, directory: Path, chance: Chance, environment: Environment = "production") -> None:
-        self._keys = directory / "keys"
-        self._masters = directory / "master"
-        self._gone = directory / "destroyed"
-        self._stamp = directory / "environment"
-        self._environment = environment
-        self._directory = directory
-        self._chance = chance
-        if not FileKeyStore._warned:
-            FileKeyStore._warned = True
-            _log.warning("master keys are kept in files: this key store is for the demo only, use an HSM")
-
-    def prepare(self) -> None:
-        """Make the folders, stamped before there is room for a key. ``Problem`` other_environment."""
-        self.check()
-        _private_folder(self._directory)
-        if not self._keys.is_dir():
-            _write(self._stamp, self._environment.encode())
-        for folder in (self._keys, self._masters, self._gone):
-            _private_folder(folder)
-
-    def check(self) -> None:
-        """Refuse a store of another environment; one that is not there, or not prepared, belongs to nobody yet."""
-        if self._stamp.exists():
-            found = _read(self._stamp).decode("ascii", "replace")
-        elif self._keys.is_dir():
-            found = "production"
-        else:
-            return
-        if found != self._environment:
-            raise Problem("other_environment", expected=self._environment)
-
-    def agencies(self) -> list[int]:
-        """Return the agencies that have a key file, in order."""
-        return sorted(int(found[1]) for path in self._keys.iterdir() if (found := _AGENCY_FILE.fullmatch(path.name)))
-
-    def read(self, agency: int) -> dict[Name, Held]:
-        """Return the keys of an agency, unwrapped with its master key."""
-        # A folder that is not there is a store that cannot be reached, never an empty one.
-        if not self._keys.is_dir():
-            raise FileNotFoundError("the key store cannot be reached")
-        self.check()
-        if self._path(self._gone, agency, "").exists():
-            raise Problem("agency_closed")
-        path = self._path(self._keys, agency, ".json")
-        if not path.exists():
-            return {}
-        try:
-            master = AESGCM(_read(self._path(self._masters, agency, ".key")))
-            file = msgspec.json.decode(_read(path), type=_KeyFile)
-            if file.agency != agency:
-                raise Problem("keys_unconfirmed")
-            return {
-                (name := Name(entry.purpose, entry.version)): Held(
-                    master.decrypt(entry.wrapped[:_NONCE_BYTES], entry.wrapped[_NONCE_BYTES:], self._aad(agency, name)),
-                    entry.confirmed,
-                )
-                for entry in file.keys
-            }
-        except (InvalidTag, ValueError, msgspec.MsgspecError):
-            raise Problem("keys_unconfirmed") from None
-
-    def write(self, agency: int, keys: Mapping[Name, Held]) -> None:
-        """Wrap and store the keys of an agency; the master key file is written first and never changed."""
-        self.check()
-        if self._path(self._gone, agency, "").exists():
-            raise Problem("agency_closed")
-        master_file = self._path(self._masters, agency, ".key")
-        if not master_file.exists():
-            _write(master_file, self._chance.token(KEY_BYTES))
-        master = AESGCM(_read(master_file))
-        entries = []
-        for name, held in sorted(keys.items()):
-            nonce = self._chance.token(_NONCE_BYTES)
-            wrapped = nonce + master.encrypt(nonce, held.secret, self._aad(agency, name))
-            entries.append(_Entry(name.purpose, name.version, wrapped, held.confirmed))
-        _write(self._path(self._keys, agency, ".json"), msgspec.json.encode(_KeyFile(1, agency, entries)))
-
-    def destroy(self, agency: int) -> None:
-        """Leave a mark, then overwrite and remove the master key and the key file; safe to repeat."""
-        self.check()
-        _write(self._path(self._gone, agency, ""), b"")
-        for path in (self._path(self._masters, agency, ".key"), self._path(self._keys, agency, ".json")):
-            _erase(path)
-
-    def _aad(self, agency: int, name: Name) -> bytes:
-        """What a wrapped key is bound to; production's has no word of its own."""
-        word = "" if self._environment == "production" else f"{self._environment} "
-        return f"chukan {word}key {agency} {name.purpose} {name.version}".encode()
-
-    @staticmethod
-    def _path(folder: Path, agency: int, suffix: str) -> Path:
-        return folder / f"{agency:05d}{suffix}"
 
 
 class KeyStores:
@@ -396,48 +221,3 @@ def _digest(keys: Mapping[Name, Held]) -> bytes:
     for name, held in sorted(keys.items()):
         digest.update(f"{name.purpose} {name.version} {len(held.secret)} ".encode() + held.secret)
     return digest.digest()
-
-
-def _private_folder(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    folder.chmod(0o700)
-
-
-def _read(path: Path) -> bytes:
-    with path.open("rb") as file:
-        content = file.read(_FILE_BYTES_MAX + 1)
-    if len(content) > _FILE_BYTES_MAX:
-        raise ValueError("a key file has a bounded size")
-    return content
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Write a file durably and all or nothing: a private file beside it, fsync, rename, fsync of the folder."""
-    aside = path.with_name(f".{path.name}.new")
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
-    _sync_folder(path.parent)
-
-
-def _erase(path: Path) -> None:
-    if not path.exists():
-        return
-    with path.open("r+b") as file:
-        file.write(b"\0" * path.stat().st_size)
-        file.flush()
-        os.fsync(file.fileno())
-    path.unlink()
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -18,18 +18,16 @@ from typing import Final
 import msgspec
 from rich.table import Table
 
-from chukan import log
 from chukan.clock import SystemClock, today_jst
 from chukan.errors import Problem
 from chukan.ops.bench import commits, limit, machine
 from chukan.ops.bench.commits import Commits
 from chukan.ops.bench.driving import RoundTripError
 from chukan.ops.bench.figures import Figure, Run, figure, run_of
-from chukan.ops.bench.run import EXIT_FAILED, LIMIT, SEED, require_runs, until_told
+from chukan.ops.bench.measuring import EXIT_FAILED, LIMIT, SEED, Measured, measured, require_runs, tell
 from chukan.ops.centres.databases import leaders
 from chukan.ops.centres.picture import Painter
 from chukan.ops.centres.running import LEADERS_TIMEOUT_S, SETTLED_TIMEOUT_S, CentresRunning, LabPlace
-from chukan.ops.demo.place import Lock
 from chukan.ops.demo.population import Population
 from chukan.ops.demo.screen import Screen
 from chukan.ops.installation import open_installation
@@ -91,14 +89,9 @@ class Settings(msgspec.Struct, frozen=True):
     python: str
 
 
-class Result(msgspec.Struct, frozen=True):
+class Result(Measured, frozen=True):
     """What ``--json`` prints."""
 
-    bench: str
-    at: str
-    quick: bool
-    machine: machine.Machine
-    postgresql: str
     settings: Settings
     figures: list[CommitFigure]
 
@@ -107,18 +100,7 @@ def run(options: Options, place: LabPlace | None = None) -> int:
     """Measure, and return the exit status: 0, 1 when a commit was not good, 130 interrupted. Raises ``Problem``."""
     require_runs(options.runs, quick=options.quick)
     place = place or LabPlace(state_folder() / "bench-commit")
-    with Lock(place.root):
-        place.clear()
-        place.make()
-        with (place.log / "bench.log").open("a", encoding="utf-8") as stream:
-            log.configure(stream=stream)
-            try:
-                status = asyncio.run(until_told(CommitBench(options, place)))
-            finally:
-                log.configure()
-        if status != EXIT_FAILED:
-            place.clear()
-        return status
+    return measured(place, lambda: CommitBench(options, place))
 
 
 class CommitBench:
@@ -177,8 +159,7 @@ class CommitBench:
         )
         self._screen.console.print(table(result))
         if self._options.as_json:
-            sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
-            sys.stdout.flush()
+            tell(result)
         return 0
 
     async def _until_synchronous(self) -> None:

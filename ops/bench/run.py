@@ -7,36 +7,29 @@ round trip of every run was good.
 """
 
 import asyncio
-import signal
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Final, Protocol
 
 import msgspec
 from rich.table import Table
 
-from chukan import log
 from chukan.clock import SystemClock, today_jst
 from chukan.errors import Problem
 from chukan.ops.bench import machine, stand
 from chukan.ops.bench.driving import Driver, RoundTripError, open_driver
-from chukan.ops.bench.figures import RUNS_MIN, Figure, Run, Sample, figure, run_of
+from chukan.ops.bench.figures import Figure, Run, Sample, figure, run_of
 from chukan.ops.bench.limit import Limit, Plan, find_pgbench
+from chukan.ops.bench.measuring import EXIT_FAILED, LIMIT, SEED, Measured, measured, require_runs, tell
 from chukan.ops.bench.questions import ask
 from chukan.ops.demo.bring_up import Running
-from chukan.ops.demo.place import Lock, Place
+from chukan.ops.demo.place import Place
 from chukan.ops.demo.population import Population
 from chukan.ops.demo.screen import Screen
 from chukan.ops.demo.supervisor import guarded, tail
 from chukan.ops.demo.systems import connect
 from chukan.ops.sandbox.transport import ClientError
 from chukan.platform.law import Law
-
-EXIT_FAILED: Final = 1
-EXIT_INTERRUPTED: Final = 130
-SEED: Final = 20_261_123
-LIMIT: Final = "pgbench"
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -69,24 +62,11 @@ class Settings(msgspec.Struct, frozen=True):
     python: str
 
 
-class Result(msgspec.Struct, frozen=True):
+class Result(Measured, frozen=True):
     """What ``--json`` prints."""
 
-    bench: str
-    at: str
-    quick: bool
-    machine: machine.Machine
-    postgresql: str
     settings: Settings
     figures: list[Figure]
-
-
-def require_runs(runs: int, *, quick: bool) -> None:
-    """Refuse what would be no measurement: ``Problem`` invalid_field for fewer than five runs unless ``quick``."""
-    if runs < RUNS_MIN and not quick:
-        raise Problem(
-            "invalid_field", pointer="/runs", limit=RUNS_MIN, expected=f"--runs {RUNS_MIN} or more, or --quick"
-        )
 
 
 def run(options: Options, place: Place | None = None) -> int:
@@ -94,46 +74,7 @@ def run(options: Options, place: Place | None = None) -> int:
     require_runs(options.runs, quick=options.quick)
     find_pgbench()
     place = place or stand.place()
-    with Lock(place.root):
-        place.clear()
-        place.make()
-        with (place.log / "bench.log").open("a", encoding="utf-8") as stream:
-            log.configure(stream=stream)
-            try:
-                status = asyncio.run(until_told(Bench(options, place)))
-            finally:
-                log.configure()
-        if status != EXIT_FAILED:
-            place.clear()
-        return status
-
-
-class Measuring(Protocol):
-    """One measurement: ``run`` takes everything down before it returns; ``stopping`` while it does."""
-
-    stopping: bool
-
-    async def run(self) -> int:
-        """Do everything, and return the exit status."""
-        ...
-
-
-async def until_told(bench: Measuring) -> int:
-    """Run until done or told to end by a signal; return the exit status."""
-    working = asyncio.ensure_future(bench.run())
-    loop = asyncio.get_running_loop()
-
-    def told() -> None:
-        # A second signal does not disturb the taking down.
-        if not bench.stopping:
-            working.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, told)
-    try:
-        return await working
-    except asyncio.CancelledError:
-        return EXIT_INTERRUPTED
+    return measured(place, lambda: Bench(options, place))
 
 
 class Bench:
@@ -182,8 +123,7 @@ class Bench:
         result = self._result(servers, figures)
         self._show(result)
         if self._options.as_json:
-            sys.stdout.write(msgspec.json.encode(result).decode() + "\n")
-            sys.stdout.flush()
+            tell(result)
         return 0
 
     async def _watch(self) -> None:

@@ -104,14 +104,7 @@ class HouseholdLodging(Lodging):
 
     async def lodge(self, advance: Advance) -> None:
         """Send each mayor's copies as a full load; ``advance`` counts copies."""
-
-        async def one(which: tuple[str, str]) -> None:
-            agency, kind = which
-            copies = list(self._population.copies(agency, kind, self._law))
-            await self._load(agency, kind, copies, "full")
-            advance(len(copies))
-
-        await for_each(self.sets(), one)
+        await self.lodge_whole(advance)
 
     async def acquire(self, advance: Advance) -> None:
         """Acquire the codes of everybody whom a mayor knows; ``advance`` counts people."""
@@ -139,11 +132,7 @@ async def agencies(running: Running) -> list[AgencyRow]:
 
 async def lodge(running: Running, systems: Systems, screen: Screen) -> None:
     """Lodge the copies and acquire the codes, with progress on the screen."""
-    lodging = HouseholdLodging(running, systems)
-    with screen.bar("copies (副本) from files", lodging.expected()) as advance:
-        await lodging.lodge(advance)
-    with screen.bar("linkage codes (符号)", lodging.people()) as advance:
-        await lodging.acquire(advance)
+    await HouseholdLodging(running, systems).show(screen)
 
 
 async def until_ready(running: Running) -> None:

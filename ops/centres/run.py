@@ -20,7 +20,7 @@ from chukan.ops.demo.population import Population
 from chukan.ops.demo.questions import Planned
 from chukan.ops.demo.run import Demo, Options, until_told
 from chukan.platform.law import Law
-from chukan.replication import site as site_file
+from chukan.replication import site_file
 from chukan.replication.site import Topology
 
 

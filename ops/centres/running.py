@@ -38,7 +38,8 @@ from chukan.ops.demo.supervisor import in_thread, together
 from chukan.ops.local.machine import Identity, server_identity, state_folder
 from chukan.platform.law import Law
 from chukan.replication import render
-from chukan.replication.site import Site, Topology, check
+from chukan.replication.site import Site, Topology
+from chukan.replication.site_rules import check
 
 SITE_FILE: Final = "site.toml"
 LEADERS_TIMEOUT_S: Final = 90.0
@@ -55,7 +56,7 @@ _ETCD: Final = Path("/usr/bin/etcd")
 _LINK_TIMEOUT_S: Final = 10.0
 _LINK_TRY_S: Final = 2.5
 _DELAY: Final = Path(delay.__file__)
-_LIMITS: Final = {"permit_grace_s": 1.0, "drain_notice_s": 0.5}
+_LIMITS: Final = {"permit_grace_s": 1.0, "drain_notice_s": 3.0}
 """No answer is half a minute on its way from a network on this machine, and no device here has a route to move."""
 
 

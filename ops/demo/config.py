@@ -5,7 +5,6 @@ in a fresh folder each time. Every file that holds a secret has mode 0600 from i
 """
 
 import base64
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -13,6 +12,7 @@ from typing import Final, NamedTuple
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from chukan import private_file
 from chukan.chance import Chance
 from chukan.errors import Problem
 from chukan.ops.certificates import Issued
@@ -33,7 +33,7 @@ def write_settings(path: Path, tables: Tables) -> None:
 def keep_password(path: Path, chance: Chance) -> str:
     """Return the password of a file, made at the first call."""
     if not path.exists():
-        _write_once(path, base64.urlsafe_b64encode(chance.token(_PASSWORD_BYTES)))
+        private_file.write(path, base64.urlsafe_b64encode(chance.token(_PASSWORD_BYTES)))
     return path.read_text(encoding="ascii")
 
 
@@ -46,7 +46,7 @@ class SigningKey:
         self.private_file = folder / f"{name}.pem"
         self.public_file = folder / f"{name}.public.pem"
         if not self.private_file.exists():
-            _write_once(
+            private_file.write(
                 self.private_file,
                 Ed25519PrivateKey.generate().private_bytes(
                     serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
@@ -64,18 +64,6 @@ class SigningKey:
         if not isinstance(key, Ed25519PrivateKey):
             raise Problem("certificate_unreadable", expected=str(self.private_file))
         return key
-
-
-def _write_once(path: Path, content: bytes) -> None:
-    """Write a secret beside and rename it, so that an interrupted start leaves the whole of it or nothing."""
-    aside = path.with_name(f".{path.name}.new")
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)
 
 
 def exchange_tables(

@@ -15,6 +15,7 @@ import msgspec
 
 from chukan.ops.certificates import Issued
 from chukan.ops.demo import cast
+from chukan.ops.demo.bring_up import EXCHANGES, Running
 from chukan.ops.demo.population import Population
 from chukan.ops.demo.questions import Planned
 from chukan.ops.sandbox.people import addressee_number
@@ -90,6 +91,21 @@ def describe(
     agencies = {agency.code: _agency(agency.code, certificates, population) for agency in cast.agencies()}
     affairs = _affairs(planned, population)
     return Connection(str(trusted), exchanges, network_admin_url, counterparts_admin_url, agencies, affairs)
+
+
+def publish(running: Running, planned: Iterable[Planned]) -> None:
+    """Write the file of what runs."""
+    addresses, credentials = running.addresses, running.credentials
+    described = describe(
+        trusted=credentials.authority.trusted,
+        exchanges=[ExchangeAddress(name, addresses.agency_url(name), addresses.health_url(name)) for name in EXCHANGES],
+        network_admin_url=addresses.network_admin_url,
+        counterparts_admin_url=addresses.counterparts_admin_url,
+        certificates=credentials.clients,
+        population=running.population,
+        planned=planned,
+    )
+    write(described, running.place.connection)
 
 
 def _agency(code: str, certificates: Mapping[str, Issued], population: Population) -> AgencyFiles:

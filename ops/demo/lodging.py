@@ -10,7 +10,7 @@ import msgspec
 from chukan.errors import Problem
 from chukan.ops.demo import cast, files
 from chukan.ops.demo.bring_up import Running
-from chukan.ops.demo.screen import Advance
+from chukan.ops.demo.screen import Advance, Screen
 from chukan.ops.demo.systems import Systems, for_each
 from chukan.ops.sandbox.people import addressee_number
 from chukan.ops.sandbox.person_values import TAX
@@ -34,6 +34,13 @@ class Lodging:
         self._population = running.population
         self._law = running.law
 
+    async def show(self, screen: Screen) -> None:
+        """Lodge all copies, then acquire all codes, with progress on the screen."""
+        with screen.bar("copies (副本) from files", self.expected()) as advance:
+            await self.lodge(advance)
+        with screen.bar("linkage codes (符号)", self.people()) as advance:
+            await self.acquire(advance)
+
     # ------------------------------------------------------------ copies
 
     def sets(self) -> list[tuple[str, str]]:
@@ -44,6 +51,12 @@ class Lodging:
 
     async def lodge(self, advance: Advance) -> None:
         """Write the files, send each as a full load, then one difference; ``advance`` counts copies."""
+        await self.lodge_whole(advance)
+        agency, kind = self._corrected()
+        await self._load(agency, kind, self._corrections(agency, kind), "difference")
+
+    async def lodge_whole(self, advance: Advance) -> None:
+        """Write the files and send each as a full load; ``advance`` counts copies."""
 
         async def one(which: tuple[str, str]) -> None:
             agency, kind = which
@@ -52,8 +65,6 @@ class Lodging:
             advance(len(copies))
 
         await for_each(self.sets(), one)
-        agency, kind = self._corrected()
-        await self._load(agency, kind, self._corrections(agency, kind), "difference")
 
     def expected(self) -> int:
         """Return how many copies the files hold."""

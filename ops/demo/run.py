@@ -17,7 +17,7 @@ from chukan.clock import SystemClock, today_jst
 from chukan.errors import Problem
 from chukan.ops.demo import connection, guide
 from chukan.ops.demo.asking import Asking
-from chukan.ops.demo.bring_up import EXCHANGES, Memory, Running, read_memory, write_memory
+from chukan.ops.demo.bring_up import Memory, Running, read_memory, write_memory
 from chukan.ops.demo.lodging import Lodging
 from chukan.ops.demo.model import read_model
 from chukan.ops.demo.national import NationalInquirer
@@ -131,7 +131,7 @@ class Demo:
         self._screen.title("Bringing up")
         await self._running.start()
         planned = plan(self._population, self._law, self._options.queries, self._memory.runs)
-        self._write_connection(planned)
+        connection.publish(self._running, planned)
         async with connect(self._running) as systems:
             result = await guarded(self._main_job(systems, planned), self._running.watch())
         guide.show_result(self._screen, result)
@@ -185,10 +185,7 @@ class Demo:
             self._screen.say("\nCopies and linkage codes are there from an earlier start.")
             return
         self._screen.title("Lodging copies, acquiring linkage codes")
-        with self._screen.bar("copies (副本) from files", lodging.expected()) as advance:
-            await lodging.lodge(advance)
-        with self._screen.bar("linkage codes (符号)", lodging.people()) as advance:
-            await lodging.acquire(advance)
+        await lodging.show(self._screen)
 
     async def _ask_nationally(self, asking: Asking) -> None:
         async with aiohttp.ClientSession() as session:
@@ -201,22 +198,6 @@ class Demo:
     def _remember(self, *, runs: int, registered: bool) -> None:
         self._memory = msgspec.structs.replace(self._memory, runs=runs, registered=registered)
         write_memory(self._place, self._memory)
-
-    def _write_connection(self, planned: list[Planned]) -> None:
-        addresses, credentials = self._running.addresses, self._running.credentials
-        described = connection.describe(
-            trusted=credentials.authority.trusted,
-            exchanges=[
-                connection.ExchangeAddress(name, addresses.agency_url(name), addresses.health_url(name))
-                for name in EXCHANGES
-            ],
-            network_admin_url=addresses.network_admin_url,
-            counterparts_admin_url=addresses.counterparts_admin_url,
-            certificates=credentials.clients,
-            population=self._population,
-            planned=planned,
-        )
-        connection.write(described, self._place.connection)
 
     def _judge(self, result: Tally) -> bool:
         """Say what did not come out as it should; tell whether everything did."""

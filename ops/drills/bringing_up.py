@@ -17,7 +17,7 @@ from chukan.ops.centres.control import SOCKET, RemoteStage
 from chukan.ops.centres.running import CentresRunning, LabPlace
 from chukan.ops.centres.wires import enter
 from chukan.ops.demo import connection
-from chukan.ops.demo.bring_up import EXCHANGES, Memory, read_memory, write_memory
+from chukan.ops.demo.bring_up import Memory, read_memory, write_memory
 from chukan.ops.demo.lodging import Lodging
 from chukan.ops.demo.place import Lock
 from chukan.ops.demo.population import Population
@@ -29,7 +29,7 @@ from chukan.ops.drills.lab import Lab
 from chukan.ops.local.machine import state_folder
 from chukan.ops.sandbox.connection_file import read_connection
 from chukan.platform.law import Law
-from chukan.replication import site as site_file
+from chukan.replication import site_file
 from chukan.replication.site import Topology
 
 PEOPLE: Final = 300
@@ -61,7 +61,7 @@ async def own_lab(topology: Topology, screen: Screen, root: Path | None = None) 
             with own.wires.inside():
                 await _start(own)
                 await _lodge(own, screen, memory)
-                _describe(own)
+                connection.publish(own, plan(population, law, _EXAMPLES, 0))
                 offers = [need for need in NEEDS if own.stage.offers(need)]
                 described = read_connection(place.connection)
                 async with Lab(own.site, own.stage, described, population, law, offers) as lab:
@@ -106,26 +106,5 @@ async def _lodge(running: CentresRunning, screen: Screen, memory: Memory) -> Non
     if memory.registered:
         return
     async with connect(running) as systems:
-        lodging = Lodging(running, systems)
-        with screen.bar("copies (副本) from files", lodging.expected()) as advance:
-            await lodging.lodge(advance)
-        with screen.bar("linkage codes (符号)", lodging.people()) as advance:
-            await lodging.acquire(advance)
+        await Lodging(running, systems).show(screen)
     write_memory(running.place, Memory(people=memory.people, seed=memory.seed, runs=memory.runs, registered=True))
-
-
-def _describe(running: CentresRunning) -> None:
-    addresses, credentials = running.addresses, running.credentials
-    described = connection.describe(
-        trusted=credentials.authority.trusted,
-        exchanges=[
-            connection.ExchangeAddress(name, addresses.agency_url(name), addresses.health_url(name))
-            for name in EXCHANGES
-        ],
-        network_admin_url=addresses.network_admin_url,
-        counterparts_admin_url=addresses.counterparts_admin_url,
-        certificates=credentials.clients,
-        population=running.population,
-        planned=plan(running.population, running.law, _EXAMPLES, 0),
-    )
-    connection.write(described, running.place.connection)

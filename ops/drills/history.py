@@ -22,7 +22,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from chukan import log
+from chukan import log, private_file
 from chukan.errors import Problem
 from chukan.ops.drills.report import Report
 
@@ -62,7 +62,7 @@ class History:
         folder = self.root / drill
         try:
             folder.mkdir(parents=True, mode=0o700)
-            _write(self.root / _MARK, f"{drill}\n".encode())
+            private_file.write(self.root / _MARK, f"{drill}\n".encode())
         except OSError:
             raise Problem("file_unwritable", expected=str(folder)) from None
         return folder
@@ -82,8 +82,8 @@ class History:
                 (REPORT, msgspec.json.format(msgspec.json.encode(report), indent=1)),
                 (PAGE, page.encode()),
             ):
-                _write(folder / name, content)
-                _write(folder / f"{name}.sig", base64.b64encode(key.sign(content)) + b"\n")
+                private_file.write(folder / name, content)
+                private_file.write(folder / f"{name}.sig", base64.b64encode(key.sign(content)) + b"\n")
         except OSError:
             raise Problem("file_unwritable", expected=str(folder)) from None
         return folder
@@ -103,8 +103,8 @@ class History:
             serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
         )
         try:
-            _write(path, private)
-            _write(self.root / _PUBLIC, public)
+            private_file.write(path, private)
+            private_file.write(self.root / _PUBLIC, public)
         except OSError:
             raise Problem("file_unwritable", expected=str(path)) from None
         return made
@@ -161,15 +161,3 @@ def hold(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file whole, readable by this user only, and on disk when this returns."""
-    aside = path.with_name(f".{path.name}.new")
-    aside.unlink(missing_ok=True)
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.rename(path)

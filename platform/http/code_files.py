@@ -4,32 +4,18 @@ A line is one 団体内統合宛名番号 of 15 digits. What goes for query file
 same file again has no second effect, a bad line is refused by its number and the others go on.
 """
 
-import asyncio
 import csv
-import hashlib
 import io
-from collections.abc import AsyncGenerator, Iterable, Iterator
-from contextlib import aclosing
+from collections.abc import Iterable, Iterator
 from typing import Final
-
-from aiohttp import hdrs
 
 from chukan.errors import Problem
 from chukan.platform.admission import Priority
-from chukan.platform.exchange.code_files import CodeFileLine, CodeFileResult
+from chukan.platform.exchange.code_files import CodeFileLine
 from chukan.platform.exchange.query_files import SentFile
-from chukan.platform.http import bodies, forbidden
 from chukan.platform.http.auth import Right
-from chukan.platform.http.calls import Call, Pieces, Reply, Route, Work
-from chukan.platform.http.query_files import (
-    ACCEPT_DEADLINE_S,
-    CSV,
-    MIME,
-    PAGE_DEADLINE_S,
-    TEXT,
-    declared_charset,
-    read_file,
-)
+from chukan.platform.http.calls import Call, Reply, Route, Work
+from chukan.platform.http.line_files import CSV, TEXT, find, give, take
 from chukan.platform.http.query_lines import records
 from chukan.platform.wire.agency import CodeStatus
 from chukan.platform.wire.files import FILE_BYTES_MAX, FILE_LINES_MAX, CodeFile, FileParams, ResultParams
@@ -41,18 +27,11 @@ _COLUMNS: Final = ("line", "status", "acquisition_number", "problem")
 
 async def post(call: Call) -> Reply:
     """Take a file in whole, then open its acquisitions."""
-    name = call.params_as(FileParams).name
-    forbidden.refuse([("name", name)])
-    charset = declared_charset(call)
-    size = bodies.announced_bytes(call.request, FILE_BYTES_MAX)
-    async with call.services.admission.reading(call.agency.number, call.priority, size):
-        content = await read_file(call)
-        digest = hashlib.sha256(content).digest()
-        key = call.need_key()
-        sent = SentFile(name, charset, digest, key.key, key.content + name.encode() + b"\n" + digest)
-        async with call.place(reading=True), asyncio.timeout(ACCEPT_DEADLINE_S):
-            file = await call.services.exchange.code_files.put(call.agency, sent, list(read_lines(content)))
-    return Reply(file, 202, {hdrs.LOCATION: f"{call.request.path}/{file.id}"})
+
+    async def put(sent: SentFile, content: bytes) -> CodeFile:
+        return await call.services.exchange.code_files.put(call.agency, sent, list(read_lines(content)))
+
+    return await take(call, put)
 
 
 async def get(call: Call) -> Reply:
@@ -62,21 +41,8 @@ async def get(call: Call) -> Reply:
 
 async def result(call: Call) -> Reply:
     """Write the status of each line behind a line."""
-    after = call.params_as(ResultParams).after
-    async with call.place(), asyncio.timeout(PAGE_DEADLINE_S):
-        found = await call.services.exchange.code_files.result(call.agency, call.id("file"), after)
-    return Reply(Pieces(f"{CSV}; charset={MIME[found.charset]}; header=present", _pages(call, found)))
-
-
-async def _pages(call: Call, found: CodeFileResult) -> AsyncGenerator[bytes, None]:
-    yield _text([_COLUMNS])
-    async with aclosing(found.pages) as pages:
-        while True:
-            async with call.place(), asyncio.timeout(PAGE_DEADLINE_S):
-                page = await anext(pages, None)
-            if page is None:
-                return
-            yield _text(_row(status) for status in page)
+    found = await find(call, call.services.exchange.code_files.result)
+    return give(call, found.charset, _text([_COLUMNS]), found.pages, lambda page: _text(_row(each) for each in page))
 
 
 def read_lines(content: bytes) -> Iterator[CodeFileLine]:

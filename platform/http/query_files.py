@@ -9,47 +9,27 @@ The result is a CSV that can be fetched at any time and from any line on. Whoeve
 it; it can be fetched again until it is purged.
 """
 
-import asyncio
-import hashlib
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
 from typing import Final
 
-from aiohttp import hdrs
-
-from chukan.errors import Problem
 from chukan.platform.admission import Priority
-from chukan.platform.exchange.query_files import FileResult, SentFile
-from chukan.platform.http import bodies, forbidden, headers
+from chukan.platform.exchange.query_files import SentFile
 from chukan.platform.http.auth import Right
-from chukan.platform.http.calls import Call, Pieces, Reply, Route, Work
-from chukan.platform.http.parts import CHARSETS
-from chukan.platform.http.query_lines import LINE_BYTES_MAX, ResultWriter, count_lines, read_parts
+from chukan.platform.http.calls import Call, Reply, Route, Work
+from chukan.platform.http.line_files import CSV, TEXT, find, give, take
+from chukan.platform.http.query_lines import LINE_BYTES_MAX, ResultWriter, read_parts
 from chukan.platform.wire.files import FILE_BYTES_MAX, FILE_LINES_MAX, QUERY_FIELDS, FileParams, QueryFile, ResultParams
 
-ACCEPT_DEADLINE_S: Final = 180.0
-PAGE_DEADLINE_S: Final = 30.0
-TEXT: Final = "text/plain"
-CSV: Final = "text/csv"
-MIME: Final = {"utf-8": "utf-8", "cp932": "shift_jis"}
 _RIGHT: Final = Right(("queries",))
 
 
 async def post(call: Call) -> Reply:
     """Take a file in whole, then make its lines durable."""
-    name = call.params_as(FileParams).name
-    forbidden.refuse([("name", name)])
-    charset = declared_charset(call)
-    size = bodies.announced_bytes(call.request, FILE_BYTES_MAX)
-    async with call.services.admission.reading(call.agency.number, call.priority, size):
-        content = await read_file(call)
-        digest = hashlib.sha256(content).digest()
-        key = call.need_key()
-        sent = SentFile(name, charset, digest, key.key, key.content + name.encode() + b"\n" + digest)
-        parts = read_parts(content, charset, call.agency.code)
-        async with call.place(reading=True), asyncio.timeout(ACCEPT_DEADLINE_S):
-            file = await call.services.exchange.files.put(call.agency, call.client, sent, parts)
-    return Reply(file, 202, {hdrs.LOCATION: f"{call.request.path}/{file.id}"})
+
+    async def put(sent: SentFile, content: bytes) -> QueryFile:
+        parts = read_parts(content, sent.charset, call.agency.code)
+        return await call.services.exchange.files.put(call.agency, call.client, sent, parts)
+
+    return await take(call, put)
 
 
 async def get(call: Call) -> Reply:
@@ -59,51 +39,9 @@ async def get(call: Call) -> Reply:
 
 async def result(call: Call) -> Reply:
     """Write the result behind a line, page by page."""
-    after = call.params_as(ResultParams).after
-    async with call.place(), asyncio.timeout(PAGE_DEADLINE_S):
-        found = await call.services.exchange.files.result(call.agency, call.id("file"), after)
-    return Reply(Pieces(f"{CSV}; charset={MIME[found.charset]}; header=present", _pages(call, found)))
-
-
-async def _pages(call: Call, found: FileResult) -> AsyncGenerator[bytes, None]:
-    """Yield header and pages; each page takes a place of its own, so that a long result keeps nobody waiting."""
+    found = await find(call, call.services.exchange.files.result)
     writer = ResultWriter(call.services.law, found.charset, found.kinds)
-    yield writer.header()
-    async with aclosing(found.pages) as pages:
-        while True:
-            async with call.place(), asyncio.timeout(PAGE_DEADLINE_S):
-                page = await anext(pages, None)
-            if page is None:
-                return
-            yield writer.page(page)
-
-
-def declared_charset(call: Call) -> str:
-    """Return the charset that the file declares. Raises ``Problem`` unsupported_media_type, unsupported_encoding."""
-    media_type, charset, _ = headers.media_type(call.request)
-    if media_type != TEXT:
-        raise Problem("unsupported_media_type", expected=TEXT)
-    if charset is None or charset not in CHARSETS:
-        raise Problem("unsupported_encoding", expected="charset=utf-8 or charset=cp932, declared")
-    return CHARSETS[charset]
-
-
-async def read_file(call: Call) -> bytes:
-    """Return a file's bytes. Raises ``Problem`` too_many_lines, too_large, truncated_body."""
-    announced = headers.content_digest(call.request)
-    content = bytearray()
-    ends = 0
-    async for piece in bodies.stream(call.request, FILE_BYTES_MAX):
-        content += piece
-        ends += piece.count(b"\n")
-        if ends > FILE_LINES_MAX:
-            raise Problem("too_many_lines", limit=FILE_LINES_MAX)
-    whole = bytes(content)
-    if count_lines(whole) > FILE_LINES_MAX:
-        raise Problem("too_many_lines", limit=FILE_LINES_MAX)
-    if announced is not None and announced != hashlib.sha256(whole).digest():
-        raise Problem("truncated_body", expected="the bytes that Content-Digest announces")
-    return whole
+    return give(call, found.charset, writer.header(), found.pages, writer.page)
 
 
 _FORM: Final = (

@@ -22,7 +22,8 @@ from chukan.ops.local.machine import SYSTEM_USER, is_root, server_identity
 from chukan.ops.local.postgres import Server
 from chukan.ops.pgbackrest import ENVIRONMENT
 from chukan.replication import backup, render
-from chukan.replication.site import Site, read
+from chukan.replication.site import Site
+from chukan.replication.site_file import read
 
 EAST, WEST = "127.0.0.1", "127.0.0.2"
 KEYS = {"east": "e" * 48, "west": "w" * 48}

@@ -7,7 +7,9 @@ import pytest
 import yaml
 
 from chukan.replication import backup, render
-from chukan.replication.site import Site, check, parse
+from chukan.replication.site import Site
+from chukan.replication.site_file import parse
+from chukan.replication.site_rules import check
 from chukan.tests.site.conftest import SITE
 
 TABLE = '\n[backup]\nhosts = { east = "east-1", west = "west-1" }\n'

@@ -12,7 +12,7 @@ import pytest
 
 from chukan.errors import Problem
 from chukan.ops import cli
-from chukan.ops.bench.run import require_runs
+from chukan.ops.bench.measuring import require_runs
 from chukan.ops.local.machine import state_folder
 
 TIMEOUT_S = 600

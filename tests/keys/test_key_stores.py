@@ -11,7 +11,9 @@ import pytest
 from chukan.chance import SystemChance
 from chukan.clock import SystemClock
 from chukan.errors import Problem
-from chukan.tenants.keystore import FileKeyStore, Held, KeyStores, Name
+from chukan.tenants.key_files import FileKeyStore
+from chukan.tenants.key_port import Held, Name
+from chukan.tenants.keystore import KeyStores
 from chukan.tenants.sealing import AgencyKeys, SealError
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from chukan.replication.site import Site, parse
+from chukan.replication.site import Site
+from chukan.replication.site_file import parse
 
 SITE = """
 name = "towns"

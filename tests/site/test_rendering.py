@@ -15,7 +15,9 @@ from chukan.ops import site as command
 from chukan.ops.centres.layout import lab_site, site_file
 from chukan.ops.centres.wires import Loopback, Namespaces
 from chukan.replication import render
-from chukan.replication.site import Site, check, parse
+from chukan.replication.site import Site
+from chukan.replication.site_file import parse
+from chukan.replication.site_rules import check
 from chukan.settings import load
 
 Changed = Callable[..., Site]

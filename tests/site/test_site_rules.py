@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from chukan.errors import Problem
-from chukan.replication.site import Site, check, parse, read
+from chukan.replication.site import Site
+from chukan.replication.site_file import parse, read
+from chukan.replication.site_rules import check
 
 Changed = Callable[..., Site]
 FAR_EAST = '  { name = "ew2", host = "west-2", port = 10433, rest_port = 10809 },\n'
