@@ -22,6 +22,8 @@ from chukan import log
 from chukan.replication.patroni import NodeState
 
 POLL_S: Final = 1.0
+POLL_WITHOUT_S: Final = 0.25
+"""The same while nobody is found to lead: whoever asks for a connection waits then, and breaks none that would poke."""
 SWEEP_EVERY: Final = 5
 """Every so many polls all members are asked, also while the leader answers: for what operators want to see."""
 SILENT_S: Final = 2.5
@@ -187,7 +189,7 @@ class Finder:
         self._poked.set()
 
     async def run(self) -> None:
-        """Look every second, and at once when poked, until cancelled."""
+        """Look every second, oftener while nobody leads, and at once when poked, until cancelled."""
         while True:
             self._poked.clear()
             try:
@@ -195,8 +197,9 @@ class Finder:
             except Exception as error:  # noqa: BLE001 - task boundary: whatever one look came to, the next one is made
                 _log.error("a look for the leader failed", cell=self._cell, exc_info=error)
             await asyncio.sleep(POKE_PAUSE_S)
+            pause_s = POLL_S if self._verdict == "found" else POLL_WITHOUT_S
             try:
-                async with asyncio.timeout(POLL_S - POKE_PAUSE_S):
+                async with asyncio.timeout(pause_s - POKE_PAUSE_S):
                     await self._poked.wait()
             except TimeoutError:
                 pass

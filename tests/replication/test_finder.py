@@ -90,6 +90,20 @@ async def test_a_new_leader_is_found_within_a_second_or_two_and_at_once_when_pok
         assert watch.told == [("e1", 1), ("e2", 2)], "never none in between, never back"
 
 
+async def test_it_looks_oftener_while_nobody_leads() -> None:
+    e1, *others = four()
+    async with watching(e1, *others) as watch:
+        await watch.sees(("e1", 1))
+        before = e1.asked
+        await pause(4.0)
+        led = e1.asked - before
+        e1.follow(1)
+        await watch.sees(None)
+        before = e1.asked
+        await pause(4.0)
+        assert e1.asked - before >= 2 * led, "those who wait for a leader break no connection that would tell of one"
+
+
 async def test_the_same_member_on_a_new_timeline_is_another_leader() -> None:
     e1, *others = four()
     async with watching(e1, *others) as watch:
