@@ -19,6 +19,7 @@ from chukan.ops.simulation.run import Verdict, run_seed
 
 app = cyclopts.App(name="simulate", help="Run seeded worlds of crashes, losses and late messages, and judge them.")
 SHOWN_MAX = 20
+PROGRESS_S = 30.0
 EXIT_BROKEN = 1
 SEED_MAX = 2**63
 
@@ -64,7 +65,7 @@ def _one(seed: int, *, trace: bool, as_json: bool) -> int:
 
 
 def _many(first: int, count: int, jobs: int, *, as_json: bool) -> int:
-    began_s = time.monotonic()
+    began_s = told_s = time.monotonic()
     broken: list[Verdict] = []
     done = lines = commits = 0
     console = Console(stderr=True, highlight=False)
@@ -77,6 +78,9 @@ def _many(first: int, count: int, jobs: int, *, as_json: bool) -> int:
                 broken.append(verdict)
                 if len(broken) <= SHOWN_MAX:
                     console.print("\n".join(_failure(verdict)), markup=False, soft_wrap=True)
+        if time.monotonic() - told_s >= PROGRESS_S:
+            told_s = time.monotonic()
+            console.print(f"{done:,} of {count:,} seeds, {len(broken)} broken", markup=False)
     took_s = time.monotonic() - began_s
     summary = {
         "first": first,
