@@ -144,6 +144,13 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
     directory_file: Path | None = None
 
 
+class Metrics(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``/metrics`` tells besides the exchange's own."""
+
+    textfiles: Path | None = None
+    """Folder of ``*.prom`` that drills and backups write, where no node_exporter collects them."""
+
+
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
     """What only an operator's machine has; no exchange needs it."""
 
@@ -160,6 +167,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     network: Network
     keystores: dict[str, Path]
     data: Data = Data()
+    metrics: Metrics = Metrics()
     operator: Operator = Operator()
 
 

@@ -26,6 +26,8 @@ from chukan.tenants.moving import Moved, Mover
 Key = Annotated[Path | None, Parameter(name="--directory-key")]
 """Private key (PEM, Ed25519) that signs the common data."""
 Flag = Annotated[bool, Parameter(negative="")]
+_CELL = "{cell}"
+"""Stands for the cell's name in the name of a password file."""
 
 
 def register(app: App) -> None:
@@ -51,7 +53,8 @@ def move(
         code: Code of the agency.
         to: Cell that it shall live in.
         back: Open it again where it lives, instead.
-        admin_password_file: Password of the databases' administrator, who alone can copy tables.
+        admin_password_file: Password of the databases' administrator, who alone can copy tables; where the cells have
+            one each, {cell} in the name stands for the cell: passwords/{cell}-superuser.
         admin_user: Name of the administrator.
         config: Settings file; CHUKAN_SETTINGS names it otherwise.
         directory_key: Private key that signs the common data.
@@ -103,7 +106,7 @@ def discard(
         code: Code of the agency.
         cell: Cell that it left.
         confirm: Code of the agency once more.
-        admin_password_file: Password of the databases' administrator.
+        admin_password_file: Password of the databases' administrator; as for a move.
         admin_user: Name of the administrator.
         config: Settings file; CHUKAN_SETTINGS names it otherwise.
         directory_key: Private key that signs the common data.
@@ -126,7 +129,8 @@ def make_mover(installation: Installation, admin_user: str, admin_password_file:
 
     @asynccontextmanager
     async def admins(cell: str) -> AsyncIterator[Connection]:
-        async with administrator(installation.settings.cells[cell], admin_user, admin_password_file) as admin:
+        password_file = Path(str(admin_password_file).replace(_CELL, cell))
+        async with administrator(installation.settings.cells[cell], admin_user, password_file) as admin:
             yield admin
 
     return Mover(installation.cells, installation.publisher, admins)

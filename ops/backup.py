@@ -9,28 +9,35 @@ Invariant: nothing that exists is overwritten or destroyed here, but for backups
 """
 
 import asyncio
+from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, Parameter
-from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from rich.console import Console
 
 from chukan.errors import Problem
-from chukan.ops import restoring
+from chukan.ops import agency_restore, orders, reopening_commands, restoring
+from chukan.ops import installation as acts
+from chukan.ops.agency_restore import Administration, Wish
 from chukan.ops.centres.picture import Painter
 from chukan.ops.centres.wires import enter
 from chukan.ops.failover import SiteFile, confirm, default_site
+from chukan.ops.installation import Installation
 from chukan.ops.output import Json, say, table
-from chukan.ops.pgbackrest import WORK_TIMEOUT_S, Made, backup_of, call, made
+from chukan.ops.pgbackrest import WORK_TIMEOUT_S, Made, backup_of, call, made, write_metrics
 from chukan.replication.backup import number, repository_file
+from chukan.replication.primary import Connection
 from chukan.replication.site import Node, Site
 from chukan.replication.site_file import read
+from chukan.tenants.agency_restore import Restored
+from chukan.tenants.orders import Target
 
 Stopped = Annotated[bool, Parameter(name="--yes-i-stopped-the-whole-cell", negative="")]
 
 app = App(name="backup", help="Make, list, verify and restore backups of the cells.")
+reopening_commands.register(app)
 
 
 @app.command
@@ -102,7 +109,7 @@ def list_command(
         where = _centre(described, name, centre)
         rows += made(described, repository_file(described, name, where), name, where, number(described, name, where))
     if textfile is not None:
-        _write_metrics(textfile, rows)
+        write_metrics(textfile, rows)
     shown = [[row.cell, row.centre, row.label, row.kind, _moment(row.ended), f"{row.size:,}"] for row in rows]
     text = table("cell", "repository", "backup", "type", "ended", "bytes", rows=shown)
     say([row._asdict() for row in rows], text if rows else "There is no backup yet.", as_json=as_json)
@@ -163,29 +170,91 @@ def restore(
     confirm(words, cell, yes=confirmed)
     lost = f"What cell {cell} acknowledged after that moment is not in it. Was this decided?"
     confirm(lost, moment.date().isoformat(), yes=confirmed)
-    console = Console(stderr=True, highlight=False)
-
-    def tell(text: str) -> None:
-        console.print(text, markup=False, soft_wrap=True)
-
     key = number(described, cell, where)
-    done = restoring.restore(described, cell, chosen, key, moment, into.absolute(), tell)
+    done = restoring.restore(described, cell, chosen, key, moment, into.absolute(), _tell)
     say(done._asdict(), _steps(described, chosen, done), as_json=as_json)
+
+
+@app.command
+def restore_agency(
+    cell: str,
+    agency: str,
+    *,
+    to: str,
+    order: Path | None = None,
+    scratch: Path = Path("/var/tmp"),  # noqa: S108 - a private folder is made in it
+    node: str | None = None,
+    centre: str | None = None,
+    admin_password_file: Path | None = None,
+    admin_user: str = "postgres",
+    config: Path | None = None,
+    directory_key: Annotated[Path | None, Parameter(name="--directory-key")] = None,
+    site: SiteFile = None,
+    confirmed: Annotated[bool, Parameter(name="--yes-the-agency-was-told", negative="")] = False,
+    as_json: Json = False,
+) -> None:
+    """Restore one agency alone to a moment, on its order; the cell runs on, and nobody else feels it.
+
+    Args:
+        cell: The cell that the agency lived in at the moment.
+        agency: Code of the agency.
+        to: The moment, ISO 8601 with its zone.
+        order: Order to restore, signed by two officers of the agency.
+        scratch: Folder with room for the whole cell; it is cleared afterwards.
+        node: The node on whose host this is; the cell's first by default.
+        centre: Whose repository; that of the node's centre by default.
+        admin_password_file: Password of the databases' administrator, who alone can fill tables.
+        admin_user: Name of the administrator.
+        config: Settings file; CHUKAN_SETTINGS names it otherwise.
+        directory_key: Private key that signs the common data.
+        site: The site file; CHUKAN_SITE names it otherwise.
+        confirmed: For scripts: the agency knows what will come back and what cannot be read.
+        as_json: Print JSON.
+    """
+    target = Target(cell, _when(to).astimezone(UTC))
+    document = None if order is None else orders.read_order(order)
+    described = _site(site)
+    _centre(described, cell, centre)
+    chosen = _node(described, cell, node)
+    key = number(described, cell, centre or described.where(chosen.host))
+
+    async def act(installation: Installation) -> Restored:
+        def source() -> AbstractAsyncContextManager[Connection]:
+            database = installation.settings.cells[cell].database
+            return agency_restore.from_backup(
+                described, target, chosen, key, scratch, _tell, user=admin_user, database=database
+            )
+
+        wish = Wish(agency, target, document, confirmed)
+        admin = Administration(admin_user, admin_password_file)
+        return await agency_restore.restore_agency(installation, wish, admin, source, _tell)
+
+    told, text = agency_restore.answer(acts.run(config, act, directory_key=directory_key), target)
+    say(told, text, as_json=as_json)
 
 
 # ---------------------------------------------------------------- inside
 
 
+def _tell(text: str) -> None:
+    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+
+
 def _steps(site: Site, node: Node, done: restoring.Restored) -> str:
+    moment = datetime.fromisoformat(done.target).isoformat()
     home = site.directory(site.where(node.host)) / "data" / node.name
     steps = (
-        f"Keep both exchanges stopped for cell {done.cell}, and Patroni on all its nodes.",
+        f"Keep Patroni stopped on all nodes of cell {done.cell}; exchanges and the other cells go on.",
+        f"In the site file set restore_epoch = {done.epoch} under [cells.{done.cell}]; chukan site render; install it.",
+        "Restart the exchanges one after the other, before any node of the cell starts.",
         f"patronictl remove {done.cell}   (the cell's keys in etcd; the databases stay)",
         f"Move {home} aside, and {done.folder} to its place.",
         "Move the data directories of the cell's other nodes aside: they are copied anew.",
-        f"In the site file set restore_epoch = {done.epoch} under [cells.{done.cell}]; chukan site render; install it.",
-        f"Start Patroni of {node.name}, and the others once it leads; then chukan backup run {done.cell} --type full.",
-        "Start the exchanges. Reconcile with the network (chukan reconcile) before provision is opened.",
+        f"Start Patroni of {node.name}, and the others once it leads.",
+        f"In cell {done.cell} exchanges read now, and write nothing yet (503 cell_restored).",
+        f"chukan backup reconcile {done.cell} --since {moment} --report FILE; read what only the network holds.",
+        f"chukan backup open {done.cell} --since {moment}   (asks twice; from then on agencies write again)",
+        f"chukan backup run {done.cell} --type full",
     )
     numbered = "\n".join(f"{place}. {step}" for place, step in enumerate(steps, start=1))
     stands = f"Cell {done.cell} as of {done.target} is in {done.folder}, on timeline {done.timeline}."
@@ -204,19 +273,6 @@ async def leading(site: Site, cell: str) -> str | None:
     async with Painter(site) as painter:
         states = await painter.patroni[cell].look()
     return next((name for name, state in states.items() if state is not None and state.leads), None)
-
-
-def _write_metrics(path: Path, rows: list[Made]) -> None:
-    registry = CollectorRegistry()
-    name = "chukan_backup_last_success_timestamp_seconds"
-    gauge = Gauge(name, "When the last good backup of a cell ended.", ["cell", "repo"], registry=registry)
-    for row in rows:  # oldest first: the last one stays
-        if not row.damaged:
-            gauge.labels(row.cell, row.centre).set(row.ended)
-    try:
-        write_to_textfile(str(path), registry)
-    except OSError:
-        raise Problem("file_unwritable", expected=str(path)) from None
 
 
 def _moment(seconds: int) -> str:

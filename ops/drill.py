@@ -1,8 +1,8 @@
 """``chukan drill``: break something on purpose, see what clients see, and keep a signed report (切替訓練).
 
-``run`` makes a drill on a lab of its own, brought up for it. Ctrl-C, SIGTERM and the drill's own deadline all end
-in the same way: what was broken is mended, and what could not be is said. The exit status is 0 only when everything
-held.
+``run`` makes a drill on a lab of its own, brought up for it, on the one that runs, or on a real site (``--site``), on
+whose hosts ``hand`` does what it asks for. Ctrl-C, SIGTERM and the drill's own deadline all end in the same way: what
+was broken is mended, and what could not be is said. The exit status is 0 only when everything held.
 """
 
 import asyncio
@@ -26,17 +26,19 @@ from chukan.ops.drills import figures
 from chukan.ops.drills import report as reports
 from chukan.ops.drills.bringing_up import own_lab, running, running_lab
 from chukan.ops.drills.history import PAGE, History
-from chukan.ops.drills.lab import Lab
 from chukan.ops.drills.ports import Installation
 from chukan.ops.drills.report import Report
 from chukan.ops.drills.runner import Drill
 from chukan.ops.drills.scenario import Scenario, find, read_all
+from chukan.ops.drills.sites import real_site
 from chukan.ops.drills.vocabulary import ALWAYS
 from chukan.ops.local.machine import CLONE
 from chukan.ops.output import Json, say, table
 from chukan.replication.site_file import read
 
 app = App(name="drill", help="Break something on purpose, and prove that nothing is lost.")
+app.command("chukan.ops.drills.host_hand:app", name="hand")
+app.command("chukan.ops.drill_summary:summary", name="summary")
 
 EXIT_INTERRUPTED: Final = 130
 ALL: Final = "all"
@@ -108,6 +110,7 @@ def _described(scenario: Scenario) -> dict[str, object]:
 def run(
     name: str,
     *,
+    site: Annotated[Path | None, Parameter(name=["--site", "-s"])] = None,
     topology: Topology | None = None,
     times: Times = 1,
     i_understand: Annotated[bool, Parameter(negative="")] = False,
@@ -116,14 +119,17 @@ def run(
 ) -> int:
     """Run a drill, or all of them, and keep the signed report.
 
-    It is made on the lab that ``chukan demo --centres`` runs, or on one of its own that is brought up for it.
+    It is made on the lab that ``chukan demo --centres`` runs, or on one of its own that is brought up for it; or on
+    the real site of a site file.
 
     Parameters
     ----------
     name
         The drill's name, or "all".
+    site
+        The site file of a real site, with a table [drill].
     topology
-        Nodes of each cell at home and in the other centre; 2+2, or that of the lab that runs.
+        Nodes of each cell at home and in the other centre; 2+2, or that of the lab or site that runs.
     times
         How often to run it.
     i_understand
@@ -134,7 +140,9 @@ def run(
         Print one JSON object at the end; everything else goes to standard error.
     """
     chosen = list(read_all().values()) if name == ALL else [find(name)]
-    session = Session(Screen(for_program=as_json), History(store), understood=i_understand, patient=name == ALL)
+    session = Session(
+        Screen(for_program=as_json), History(store), site=site, understood=i_understand, patient=name == ALL
+    )
     with session.history.lock():
         (store / "drill.log").touch(mode=0o600)
         with (store / "drill.log").open("a", encoding="utf-8") as stream:
@@ -153,11 +161,13 @@ def run(
 
 
 class Session:
-    """Drills one after the other on one lab."""
+    """Drills one after the other on one lab, or on one site."""
 
-    def __init__(self, screen: Screen, history: History, *, understood: bool, patient: bool) -> None:
+    def __init__(
+        self, screen: Screen, history: History, *, site: Path | None = None, understood: bool, patient: bool
+    ) -> None:
         """``patient``: a drill that is not possible here is left out, not refused."""
-        self._screen, self.history = screen, history
+        self._screen, self.history, self._site = screen, history, site
         self._understood, self._patient = understood, patient
         self._clock = SystemClock()
         self._chance = SystemChance(self._clock)
@@ -187,7 +197,7 @@ class Session:
         return 0 if self.done and all(report.passed for report in self.done) else 1
 
     async def _work(self, scenarios: Sequence[Scenario], topology: Topology | None) -> None:
-        async with self._lab(topology) as installation:
+        async with self._installation(topology) as installation:
             left = self.history.unfinished()
             if left is not None:
                 self._screen.say(f"  ! the drill {left} did not come to its end; what it broke is mended first")
@@ -198,15 +208,17 @@ class Session:
                     return
                 await self._one(installation, scenario)
 
-    def _lab(self, topology: Topology | None) -> AbstractAsyncContextManager[Lab]:
+    def _installation(self, topology: Topology | None) -> AbstractAsyncContextManager[Installation]:
+        if self._site is not None:
+            self._screen.title(f"On the site of {self._site}")
+            _refuse_other(topology, read(self._site).topology)
+            return real_site(self._site, self.history.root)
         place = running_lab()
         if place is None:
             self._screen.title(f"Bringing up a lab of two centres ({topology or '2+2'})")
             return own_lab(topology or "2+2", self._screen)
         self._screen.title(f"On the lab that runs ({place.lab})")
-        runs = read(place.site).topology
-        if topology not in {None, runs}:
-            raise Problem("not_possible_here", expected=f"{runs}: the lab that runs is of this topology")
+        _refuse_other(topology, read(place.site).topology)
         return running(place)
 
     async def _one(self, installation: Installation, scenario: Scenario) -> None:
@@ -237,6 +249,11 @@ class Session:
     def _show(self, found: Report, folder: Path) -> None:
         show(self._screen, found)
         self._screen.say(f"  {folder / PAGE}")
+
+
+def _refuse_other(asked: Topology | None, runs: Topology) -> None:
+    if asked not in {None, runs}:
+        raise Problem("not_possible_here", expected=f"{runs}: what runs is of this topology")
 
 
 # ---------------------------------------------------------------- report

@@ -154,7 +154,13 @@ class Hand:
         return key.holder
 
     async def fence(self, cell: str, holder: str) -> Moved:
-        """Revoke the lease of a holder that is dead, and wait until another one leads.
+        """Revoke the lease of a holder that is dead, and wait until another one leads; ``Problem`` as ``revoke``."""
+        started = time.monotonic()
+        await self.revoke(cell, holder)
+        return await self._led_by(cell, lambda name: name != holder, started)
+
+    async def revoke(self, cell: str, holder: str) -> None:
+        """Revoke the lease of a holder that is dead.
 
         Raises ``Problem``: not_confirmed when somebody else holds the key by now, order_refused while the holder says
         that it leads, etcd_unavailable.
@@ -165,9 +171,7 @@ class Hand:
         state = (await self._painter.patroni[cell].look([holder], timeout_s=HEAD_S))[holder]
         if state is not None and state.leads:
             raise Problem("order_refused", expected=f"{holder} silent: it says that it leads; use switchover")
-        started = time.monotonic()
         await self._painter.etcd.revoke(key)
-        return await self._led_by(cell, lambda name: name != holder, started)
 
     async def _led_by(self, cell: str, wanted: Callable[[str], bool], started: float) -> Moved:
         while time.monotonic() - started < WAIT_S:

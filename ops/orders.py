@@ -29,9 +29,9 @@ from chukan.tenants.credentials import UntrustedError, name_of, read_chain
 from chukan.tenants.directory import Directory
 from chukan.tenants.export_file import Manifest, read_export
 from chukan.tenants.handover import HANDED
-from chukan.tenants.orders import DOCUMENT_BYTES_MAX, LIFE_MAX, SignedOrder
+from chukan.tenants.orders import DOCUMENT_BYTES_MAX, LIFE_MAX, SignedOrder, Target
 
-app = App(name="order", help="Prepare, sign and check an agency's order to export or destroy.")
+app = App(name="order", help="Prepare, sign and check an agency's order to export, destroy or restore.")
 
 _DAYS = 3
 
@@ -40,10 +40,12 @@ _DAYS = 3
 def prepare(
     *,
     agency: str,
-    action: Literal["export", "destroy"],
+    action: Literal["export", "destroy", "restore"],
     reason: str,
     out: Path,
     recipient: Path | None = None,
+    cell: str | None = None,
+    to: str | None = None,
     days: int = _DAYS,
 ) -> None:
     """Write an order that nobody has signed yet.
@@ -54,6 +56,8 @@ def prepare(
         reason: Why, for the archive; nobody's number may stand in it.
         out: File to make.
         recipient: Public key (PEM, X25519) that an export is sealed to; see ``recipient``.
+        cell: Cell whose backup a restore takes from: the one that the agency lived in at the moment.
+        to: Moment that a restore goes back to, ISO 8601 with its zone.
         days: How long the order holds, 1 to 7.
     """
     if not 1 <= days <= LIFE_MAX.days:
@@ -67,9 +71,29 @@ def prepare(
         at=clock.now(),
         life=dt.timedelta(days=days),
         recipient=None if recipient is None else _read_recipient(recipient),
+        target=_target(cell, to),
     )
     create_file(out, orders.encode(document))
     say({}, f"{out}: {action} {agency}, until {document.order.expires_at:%Y-%m-%d %H:%M} UTC", as_json=False)
+
+
+def _target(cell: str | None, to: str | None) -> Target | None:
+    if cell is None and to is None:
+        return None
+    if cell is None or to is None:
+        raise Problem("order_invalid", expected="--cell and --to together")
+    return Target(cell, read_moment(to))
+
+
+def read_moment(text: str) -> dt.datetime:
+    """Return the moment of ``--to``, in UTC; ``Problem`` setting_invalid."""
+    try:
+        moment = dt.datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise Problem("setting_invalid", pointer="--to", expected="a moment with its zone: 2026-04-01T09:00:00+09:00")
+    return moment.astimezone(dt.UTC)
 
 
 @app.command
@@ -98,6 +122,7 @@ def show(file: Path, *, config: Path | None = None, as_json: Json = False) -> in
     """
     document = read_order(file)
     order = document.order
+    target = orders.target_of(order)
     told: dict[str, Any] = {
         "id": order.id,
         "action": order.action,
@@ -106,6 +131,7 @@ def show(file: Path, *, config: Path | None = None, as_json: Json = False) -> in
         "issued_at": order.issued_at,
         "expires_at": order.expires_at,
         "recipient": None if order.recipient is None else order.recipient.hex(),
+        **({} if target is None else {"cell": target.cell, "moment": target.moment}),
         "signed_by": [_named(each) for each in document.signatures],
     }
     if config is not None:
@@ -134,6 +160,7 @@ def _verdict(document: SignedOrder, config: Path) -> str:
                 directory=Directory(snapshot),
                 trusted=read_certificates(installation.settings.exchange.tls_ca_file),
                 at=installation.clock.now(),
+                target=orders.target_of(order),
             )
         except Problem as problem:
             return problem.expected or problem.code

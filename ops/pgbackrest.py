@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
+from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 
 from chukan.errors import Problem
 from chukan.ops.local.machine import Identity, is_root
@@ -131,3 +132,17 @@ def _refuse_unreadable(stanza: dict[str, dict[str, object]]) -> None:
     status = stanza["status"]
     if status["code"] not in _EMPTY_CODES:
         raise Problem("backup_failed", expected=f"info: {status['message']}"[:_REASON_MAX])
+
+
+def write_metrics(path: Path, rows: Sequence[Made]) -> None:
+    """Write when each cell's last good backup ended, for Prometheus' textfile collector. Raises ``Problem``."""
+    registry = CollectorRegistry()
+    name = "chukan_backup_last_success_timestamp_seconds"
+    gauge = Gauge(name, "When the last good backup of a cell ended.", ["cell", "repo"], registry=registry)
+    for row in rows:  # oldest first: the last one stays
+        if not row.damaged:
+            gauge.labels(row.cell, row.centre).set(row.ended)
+    try:
+        write_to_textfile(str(path), registry)
+    except OSError:
+        raise Problem("file_unwritable", expected=str(path)) from None

@@ -66,6 +66,19 @@ def running(site: Site, cell: str) -> str | None:
 def restore(site: Site, cell: str, node: Node, repository: int, to: datetime, into: Path, tell: Tell) -> Restored:
     """Restore a cell on the host of ``node`` into the new directory ``into``, up to the moment ``to`` and no further.
 
+    Raises ``Problem`` as ``bring_back`` does.
+    """
+    target, timeline = bring_back(site, cell, node, repository, to, into, tell)
+    epoch = site.cells[cell].restore_epoch + 1
+    tell(f"4/4 Timeline {timeline} is ready in {into}; it becomes epoch {epoch} of cell {cell}.")
+    return Restored(cell, str(into), target, timeline, epoch)
+
+
+def bring_back(
+    site: Site, cell: str, node: Node, repository: int, to: datetime, into: Path, tell: Tell
+) -> tuple[str, int]:
+    """Make the new directory ``into`` what a cell was at a moment, shut down; return that moment and its timeline.
+
     Raises ``Problem``: file_exists, file_unwritable, backup_failed (also when the archive does not reach that moment).
     """
     target = f"{to.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}+00"
@@ -80,9 +93,7 @@ def restore(site: Site, cell: str, node: Node, repository: int, to: datetime, in
     except BaseException:
         shutil.rmtree(into, ignore_errors=True)
         raise
-    epoch = site.cells[cell].restore_epoch + 1
-    tell(f"4/4 Timeline {timeline} is ready in {into}; it becomes epoch {epoch} of cell {cell}.")
-    return Restored(cell, str(into), target, timeline, epoch)
+    return target, timeline
 
 
 def _make(site: Site, into: Path) -> None:

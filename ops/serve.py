@@ -14,6 +14,7 @@ import os
 import signal
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple
 
@@ -30,6 +31,7 @@ from chukan.errors import Problem
 from chukan.ops.certificates import read_certificates, require_environment
 from chukan.platform import tls
 from chukan.platform.admission import Admission, Limits
+from chukan.platform.certificate_ends import CertificateEnds, authorities_of, peers_of
 from chukan.platform.envelope import Opener, Signer
 from chukan.platform.exchange.exchange import Exchange
 from chukan.platform.exchange.forgetting import Forgetting
@@ -52,6 +54,7 @@ from chukan.platform.http.stalls import Stalls
 from chukan.platform.law import Law
 from chukan.platform.metrics import Metrics
 from chukan.platform.peer import NetworkPeer
+from chukan.platform.textfiles import Textfiles
 from chukan.replication.primary import Cells
 from chukan.settings import Settings
 from chukan.tenants.key_files import FileKeyStore
@@ -162,6 +165,7 @@ class Server:
         self._signer = Signer(mine.name, _private_key(mine.signing_key_file), self._clock, self._chance)
         self._opener = Opener({network.name: self._network_key}, self._clock)
         context = tls.client_context(mine.tls_certificate_file, mine.tls_key_file, network.ca_file)
+        self._certificate_ends = CertificateEnds(peers_of(self.settings, context), self._metrics)
         self._peer = NetworkPeer(network, self._signer, self._opener, context, name=network.name)
 
     def _make_exchange(self) -> None:
@@ -195,6 +199,7 @@ class Server:
             durability=self._cells.told_durability,
             # Looked up at each call: health is made later, of what is made here.
             stalls=Stalls(self._commits, most=max(1, limits.in_flight_max // 4)),
+            admit=self.exchange.openings.admit,
         )
 
     def _commits(self, cell: str) -> bool:
@@ -213,6 +218,10 @@ class Server:
         self._metrics.certificate_expiry(
             read_certificates(mine.tls_certificate_file)[0].not_valid_after_utc.timestamp()
         )
+        for name, ends_at in authorities_of(self.settings).items():
+            self._metrics.authority(name, ends_at)
+        for cell in self._cells.names:
+            self._metrics.follow_common_data(cell, partial(self.exchange.common.cell_age_s, cell))
 
     def _make_health(self) -> Health:
         centre = self.settings.site.centre
@@ -228,6 +237,7 @@ class Server:
             listening=lambda: self._listening,
             network_ok=lambda: self.exchange.peer.answered,
             picture=self._cells.picture,
+            opening=self._opening,
         )
         # With the process, so that whoever started it can tell its answers from those of another exchange.
         about: dict[str, str | int] = {
@@ -236,6 +246,11 @@ class Server:
             "pid": os.getpid(),
         }
         return Health(sources, self._clock, self._metrics, self._drain, about)
+
+    def _opening(self, cell: str) -> tuple[int, bool] | None:
+        openings = self.exchange.openings
+        epoch = openings.epoch(cell)
+        return None if epoch is None else (epoch, openings.closed(cell))
 
     # ---------------------------------------------------------------- life
 
@@ -249,6 +264,9 @@ class Server:
         self._spawn("exchange", self.exchange.broken())
         gauges = Gauges(self.exchange.sets, lambda: self.exchange.directory, self._metrics, self._clock)
         self._spawn("gauges", gauges.run())
+        self._spawn("certificates", self._certificate_ends.run())
+        if (folder := self.settings.metrics.textfiles) is not None:
+            self._spawn("textfiles", Textfiles(folder, self._metrics.registry).run())
         self._spawn("forgetting", Forgetting(self.exchange.sets).run())
         network = await self._network_side.start()
         agency = await self._agency_side.start()

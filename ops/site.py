@@ -127,7 +127,8 @@ def _write_backup(site: Site, folders: dict[str, Path]) -> list[Path]:
     for cell, node in site.nodes():
         here = site.where(node.host)
         key = _backup_key(site, cell, here) if site.backup.hosts[here] == node.host else None
-        written.append(_put(folders[here] / backup.node_file(site, node).name, backup.node(site, node.name, key)))
+        for path, text in backup.node_files(site, node, key).items():
+            written.append(_put(folders[here] / path.name, text))
     for cell in site.cells:
         for centre in site.centres:
             text = backup.repository(site, cell, centre, _backup_key(site, cell, centre))

@@ -16,6 +16,7 @@ from rich.console import Console, Group
 from rich.live import Live
 
 from chukan.errors import Problem
+from chukan.ops import site_certificates
 from chukan.ops.centres.drawing import draw
 from chukan.ops.centres.picture import Painter, Picture
 from chukan.ops.centres.wires import enter
@@ -36,6 +37,7 @@ def status(
     *,
     site: Annotated[Path | None, Parameter(name=["--site", "-s"])] = None,
     watch: Annotated[bool, Parameter(negative="")] = False,
+    textfile: Path | None = None,
     as_json: Json = False,
 ) -> int:
     """Show how the site stands; status 1 when something is not as it should be.
@@ -43,6 +45,7 @@ def status(
     Args:
         site: The site file; CHUKAN_SITE names it otherwise, and that of the running lab is taken when neither does.
         watch: Show it anew each second until Ctrl-C.
+        textfile: Also write there when everybody's certificates end, for Prometheus' textfile collector.
         as_json: Print JSON.
     """
     described = read(site or default_site())
@@ -53,6 +56,8 @@ def status(
             asyncio.run(_watch(described))
         return 0
     picture = asyncio.run(_once(described))
+    if textfile is not None:
+        site_certificates.write(textfile, asyncio.run(site_certificates.ends(described)))
     if as_json:
         say({**_plain(picture), "complaints": picture.complaints(), "last_drill": last_drill()}, "", as_json=True)
     else:

@@ -36,12 +36,27 @@ class CellMetrics:
         self._member_timeline = Gauge("chukan_cell_member_timeline", "Timeline of a member.", member, registry=registry)
         self._sync = Gauge("chukan_cell_sync_standbys", "Synchronous standbys.", ["cell"], registry=registry)
         self._lag = Gauge("chukan_cell_member_lag_bytes", "Log not yet received, as seen.", member, registry=registry)
+        self._lag_seconds = Gauge(
+            "chukan_cell_member_lag_seconds", "Age of the newest commit replayed.", member, registry=registry
+        )
         self._durability = Gauge(
             "chukan_cell_durability", "1 for how durable the last commit is.", ["cell", "level"], registry=registry
         )
 
-    def tell(self, cell: str, picture: CellPicture) -> None:
-        """Tell what is seen of a cell now."""
+        self._epoch = Gauge(
+            "chukan_cell_restore_epoch", "Epoch in which the cell was opened.", ["cell"], registry=registry
+        )
+        self._closed = Gauge(
+            "chukan_cell_closed", "1 for a cell that was restored and is not opened.", ["cell"], registry=registry
+        )
+
+    def opening(self, cell: str, epoch: int, *, closed: bool) -> None:
+        """Tell how a cell is opened."""
+        self._epoch.labels(cell).set(epoch)
+        self._closed.labels(cell).set(closed)
+
+    def tell(self, cell: str, picture: CellPicture, now_s: float) -> None:
+        """Tell what is seen of a cell now (Unix seconds)."""
         leader = picture.leader
         self._serving.labels(cell).set(picture.serving)
         self._timeline.labels(cell).set(0 if leader is None else leader.timeline)
@@ -57,6 +72,11 @@ class CellMetrics:
             if state is None:
                 continue
             self._member_timeline.labels(cell, name).set(state.timeline or 0)
+            if state.role != "primary" and state.replayed_at is not None:
+                # A canary commits every second, so that this is the age of what has come, not of what was asked for.
+                self._lag_seconds.labels(cell, name).set(max(0.0, now_s - state.replayed_at))
+            elif state.role == "primary":
+                self._lag_seconds.labels(cell, name).set(0.0)
             if written is not None and written.position is not None and state.position is not None:
                 self._lag.labels(cell, name).set(max(0, written.position - state.position))
         for level in Durability:

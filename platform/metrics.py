@@ -116,6 +116,17 @@ class Metrics:
         self._certificate = Gauge(
             "chukan_certificate_expiry_timestamp_seconds", "End of the server certificate.", registry=where
         )
+        self._peer_certificate = Gauge(
+            "chukan_peer_certificate_expiry_timestamp_seconds", "End of the certificate that a peer showed.", ["peer"],
+            registry=where,
+        )  # fmt: skip
+        self._authority = Gauge(
+            "chukan_authority_expiry_timestamp_seconds", "End of a trusted or issuing certificate.", ["authority"],
+            registry=where,
+        )  # fmt: skip
+        self._common_age = Gauge(
+            "chukan_common_data_age_seconds", "Time since a cell's common data was read.", ["cell"], registry=where
+        )
         self._cells = CellMetrics(where)
 
     # ---------------------------------------------------------------- what happens
@@ -221,9 +232,13 @@ class Metrics:
         self._canary_age.labels(cell).set(age_s)
         self._canary_seconds.labels(cell).set(commit_s if math.isfinite(commit_s) else -1.0)
 
-    def cell(self, cell: str, picture: CellPicture) -> None:
-        """Tell what is seen of a cell with members."""
-        self._cells.tell(cell, picture)
+    def cell(self, cell: str, picture: CellPicture, now_s: float) -> None:
+        """Tell what is seen of a cell with members at an instant (Unix seconds)."""
+        self._cells.tell(cell, picture, now_s)
+
+    def opening(self, cell: str, epoch: int, closed: bool) -> None:  # noqa: FBT001 - as it is read
+        """Tell in which epoch a cell was opened, and whether it was restored since and takes no writes."""
+        self._cells.opening(cell, epoch, closed=closed)
 
     def ready(self, *, ready: bool) -> None:
         """Tell whether this exchange is ready."""
@@ -232,6 +247,18 @@ class Metrics:
     def certificate_expiry(self, timestamp_s: float) -> None:
         """Tell when the server certificate ends (seconds since 1970)."""
         self._certificate.set(timestamp_s)
+
+    def peer_certificate(self, peer: str, ends_at: float) -> None:
+        """Tell when the certificate ends that a peer showed (seconds since 1970)."""
+        self._peer_certificate.labels(peer).set(ends_at)
+
+    def authority(self, name: str, ends_at: float) -> None:
+        """Tell when a trusted or issuing certificate ends (seconds since 1970)."""
+        self._authority.labels(name).set(ends_at)
+
+    def follow_common_data(self, cell: str, age_s: Callable[[], float]) -> None:
+        """Ask this, whenever metrics are read, how long ago a cell's common data was read; infinity where never."""
+        self._common_age.labels(cell).set_function(age_s)
 
     def render(self) -> bytes:
         """Return the text exposition of everything."""

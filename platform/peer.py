@@ -20,7 +20,15 @@ import yarl
 
 from chukan.errors import REGISTRY, Problem
 from chukan.platform.envelope import OK, Opened
-from chukan.platform.wire.network import AcquisitionReply, HolderReply, KeyReply, PermitReply, Receipt
+from chukan.platform.wire.network import (
+    AcquisitionReply,
+    HolderReply,
+    InventoryReply,
+    KeyReply,
+    PermitReply,
+    Receipt,
+    RedeliveryReply,
+)
 
 if TYPE_CHECKING:
     import ssl
@@ -34,6 +42,8 @@ ANSWERS: Final = "/network/v1/answers"
 ACQUISITIONS: Final = "/network/v1/acquisitions"
 ANSWER_KEYS: Final = "/network/v1/answer-keys"
 HOLDERS: Final = "/network/v1/holders"
+INVENTORIES: Final = "/network/v1/inventories"
+REDELIVERIES: Final = "/network/v1/redeliveries"
 
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 NETWORK: Final = "network"
@@ -44,7 +54,9 @@ _RETRY_AFTER_MAX_S: Final = 3600
 _RATE_LIMITED: Final = 429
 _SERVER_ERRORS: Final = 500
 
-_Reply = TypeVar("_Reply", PermitReply, Receipt, AcquisitionReply, KeyReply, HolderReply)
+_Reply = TypeVar(
+    "_Reply", PermitReply, Receipt, AcquisitionReply, KeyReply, HolderReply, InventoryReply, RedeliveryReply
+)
 
 
 class NetworkTrouble(Problem):
@@ -122,6 +134,14 @@ class NetworkPeer:
     async def holders(self, items: Sequence[bytes]) -> list[HolderReply]:
         """Ask who holds a code (通知先の通知): JSON of ``HolderRequest`` each. Raises ``NetworkTrouble``."""
         return await self._call(HOLDERS, items, HolderReply)
+
+    async def inventories(self, items: Sequence[bytes]) -> list[InventoryReply]:
+        """Ask what was exchanged since an instant: JSON of ``InventoryRequest`` each. Raises ``NetworkTrouble``."""
+        return await self._call(INVENTORIES, items, InventoryReply)
+
+    async def redeliveries(self, items: Sequence[bytes]) -> list[RedeliveryReply]:
+        """Have messages pushed again: JSON of ``RedeliveryRequest`` each. Raises ``NetworkTrouble``."""
+        return await self._call(REDELIVERIES, items, RedeliveryReply)
 
     async def close(self) -> None:
         """Close the connections; calls that are under way fail."""

@@ -16,16 +16,17 @@ Invariant: pure. A key is given as a text, for pgBackRest reads it from its conf
 gives it mode 0600. A host may ask another one's server for the stanzas only that the two have in common.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from chukan.replication import archiving
 from chukan.replication.site import Backup, Cell, Node, Site, backup_hosts
 
 SUPERUSER: Final = "postgres"
-PROGRAM: Final = "pgbackrest"
+PROGRAM: Final = archiving.PROGRAM
 IO_TIMEOUT_S: Final = 5
-"""How long a repository may be silent; an archiver that waits for a lost centre holds up an orderly stop."""
+"""How long a repository may take to be reached."""
 _IDENT: Final = "backup"
 _Option = tuple[str, object]
 
@@ -73,15 +74,31 @@ def socket_folder(site: Site, centre: str) -> Path:
 # ---------------------------------------------------------------- configuration
 
 
-def node(site: Site, name: str, key: str | None) -> str:
-    """Return the configuration of one node; ``key`` where its host holds a repository. ``KeyError`` for no node."""
+def node(site: Site, name: str, key: str | None, only: str = "") -> str:
+    """Return the configuration of one node; ``key`` where its host holds a repository. ``KeyError`` for no node.
+
+    Of both repositories, or of that in one centre ``only``: pgBackRest pushes to all that its configuration names.
+    """
     backup = _table(site)
+    centres = [only] if only else list(site.centres)
     cell_name, row = site.node(name)
     here = site.where(row.host)
     return _text(
-        ("global", [*_common(site, here), *_repositories(site, backup, cell_name, row.host, key)]),
+        ("global", [*_common(site, here, name), *_repositories(site, backup, cell_name, row.host, key, centres)]),
         (cell_name, _database(site, row, 1)),
     )
+
+
+def node_files(site: Site, row: Node, key: str | None) -> dict[Path, str]:
+    """Return everything that a node archives and is restored with, by where it lies; ``key`` as with ``node``."""
+    here = site.where(row.host)
+    other = site.other(here)
+    return {
+        node_file(site, row): node(site, row.name, key),
+        archiving.near_file(site, row): node(site, row.name, key, here),
+        archiving.far_file(site, row): node(site, row.name, key, other),
+        archiving.script_file(site, row): archiving.script(site, row.name),
+    }
 
 
 def repository(site: Site, cell: str, centre: str, key: str) -> str:
@@ -97,7 +114,7 @@ def repository(site: Site, cell: str, centre: str, key: str) -> str:
         if row.host != host:
             databases += _by_tls(site, f"pg{place}", row.host, node_file(site, row), host)
     return _text(
-        ("global", [*_common(site, centre), *_held(site, backup, cell, centre, key)]),
+        ("global", [*_common(site, centre, "repository"), *_held(site, backup, cell, centre, key)]),
         (cell, databases),
     )
 
@@ -115,7 +132,7 @@ def server(site: Site, host: str) -> str:
         (
             "global",
             [
-                *_common(site, site.where(host)),
+                *_common(site, site.where(host), "server"),
                 ("tls-server-address", site.address(host)),
                 ("tls-server-port", backup.port),
                 ("tls-server-cert-file", certificate),
@@ -147,24 +164,32 @@ def _table(site: Site) -> Backup:
     return site.backup
 
 
-def _common(site: Site, centre: str) -> list[_Option]:
+def _common(site: Site, centre: str, whose: str) -> list[_Option]:
     folder = site.directory(centre) / "backup"
     return [
-        ("archive-async", "n"),
         ("compress-type", "lz4"),
         ("io-timeout", IO_TIMEOUT_S),
-        ("lock-path", folder / "lock"),
+        # Nodes of one cell on one host push one after the other; what one was at must not stand in the next one's way.
+        ("lock-path", folder / "lock" / whose),
         ("log-level-console", "warn"),
         ("log-level-file", "info"),
         ("log-path", folder),
-        ("spool-path", folder / "spool"),
+        ("spool-path", folder / "spool" / whose),
         ("start-fast", "y"),  # otherwise a backup waits for a checkpoint that is spread over minutes
+        # A lost centre closes no connection; whoever still talks to it holds a lock meanwhile.
+        ("tcp-keep-alive-count", 3),
+        ("tcp-keep-alive-idle", 5),
+        ("tcp-keep-alive-interval", 2),
     ]
 
 
-def _repositories(site: Site, backup: Backup, cell: str, host: str, key: str | None) -> list[_Option]:
+def _repositories(
+    site: Site, backup: Backup, cell: str, host: str, key: str | None, centres: Collection[str]
+) -> list[_Option]:
     options: list[_Option] = []
     for place, centre in repositories(site, cell).items():
+        if centre not in centres:
+            continue
         name = f"repo{place}"
         if backup.hosts[centre] != host:
             options += _by_tls(site, name, backup.hosts[centre], repository_file(site, cell, centre), host)
@@ -217,13 +242,8 @@ def _text(*sections: tuple[str, Iterable[_Option]]) -> str:
 # ---------------------------------------------------------------- Patroni
 
 
-def archive_command(site: Site, cell: str, row: Node) -> str:
-    """Return the command that PostgreSQL hands each finished WAL segment to; it goes to both repositories."""
-    return f"{PROGRAM} --config={node_file(site, row)} --stanza={cell} archive-push %p"
-
-
-def for_patroni(site: Site, cell: str, row: Node) -> Mapping[str, Any]:
-    """Return what archiving adds to ``postgresql`` in a node's Patroni YAML: parameters, and lines of hba and ident.
+def for_patroni(site: Site, row: Node) -> Mapping[str, Any]:
+    """Return what archiving adds to ``postgresql`` in a node's Patroni YAML: parameters, callback, hba and ident lines.
 
     They are the node's own, not the cell's in etcd: each names its own file, and they follow a later change of the
     site file, which what is read at the birth of a cell does not. pgBackRest is let in by a socket that only the
@@ -233,11 +253,12 @@ def for_patroni(site: Site, cell: str, row: Node) -> Mapping[str, Any]:
     return {
         "parameters": {
             "archive_mode": "on",
-            "archive_command": archive_command(site, cell, row),
+            "archive_command": archiving.command(site, row),
             "archive_timeout": "60s",
             "unix_socket_directories": str(socket_folder(site, here)),
             "unix_socket_permissions": "0700",
         },
+        "callbacks": {"on_role_change": archiving.callback(site, row)},
         "pg_hba": [f"local postgres {SUPERUSER} peer map={_IDENT}"],
         "pg_ident": [f"{_IDENT} {_table(site).user} {SUPERUSER}"],
     }

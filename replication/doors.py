@@ -189,7 +189,9 @@ class CellDoors:
             max_size=size,
             max_queries=_STATEMENTS_MAX,  # a backend grows by every leaf that it touches; a new one starts small
             max_inactive_connection_lifetime=_IDLE_MAX_S,
-            init=functools.partial(inspect, environment=self._environment, leader=target.leader),
+            init=functools.partial(
+                inspect, environment=self._environment, leader=target.leader, epoch=self.cell.restore_epoch
+            ),
             reset=reset,
         )
 
@@ -287,7 +289,7 @@ class CellDoors:
             self._trouble()
             raise translate(error) from None
         try:
-            await inspect(connection, self._environment, target.leader)
+            await inspect(connection, self._environment, target.leader, self.cell.restore_epoch)
         except DRIVER_ERRORS as error:
             connection.terminate()
             raise translate(error) from None

@@ -79,6 +79,17 @@ class Etcd:
         _log.warning("leader's lease revoked", peer=key.holder)
         await self._ask("lease/revoke", {"ID": key.lease}, timeout_s, gone_is_fine=True)
 
+    async def forget(self, cell: str, timeout_s: float = CALL_TIMEOUT_S) -> None:
+        """Remove everything of a cell that was stopped, so that it is born again from what lies in its leader's folder.
+
+        Raises ``Problem`` etcd_unavailable.
+        """
+        folder = f"{self._namespace}{cell}/"
+        # All keys that begin with it: etcd wants the first key that does not.
+        first, after = (base64.b64encode(key.encode()).decode() for key in (folder, f"{folder[:-1]}0"))
+        _log.warning("a cell is removed from etcd", cell=cell)
+        await self._ask("kv/deleterange", {"key": first, "range_end": after}, timeout_s)
+
     async def _ask(
         self, path: str, body: dict[str, str], timeout_s: float, *, gone_is_fine: bool = False
     ) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Commits must wait for what the cell promises (``synchronous_commit``), plans must not be generic, no door in pg_catalog
 may stand open, the cell must be of this environment, and the server the very (system identifier, timeline) that was
-found to lead. Array types are learnt at the same time, for an agency's role may not ask for them later (it has no
-``set_config``).
+found to lead, in an epoch that the settings know (DESIGN §7). Array types are learnt at the same time, for an agency's
+role may not ask for them later (it has no ``set_config``).
 
 Invariant: it looks and changes nothing.
 """
@@ -28,7 +28,7 @@ _SET_OPTION_SINCE: Final = 16
 _log = log.get("primary")
 
 
-async def inspect(connection: Connection, environment: Environment, leader: Leader | None) -> None:
+async def inspect(connection: Connection, environment: Environment, leader: Leader | None, epoch: int = 1) -> None:
     """Refuse a connection that must not be served with.
 
     Raises ``Problem``: unavailable (the reason in the log), no_primary for another server than the leader,
@@ -52,6 +52,10 @@ async def inspect(connection: Connection, environment: Environment, leader: Lead
         if me is None or tuple(me) != (leader.system, leader.timeline):
             _log.critical("refused to serve: this server is not the leader that was found", peer=leader.member)
             raise Problem("no_primary", retry_after_s=1)
+    if await connection.fetchval("SELECT epoch FROM chukan.opening()") > epoch:
+        # Whoever has the settings of before a restore would take the restored state for that of before.
+        _log.critical("refused to serve: the cell was restored and opened in an epoch that the settings do not know")
+        raise Problem("unavailable", retry_after_s=10)
     if await connection.fetchval("SELECT chukan.environment()") != environment:
         _log.critical("refused to serve: the cell belongs to another environment")
         raise Problem("other_environment", expected=environment)

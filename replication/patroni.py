@@ -13,6 +13,7 @@ import asyncio
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -56,6 +57,8 @@ class NodeState:
     """Bytes of log: written (primary) or received (replica)."""
     scope: str = ""
     name: str = ""
+    replayed_at: float | None = None
+    """When the newest commit that it has replayed was made, by its primary's clock (Unix seconds); of a replica."""
 
     @classmethod
     def read(cls, status: int, body: bytes) -> "NodeState":
@@ -76,7 +79,17 @@ class NodeState:
             position=log_position.get("location", log_position.get("received_location")),
             scope=str(document["patroni"].get("scope", "")),
             name=str(document["patroni"].get("name", "")),
+            replayed_at=_instant(log_position.get("replayed_timestamp")),
         )
+
+
+def _instant(text: object) -> float | None:
+    """Return Patroni's text of an instant in Unix seconds; None where there is none, or none that can be read."""
+    try:
+        at = datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+    return None if at.tzinfo is None else at.timestamp()
 
 
 @dataclass(frozen=True, slots=True)

@@ -139,6 +139,8 @@ def _dcs(site: Site) -> dict[str, Any]:
                 # A dead process is seen at once, a dead network by these alone; the default stalls commits for 60 s.
                 "wal_sender_timeout": "5s",
                 "wal_receiver_timeout": "5s",
+                # A standby that asked the new leader too early asks again at once, not after 5 s: commits wait.
+                "wal_retrieve_retry_interval": "500ms",
                 "tcp_user_timeout": "5s",
                 "tcp_keepalives_idle": 5,
                 "tcp_keepalives_interval": 2,
@@ -153,8 +155,8 @@ def _postgresql(site: Site, cell: Cell, node: Node, address: str, secrets: Secre
     folder = site.directory(here)
     certificate, key, trusted = map(str, site.certificate(node.name, here))
     identity = {"sslmode": "verify-full", "sslcert": certificate, "sslkey": key, "sslrootcert": trusted}
-    archiving = {} if site.backup is None else dict(backup.for_patroni(site, site.node(node.name)[0], node))
-    ident = {"pg_ident": archiving["pg_ident"]} if archiving else {}
+    archiving = {} if site.backup is None else dict(backup.for_patroni(site, node))
+    more: dict[str, Any] = {name: archiving[name] for name in ("pg_ident", "callbacks") if name in archiving}
     return {
         "listen": f"{address}:{node.port}",
         "connect_address": f"{address}:{node.port}",
@@ -191,7 +193,7 @@ def _postgresql(site: Site, cell: Cell, node: Node, address: str, secrets: Secre
             **archiving.get("parameters", {}),
         },
         "pg_hba": [*pg_hba(site, cell), *archiving.get("pg_hba", [])],
-        **ident,
+        **more,
     }
 
 
@@ -296,6 +298,8 @@ def exchange(site: Site, name: str, limits: Mapping[str, Value] | None = None) -
             ),
             ("network", _network(site)),
             ("keystores", {centre: site.directory(centre) / "keystore" for centre in site.centres}),
+            # Empty until somebody writes there: the last drills, backups, a look at everybody's certificates.
+            ("metrics", {"textfiles": folder / "metrics"}),
         ]
     )
 

@@ -12,6 +12,8 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from chukan.replication.site_drills import Drills
+
 Topology = Literal["2+2", "2+1"]
 Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,31}$")]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
@@ -148,6 +150,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     operator: Operator
     backup: Backup | None = None
     """Without it there are no backups, and nothing of them is rendered."""
+    drill: Drills | None = None
+    """How this site may be drilled; without it only a lab can be."""
     postgresql: Path = Path("/usr/lib/postgresql/15/bin")
 
     # ------------------------------------------------------------ where things are

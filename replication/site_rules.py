@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 
 from chukan.errors import Problem
+from chukan.replication import site_drills
 from chukan.replication.site import (
     HOME_NODES,
     EtcdMember,
@@ -39,12 +40,12 @@ def check(site: Site) -> list[Problem]:
     """Return everything that is wrong with a site, at most a hundred problems; nothing is when it is empty.
 
     Codes: site_name_twice, site_name_unknown, site_address_twice, site_port_high, site_etcd, site_topology,
-    site_strict, site_standbys, site_timers, site_backup.
+    site_strict, site_standbys, site_timers, site_backup, setting_missing and setting_invalid (of ``[drill]``).
     """
     problems = [*_names(site)]
     if problems:  # what stands where cannot be judged before the names mean something
         return problems[:_PROBLEMS_MAX]
-    rules = (_addresses, _ports, _etcd, _topologies, _standbys, _exchanges, _timers, _backup)
+    rules = (_addresses, _ports, _etcd, _topologies, _standbys, _exchanges, _timers, _backup, _drill)
     return [problem for rule in rules for problem in rule(site)][:_PROBLEMS_MAX]
 
 
@@ -184,3 +185,7 @@ def _backup(site: Site) -> Iterator[Problem]:
     for centre in site.backup.hosts if site.backup else ():
         if centre not in site.centres:
             yield Problem("site_name_unknown", pointer=f"/backup/hosts/{centre}", expected=", ".join(site.centres))
+
+
+def _drill(site: Site) -> Iterator[Problem]:
+    yield from site_drills.check(site.drill)

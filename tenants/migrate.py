@@ -25,6 +25,7 @@ from chukan.clock import SystemClock
 from chukan.errors import Problem
 from chukan.replication.primary import Connection
 from chukan.settings import Environment
+from chukan.tenants.births import patiently
 
 Phase = Literal["pre", "post"]
 
@@ -34,6 +35,8 @@ LOGINS: Final = ("chukan_broker", "chukan_app", "chukan_steward")
 _PHASES: Final[tuple[Phase, ...]] = ("pre", "post")
 _LOCK: Final = 0x6368756B616E
 _LOCK_TIMEOUT: Final = "60s"
+_FILE_LOCK_TIMEOUT: Final = "500ms"
+"""A cell that is being migrated serves: nobody is held up for longer than this by a lock that is not to be had."""
 _NAME: Final = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 _ROLE: Final = re.compile(r"[a-z_]+")
 _SCRAM_ITERATIONS: Final = 4096
@@ -100,7 +103,8 @@ async def migrate(admin: Connection, phase: Phase, files: Sequence[Migration] | 
 
     Raises:
         Problem: database_failed when an applied file has changed or is gone, or pre is behind post; busy when another
-            runner works for longer than a minute. A failing statement raises asyncpg's error; its file leaves nothing.
+            runner works for longer than a minute, or locks were not to be had in about one. A failing statement raises
+            asyncpg's error; its file leaves nothing.
     """
     wanted = list(files) if files is not None else read_migrations()
     async with _alone(admin):
@@ -212,7 +216,13 @@ def _check(wanted: Sequence[Migration], done: Mapping[tuple[Phase, int], tuple[s
 
 
 async def _apply(admin: Connection, migration: Migration) -> None:
+    """Run a file as one commit, giving way and trying again: whoever waits for a lock has everybody else behind it."""
+    await patiently(lambda: _attempt(admin, migration))
+
+
+async def _attempt(admin: Connection, migration: Migration) -> None:
     async with admin.transaction():
+        await admin.execute(f"SET LOCAL lock_timeout = '{_FILE_LOCK_TIMEOUT}'")
         await admin.execute(migration.text)
         await admin.execute("RESET ROLE")
         await admin.execute(

@@ -29,9 +29,9 @@ from chukan.tenants import births, move_copy
 from chukan.tenants.births import AgencyHere
 from chukan.tenants.changes import Changes, require_agency
 from chukan.tenants.directory import AgencyRow
-from chukan.tenants.move_copy import Sent
 from chukan.tenants.partition import schema_name
 from chukan.tenants.publishing import Published, Publisher, read_common
+from chukan.tenants.table_copy import Sent
 
 Admins = Callable[[str], AbstractAsyncContextManager[Connection]]
 """Lends an administrator's connection to a cell."""
@@ -144,7 +144,11 @@ class Mover:
                 raise Problem("old_copy_kept" if in_the_way == "moved" else "number_in_use")
             sent = await move_copy.copy_over(source, target, number)
             await _copy_orders(source, target, number)
-            hold_version, head, event = await _marks(source, number)
+            hold_version, head, event = await marks(source, number)
+            # A permit that was too old before the move is so after it: the mark goes over before anything opens.
+            since = await _patient(source, "SELECT opened_at FROM chukan.agencies WHERE agency = $1", number)
+            sql = "UPDATE chukan.agencies SET opened_at = greatest(opened_at, $2) WHERE agency = $1"
+            await _patient(target, sql, number, since)
             sql = "SELECT chukan.move_open($1, $2, $3, $4, $5)"
             await _patient(target, sql, number, generation, hold_version, head, event)
         _log.warning("agency opened", agency=number, cell=to, count=sum(each.rows for each in sent.values()))
@@ -219,7 +223,7 @@ async def _copy_orders(source: Connection, target: Connection, agency: int) -> N
         raise translate(error) from None
 
 
-async def _marks(source: Connection, agency: int) -> tuple[int, int, int]:
+async def marks(source: Connection, agency: int) -> tuple[int, int, int]:
     """Return the version of its holds, the head of its log, and the number of its last event."""
     schema = schema_name(agency)
     try:

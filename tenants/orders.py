@@ -1,4 +1,4 @@
-"""Orders (指示書): an agency's export or destruction, told to the operator by two of its officers (invariant 14).
+"""Orders (指示書): an agency's export, destruction or restore, told to the operator by two officers (invariant 14).
 
 An order is a JSON document with two signatures, each made with the private key of an officer's client certificate
 (ECDSA P-256, SHA-256) over a prefix and the order's canonical bytes; the certificates come along. The officers make it
@@ -31,7 +31,7 @@ from chukan.tenants.credentials import CHAIN_MAX, Credential, UntrustedError, na
 from chukan.tenants.directory import AgencyCode, AgencyRow, Directory, Instant
 from chukan.tenants.numbers import find_forbidden
 
-Action = Literal["export", "destroy"]
+Action = Literal["export", "destroy", "restore"]
 
 LIFE_MAX: Final = dt.timedelta(days=7)
 DOCUMENT_BYTES_MAX: Final = 64 * 1024
@@ -42,6 +42,7 @@ _SIGNED_PREFIX: Final = b"chukan agency order 1\0"
 _SIGNATURES_MAX: Final = 4
 _PLAIN: Final = r"^[^\x00-\x1f\x7f-\x9f]*[^\s\x00-\x1f\x7f-\x9f][^\x00-\x1f\x7f-\x9f]*$"
 """Text in one line, without anything that a terminal would obey."""
+_CELL: Final = r"^[a-z][a-z0-9_-]*$"
 _CLOCKS_APART: Final = dt.timedelta(minutes=5)
 """By how much an officer's machine may be ahead of ours."""
 
@@ -58,7 +59,11 @@ class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     issued_at: Instant
     expires_at: Instant
     recipient: Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)] | None = None
-    """X25519 public key that an export is sealed to; an order to destroy has none."""
+    """X25519 public key that an export is sealed to; no other order has one."""
+    cell: Annotated[str, msgspec.Meta(min_length=1, max_length=32, pattern=_CELL)] | msgspec.UnsetType = msgspec.UNSET
+    """Cell (セル) whose backup a restore takes from; left out of every other order, and of what is signed there."""
+    moment: Instant | msgspec.UnsetType = msgspec.UNSET
+    """Moment that a restore goes back to; likewise."""
 
 
 class OfficerSignature(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -74,6 +79,13 @@ class SignedOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     format: Literal["chukan-order-1"] = "chukan-order-1"
     order: Order
     signatures: Annotated[list[OfficerSignature], msgspec.Meta(max_length=_SIGNATURES_MAX)] = []
+
+
+class Target(NamedTuple):
+    """What a restore goes back to: a cell as it was at a moment."""
+
+    cell: str
+    moment: dt.datetime
 
 
 class Approved(NamedTuple):
@@ -98,8 +110,9 @@ def prepare(
     at: dt.datetime,
     life: dt.timedelta,
     recipient: bytes | None = None,
+    target: Target | None = None,
 ) -> SignedOrder:
-    """Return an order that nobody has signed yet.
+    """Return an order that nobody has signed yet; ``target`` is for a restore, ``recipient`` for an export.
 
     Raises:
         Problem: order_invalid with the form that was expected; individual_number_present, resident_code_present when
@@ -115,11 +128,13 @@ def prepare(
         "expires_at": begun + life,
         "recipient": recipient,
     }
+    if target is not None:
+        members |= {"cell": target.cell, "moment": target.moment.astimezone(dt.UTC)}
     try:
         made = msgspec.convert(members, Order)
     except msgspec.ValidationError:
         raise Problem(
-            "order_invalid", expected="an agency code of 16 digits and a reason of 1-500 characters"
+            "order_invalid", expected="an agency code of 16 digits, a reason of 1-500 characters, a cell's name if any"
         ) from None
     _check_form(made)
     return SignedOrder(order=made)
@@ -153,6 +168,8 @@ def signed_bytes(order: Order) -> bytes:
     in_utc = msgspec.structs.replace(
         order, issued_at=order.issued_at.astimezone(dt.UTC), expires_at=order.expires_at.astimezone(dt.UTC)
     )
+    if isinstance(in_utc.moment, dt.datetime):
+        in_utc = msgspec.structs.replace(in_utc, moment=in_utc.moment.astimezone(dt.UTC))
     return _SIGNED_PREFIX + msgspec.json.encode(in_utc, order="sorted")
 
 
@@ -182,6 +199,7 @@ def demand(
     directory: Directory,
     trusted: Sequence[x509.Certificate],
     at: dt.datetime,
+    target: Target | None = None,
 ) -> Approved:
     """Return the order if it is for this act at this agency now; every other try is refused and logged for audit.
 
@@ -192,6 +210,7 @@ def demand(
         directory: the common data in force, which says who the agency's officers are.
         trusted: the roots of the authority that certifies officers.
         at: now.
+        target: what a restore would go back to.
 
     Raises:
         Problem: order_required, order_invalid (with the condition that was not met).
@@ -201,7 +220,9 @@ def demand(
         raise Problem("order_required")
     given = document.order.id
     try:
-        approved = verify(document, action=action, agency=agency, directory=directory, trusted=trusted, at=at)
+        approved = verify(
+            document, action=action, agency=agency, directory=directory, trusted=trusted, at=at, target=target
+        )
     except Problem as problem:
         reason = problem.expected
         _log.warning(
@@ -221,13 +242,23 @@ def verify(
     directory: Directory,
     trusted: Sequence[x509.Certificate],
     at: dt.datetime,
+    target: Target | None = None,
 ) -> Approved:
     """Judge an order as ``demand`` does, without a line for audit: for looking only, nothing may be done on it."""
     order = document.order
     _check_form(order)
     _check_subject(order, action, agency, at)
+    if target_of(order) != target:
+        raise Problem("order_invalid", expected="an order for this cell and this moment")
     officers = _signers(document, agency, directory, trusted, at)
     return Approved(order, hashlib.sha256(signed_bytes(order)).digest(), officers)
+
+
+def target_of(order: Order) -> Target | None:
+    """Return what a restore goes back to, None for every other order."""
+    if isinstance(order.cell, str) and isinstance(order.moment, dt.datetime):
+        return Target(order.cell, order.moment.astimezone(dt.UTC))
+    return None
 
 
 def _check_form(order: Order) -> None:
@@ -239,6 +270,11 @@ def _check_form(order: Order) -> None:
         raise Problem("order_invalid", limit=LIFE_MAX.days, expected="a life of at most this many days")
     if (order.recipient is not None) != (order.action == "export"):
         raise Problem("order_invalid", expected="a recipient for an export, and for nothing else")
+    given = {isinstance(order.cell, str), isinstance(order.moment, dt.datetime)}
+    if given != {order.action == "restore"}:
+        raise Problem("order_invalid", expected="a cell and a moment for a restore, and for nothing else")
+    if isinstance(order.moment, dt.datetime) and order.moment >= order.issued_at:
+        raise Problem("order_invalid", expected="a moment before the order was made")
     if order.recipient is not None:
         try:
             X25519PrivateKey.generate().exchange(X25519PublicKey.from_public_bytes(order.recipient))

@@ -239,6 +239,8 @@ class ProvideRow:
     permit: bytes
     """Keyed digest of the permit id: single use."""
     permit_until: dt.datetime
+    permit_issued: dt.datetime
+    """When the network issued it: a restored cell serves none that is older than its opening."""
     notice: bytes
     """Sealed notice (SignedPermit bytes) and what was decided."""
     state: ProvisionState

@@ -56,6 +56,8 @@ _FORMAT: Final = 1
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
 _HEAD: Final = struct.Struct(">BI")
+HEAD_BYTES: Final = _HEAD.size
+"""How many bytes of a sealed value tell which key version sealed it."""
 _HEAD_BYTES: Final = _HEAD.size + _NONCE_BYTES
 _AGENCY_MAX: Final = 99_999
 _ID_DIGITS: Final = 16
@@ -154,6 +156,16 @@ class AgencyKeys:
             return self._cipher(version).decrypt(sealed[_HEAD.size : _HEAD_BYTES], sealed[_HEAD_BYTES:], aad)
         except InvalidTag:
             raise SealError("a sealed value does not belong here") from None
+
+    def holds(self, sealed: bytes) -> bool:
+        """Tell whether the key version that a sealed value names is held; its first ``HEAD_BYTES`` are enough."""
+        if len(sealed) < HEAD_BYTES:
+            return False
+        form, version = _HEAD.unpack_from(sealed)
+        try:
+            return form == _FORMAT and self._cipher(version) is not None
+        except SealError:
+            return False
 
     def digest(self, domain: str, value: bytes) -> bytes:
         """Return the keyed digest of a value, 32 bytes, the same at every call; unrelated to any other agency's.

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 
 from chukan import log
 from chukan.clock import Clock
+from chukan.errors import Problem
 
 BATCH: Final = 1_000
 SWEEP_S: Final = 0.5
@@ -86,6 +87,8 @@ class Sequencer:
             try:
                 done = await self._sets.sequence(self._owner, BATCH)
             except Exception as error:  # noqa: BLE001 - a task's boundary: whatever failed, it is tried again and seen by its age
+                if isinstance(error, Problem) and error.code == "cell_restored":
+                    return STANDBY_S
                 _log.warning("sequencing failed", owner=self._owner, exc_info=error)
                 return FAILED_S
             if done == _BUSY_ELSEWHERE:

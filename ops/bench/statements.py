@@ -252,8 +252,9 @@ class _Chain:
             here.fill(":snapshot::bigint"),
             here.fill(_LATER),
             here.sealed(widths.sent_answer),
+            here.fill("now()"),
         )
-        provide = f"provide({', '.join(given)}, {here.records(here.others, here.provided, widths.record)})"
+        provide = f"provide_notices({', '.join(given)}, {here.records(here.others, here.provided, widths.record)})"
         take = _demand(f"count(*) >= {here.count}", f"take_provisions({self._provider}, {here.count})")
         step = (
             here.providers,

@@ -20,7 +20,7 @@ SOCKET: Final = "control.sock"
 CALL_S: Final = 300.0
 CALLS: Final = frozenset({
     "kill", "freeze", "thaw", "start", "stop", "lose_centre", "return_centre", "cut", "mend", "isolate", "rejoin",
-    "fill_disk", "free_disk", "heal", "settled",
+    "fill_disk", "free_disk", "back_up", "restore", "open_restored", "heal", "settled",
 })  # fmt: skip
 _LINE_MAX: Final = 64 * 1024
 _WORDS_MAX: Final = 4
@@ -180,6 +180,18 @@ class RemoteStage:
     async def free_disk(self, node: str) -> None:
         """Free it."""
         await self._call("free_disk", node)
+
+    async def back_up(self, cell: str) -> list[str]:
+        """Make a full backup of a cell; returns its name."""
+        return await self._call("back_up", cell)
+
+    async def restore(self, cell: str, moment: str) -> list[str]:
+        """Restore a cell to a moment and start it; returns its new epoch."""
+        return await self._call("restore", cell, moment)
+
+    async def open_restored(self, cell: str) -> list[str]:
+        """Reconcile a restored cell and open it; returns the file of the differences and the instant of opening."""
+        return await self._call("open_restored", cell)
 
     async def heal(self) -> list[str]:
         """Undo everything; returns what could not be undone."""

@@ -33,6 +33,17 @@ async def leaders(site: Site, timeout_s: float) -> dict[str, str]:
         raise Problem("no_primary") from None
 
 
+async def led(site: Site, cell: str, timeout_s: float) -> str:
+    """Wait until one cell has a leader, and return it. Raises ``Problem`` no_primary."""
+    try:
+        async with asyncio.timeout(timeout_s), Painter(site) as painter:
+            while cell not in (found := await painter.leaders()):  # noqa: ASYNC110 - a node has no event of ours
+                await asyncio.sleep(_LOOK_S)
+            return found[cell]
+    except TimeoutError:
+        raise Problem("no_primary") from None
+
+
 async def prepare(site: Site, cell: str, timeout_s: float) -> None:
     """Make a cell's database a cell of this release; one that still changes its leader is tried again.
 

@@ -12,6 +12,7 @@ from chukan.ops.centres.wires import WAN, Wires
 from chukan.ops.local.binaries import find_binaries
 from chukan.replication.plain_toml import Tables, Value, to_toml
 from chukan.replication.site import (
+    Backup,
     Cell,
     Centre,
     Etcd,
@@ -38,8 +39,19 @@ NUMBERS: Final = (_HOST,)
 """Last bytes of the addresses of each site: one host, for connections go out from a host's first address anyway."""
 
 
-def lab_site(root: Path, topology: Topology, wires: Wires) -> Site:
-    """Return the site of a lab whose trees lie under ``root``; ``Problem`` runtime_missing without PostgreSQL."""
+def lab_site(
+    root: Path,
+    topology: Topology,
+    wires: Wires,
+    *,
+    backup_user: str | None = None,
+    epochs: Mapping[str, int] | None = None,
+) -> Site:
+    """Return the site of a lab whose trees lie under ``root``; ``Problem`` runtime_missing without PostgreSQL.
+
+    With a ``backup_user``, whom pgBackRest and the databases run as, each centre holds a repository; ``epochs`` are the
+    restore epochs of cells that were restored before.
+    """
     hosts = {f"{site}-{_HOST}": Host(site=site, address=wires.address(site, _HOST)) for site in _TITLES}
     outside = root / "outside"
     return Site(
@@ -55,7 +67,10 @@ def lab_site(root: Path, topology: Topology, wires: Wires) -> Site:
             token="chukan-lab",  # noqa: S106 - no secret: it keeps two labs from joining each other
             members=[EtcdMember(name=f"etcd-{site}", host=f"{site}-{_HOST}") for site in _TITLES],
         ),
-        cells={home: Cell(home=home, nodes=_nodes(home, topology)) for home in _HOME},
+        cells={
+            home: Cell(home=home, nodes=_nodes(home, topology), restore_epoch=(epochs or {}).get(home, 1))
+            for home in _HOME
+        },
         exchanges=[ExchangeHost(name=f"exchange-{site}", host=f"{site}-{_HOST}") for site in _HOME],
         network=NetworkSide(
             url=f"https://{wires.address(WAN, 1)}:{NETWORK_PORT}",
@@ -63,8 +78,13 @@ def lab_site(root: Path, topology: Topology, wires: Wires) -> Site:
             verify_key_file=outside / "signing" / "network.public.pem",
         ),
         operator=Operator(directory=root / "operator", addresses=[wires.address(WAN, 1)], namespace=wires.name(WAN)),
+        backup=None if backup_user is None else _backup(backup_user),
         postgresql=find_binaries("debian", only=True).bin_dir,
     )
+
+
+def _backup(user: str) -> Backup:
+    return Backup(hosts={name: f"{name}-{_HOST}" for name in _HOME}, user=user)
 
 
 def _nodes(home: str, topology: Topology) -> list[Node]:
@@ -116,14 +136,22 @@ def site_file(site: Site) -> str:
                 "namespace": site.operator.namespace,
             },
         ),
+        *_repositories(site.backup),
     ]
     return to_toml(tables)
+
+
+def _repositories(row: Backup | None) -> list[tuple[str, Mapping[str, Value]]]:
+    if row is None:
+        return []
+    return [("backup", {"port": row.port, "user": row.user, "full_kept": row.full_kept}), ("backup.hosts", row.hosts)]
 
 
 def _cells(site: Site) -> list[tuple[str, Mapping[str, Value]]]:
     tables: list[tuple[str, Mapping[str, Value]]] = []
     for name, cell in site.cells.items():
-        tables.append((f"cells.{name}", {"home": cell.home, "database": cell.database}))
+        of: dict[str, Value] = {"home": cell.home, "database": cell.database, "restore_epoch": cell.restore_epoch}
+        tables.append((f"cells.{name}", of))
         tables += [
             (
                 f"[cells.{name}.nodes]",

@@ -22,8 +22,8 @@ from chukan.ops.demo.config import SigningKey, keep_password
 from chukan.ops.demo.neighbours import COUNTERPARTS, NETWORK, REGISTRY
 from chukan.ops.demo.place import Place
 from chukan.ops.local.machine import Identity
-from chukan.replication import render
-from chukan.replication.site import Site, members
+from chukan.replication import backup, render
+from chukan.replication.site import Site, backup_hosts, members
 
 _RENEW_BEFORE: Final = dt.timedelta(days=1)
 _LOOPBACK: Final = "127.0.0.1"
@@ -52,6 +52,10 @@ class LabCredentials(Credentials):
         for name, authority in authorities.items():
             for peer in site.members(name):
                 self._certify(authority, peer, _addresses(site, peer))
+        for host in backup_hosts(site):
+            # pgBackRest compares names in a certificate with the address that it connects to, and knows no addresses.
+            address = site.address(host)
+            self._certify(authorities[site.where(host)], address, [f"DNS:{address}"])
         self._operator(authorities[site.witness.name])
         network = next(iter(site.operator.addresses))
         beside = {name: self._certify(outside, name, [network]) for name in (NETWORK, REGISTRY, *COUNTERPARTS)}
@@ -123,6 +127,10 @@ class LabCredentials(Credentials):
                 target = self._site.password(name, centre)
                 target.parent.mkdir(mode=0o700, exist_ok=True)
                 _copy(source / name, target, 0o600)
+        for cell in self._site.cells if self._site.backup is not None else ():
+            for centre in self._site.centres:
+                # Of its centre alone: who takes one repository away has nothing to read the other with.
+                keep_password(backup.key_file(self._site, cell, centre), chance)
 
     def give(self, identity: Identity | None) -> None:
         """Hand the servers' keys to the user that they run as."""
@@ -131,6 +139,7 @@ class LabCredentials(Credentials):
         site = self._site
         members = [(member.name, site.where(member.host)) for member in site.etcd.members]
         members += [(node.name, site.where(node.host)) for _, node in site.nodes()]
+        members += [(site.address(host), site.where(host)) for host in backup_hosts(site)]
         for name, place in members:
             certificate, key, _ = site.certificate(name, place)
             for path in (certificate.parent, certificate, key):

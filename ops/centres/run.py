@@ -54,7 +54,7 @@ class CentresDemo(Demo):
         super().__init__(options, place)
         population = Population(self._memory.people, self._memory.seed, today_jst(self._clock))
         law = Law.load()
-        self._centres = CentresRunning(place, self._screen, population, law, topology, delay_ms=delay_ms)
+        self._centres = CentresRunning(place, self._screen, population, law, topology, delay_ms=delay_ms, backups=True)
         self._running = self._centres
 
     async def run(self) -> int:

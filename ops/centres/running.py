@@ -13,22 +13,24 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import msgspec
 
 from chukan.errors import Problem
 from chukan.ops import site as site_files
-from chukan.ops.centres import databases, delay, reaper, runtime
+from chukan.ops.centres import archives, databases, delay, reaper, runtime
+from chukan.ops.centres.addresses import LabAddresses
 from chukan.ops.centres.disks import Disk
 from chukan.ops.centres.keeper import clean, wires_for
 from chukan.ops.centres.layout import NETWORK_PORT, NUMBERS, lab_site, site_file
 from chukan.ops.centres.picture import Painter
 from chukan.ops.centres.pki import LabCredentials, clear_tree
 from chukan.ops.centres.processes import Command, Processes
+from chukan.ops.centres.readiness import until_itself
+from chukan.ops.centres.restore import CellRestore, LabRestorer
 from chukan.ops.centres.stage import LabStage
 from chukan.ops.centres.wires import CENTRES, WAN
 from chukan.ops.demo import cast
-from chukan.ops.demo.bring_up import EXCHANGES, Addresses, Running
+from chukan.ops.demo.bring_up import EXCHANGES, Running
 from chukan.ops.demo.config import write_settings
 from chukan.ops.demo.neighbours import COUNTERPARTS, NETWORK, Neighbourhood, counterparts_tables, network_tables
 from chukan.ops.demo.place import Place, choose_ports
@@ -36,33 +38,31 @@ from chukan.ops.demo.population import Population
 from chukan.ops.demo.screen import Screen
 from chukan.ops.demo.supervisor import in_thread, together
 from chukan.ops.local.machine import Identity, server_identity, state_folder
+from chukan.ops.pgbackrest import ENVIRONMENT
 from chukan.platform.law import Law
 from chukan.replication import render
-from chukan.replication.site import Site, Topology
+from chukan.replication.site import Topology
+from chukan.replication.site_file import read
 from chukan.replication.site_rules import check
 
 SITE_FILE: Final = "site.toml"
+RESTORE_FILE: Final = "restore.json"
+RECONCILED_FILE: Final = "reconciled.json"
 LEADERS_TIMEOUT_S: Final = 90.0
 SETTLED_TIMEOUT_S: Final = 90.0
 _READY_TIMEOUT_S: Final = 60.0
 _STOP_TIMEOUT_S: Final = 20.0
 _ETCD_STOP_TIMEOUT_S: Final = 2.0
-_PROBE_TIMEOUT_S: Final = 2.0
-_POLL_S: Final = 0.1
-_OK: Final = 200
 _ADMIN_FIRST: Final = 18600
 _MS: Final = 1000.0
 _ETCD: Final = Path("/usr/bin/etcd")
 _LINK_TIMEOUT_S: Final = 10.0
 _LINK_TRY_S: Final = 2.5
 _DELAY: Final = Path(delay.__file__)
+_LAST: Final = ("etcd-", "delay-", f"{archives.SERVER}-")
+"""Whom those that end need until they have ended."""
 _LIMITS: Final = {"permit_grace_s": 1.0, "drain_notice_s": 3.0}
 """No answer is half a minute on its way from a network on this machine, and no device here has a route to move."""
-
-
-def lab_root() -> Path:
-    """Return where this clone's lab lies."""
-    return state_folder() / "centres"
 
 
 class LabPlace(Place):
@@ -70,7 +70,7 @@ class LabPlace(Place):
 
     def __init__(self, root: Path | None = None) -> None:
         """Name them."""
-        self.lab = root or lab_root()
+        self.lab = root or state_folder() / "centres"
         super().__init__(self.lab / "outside", self.lab / "databases")
         self.operator = self.lab / "operator" / "operator.toml"
         self.site = self.lab / SITE_FILE
@@ -80,30 +80,15 @@ class LabPlace(Place):
         super().clear()
         for name in ("east", "west", "witness", "operator"):
             clear_tree(self.lab / name)
-        self.site.unlink(missing_ok=True)
+        for file in (self.site, self.lab / RESTORE_FILE, self.lab / RECONCILED_FILE):
+            file.unlink(missing_ok=True)
 
 
-class LabAddresses(Addresses):
-    """Where everything listens in the lab: exchanges at the centres, the network and its steering wheel outside."""
-
-    site: Site
-
-    @classmethod
-    def of(cls, site: Site, ports: Mapping[str, int]) -> "LabAddresses":
-        """Take the ports outside; those of the centres stand in the site."""
-        made = cls(ports)
-        object.__setattr__(made, "site", site)
-        return made
-
-    def agency_url(self, exchange: str) -> str:
-        """Return the agency API of an exchange."""
-        row = next(row for row in self.site.exchanges if row.name == exchange)
-        return f"https://{self.site.address(row.host)}:{row.agency_port}"
-
-    def health_url(self, exchange: str) -> str:
-        """Return the health endpoint of an exchange."""
-        row = next(row for row in self.site.exchanges if row.name == exchange)
-        return f"http://{self.site.address(row.host)}:{row.health_port}"
+def _epochs(place: LabPlace) -> dict[str, int]:
+    """Return the restore epochs of an earlier start, whose data this one goes on with."""
+    if not place.site.exists():
+        return {}
+    return {name: cell.restore_epoch for name, cell in read(place.site).cells.items()}
 
 
 class CentresRunning(Running):
@@ -118,17 +103,21 @@ class CentresRunning(Running):
         topology: Topology,
         *,
         delay_ms: float | None = None,
+        backups: bool = False,
     ) -> None:
         """Prepare only. Raises ``Problem`` runtime_missing where PostgreSQL, etcd or Patroni are not installed.
 
-        With ``delay_ms`` everything between the centres takes so many milliseconds each way.
+        With ``delay_ms`` everything between the centres takes so many milliseconds each way. With ``backups`` the cells
+        archive into a repository in each centre, where pgBackRest is installed.
         """
         super().__init__(place, screen, population, law)
         if not _ETCD.exists():
             raise Problem("runtime_missing", expected="etcd (Debian's etcd-server)")
         self.lab = place
         self.wires = wires_for(place.lab)
-        self.site = lab_site(place.lab, topology, self.wires)
+        self.site = lab_site(
+            place.lab, topology, self.wires, backup_user=archives.user() if backups else None, epochs=_epochs(place)
+        )
         for problem in check(self.site):
             raise problem
         self._patroni = runtime.find()
@@ -140,6 +129,9 @@ class CentresRunning(Running):
             node.name: Disk(self._folder(node.host) / "disk" / f"{node.name}.img", data[node.name]) for node in firsts
         }
         self.stage = LabStage(self.site, self.wires, self.processes, self._until_ready, self._disks)
+        if self.site.backup is not None:
+            restore = CellRestore(self.stage, self.processes, self.wires, place.lab / RESTORE_FILE, self._raise_epoch)
+            self.stage.restorer = LabRestorer(restore, self.stage, self.wires, place.lab / RECONCILED_FILE)
         self._keeper: asyncio.subprocess.Process | None = None
         self._delay_ms = delay_ms
 
@@ -159,6 +151,7 @@ class CentresRunning(Running):
             await self._start_neighbours()
         with screen.step("two exchanges, east and west"):
             await together([self._start_ready(name) for name in EXCHANGES])
+        await self.stage.finish_restore()
         with screen.step("every standby streams, synchronous as configured"):
             await self.stage.settled(SETTLED_TIMEOUT_S)
 
@@ -176,6 +169,9 @@ class CentresRunning(Running):
             await together([databases.prepare(self.site, cell, LEADERS_TIMEOUT_S) for cell in self.site.cells])
         with screen.step(f"{len(cast.agencies())} agencies, their keys in both centres' key stores"):
             self._snapshot = await self._keep_agencies()
+        if self.site.backup is not None:
+            with screen.step("a repository of backups in each centre"):
+                await archives.make_stanzas(self.site, self.wires)
 
     @property
     def _eight(self) -> bool:
@@ -214,18 +210,29 @@ class CentresRunning(Running):
             self._make_tree(self.site.directory(name))
         self.credentials = LabCredentials(self.site, self.place, self._clock, self._chance)
         self.credentials.give(self._identity)
+        self._write_configs()
+        for disk in self._disks.values():
+            disk.mount(self._identity)
+        archives.give(self.site, self._identity)
+        self._know()
+
+    def _write_configs(self) -> None:
         self.lab.site.write_text(site_file(self.site), encoding="utf-8")
         folders = {name: self.site.directory(name) / "config" for name in (*self.site.centres, self.site.witness.name)}
         for path in site_files.write(self.site, folders):
-            if self._identity is not None and path.name.startswith("patroni-"):
+            if self._identity is not None and (path.name.startswith("patroni-") or archives.is_config(path)):
                 os.chown(path, self._identity.uid, self._identity.gid)
         for name in EXCHANGES:
             text = render.exchange(self.site, name, _LIMITS)
             (folders[EXCHANGES[name]] / f"{name}.toml").write_text(text, encoding="utf-8")
         self.place.operator.write_text(render.operator(self.site), encoding="utf-8")
-        for disk in self._disks.values():
-            disk.mount(self._identity)
-        self._know()
+
+    def _raise_epoch(self, cell: str, epoch: int) -> None:
+        """Say in the site file, and to everybody whose settings are made of it, that a cell was restored."""
+        row = msgspec.structs.replace(self.site.cells[cell], restore_epoch=epoch)
+        self.site = msgspec.structs.replace(self.site, cells={**self.site.cells, cell: row})
+        self.stage.site = self.site
+        self._write_configs()
 
     def _make_tree(self, folder: Path) -> None:
         folder.mkdir(exist_ok=True)
@@ -251,6 +258,8 @@ class CentresRunning(Running):
             config = site.directory(here) / "config" / f"patroni-{node.name}.yml"
             argv = [str(self._patroni.python), "-m", "patroni", str(config)]
             self._know_one(f"patroni-{node.name}", here, argv, self._patroni.environment(), served=True)
+        for name, centre, argv in archives.servers(site):
+            self._know_one(name, centre, argv, ENVIRONMENT, served=True)
         for name, centre in EXCHANGES.items():
             config = site.directory(centre) / "config" / f"{name}.toml"
             self._know_own(name, centre, ["exchange", "--config", str(config)])
@@ -292,12 +301,15 @@ class CentresRunning(Running):
         self._know_one(name, here, argv, dict(os.environ), served=False)
 
     async def _start_cells(self) -> None:
-        await together([self.processes.start(member.name) for member in self.site.etcd.members])
+        first = [member.name for member in self.site.etcd.members]
+        first += [name for name, _, _ in archives.servers(self.site)]
+        await together([self.processes.start(name) for name in first])
+        await self.stage.before_start()
         nodes = {node.name: self._folder(node.host) / "data" / node.name for _, node in self.site.nodes()}
         if not any((folder / "PG_VERSION").exists() for folder in nodes.values()):
             # The home's first node alone at first: whoever comes first is born the leader.
-            firsts = [cell.nodes[0].name for cell in self.site.cells.values()]
-            await together([self.processes.start(f"patroni-{name}") for name in firsts])
+            born = [cell.nodes[0].name for cell in self.site.cells.values()]
+            await together([self.processes.start(f"patroni-{name}") for name in born])
             await databases.leaders(self.site, LEADERS_TIMEOUT_S)
         await together([self.processes.start(f"patroni-{name}") for name in nodes])
 
@@ -338,28 +350,21 @@ class CentresRunning(Running):
         """Wait until a process of our own answers, as itself. Raises ``Problem`` process_failed, naming its log."""
         if name.startswith("delay-"):
             return  # it has nobody to answer to; whoever sends through it sees
-        urls = {
-            NETWORK: f"{self.addresses.network_admin_url}/admin/process",
-            "counterparts": f"{self.addresses.counterparts_admin_url}/admin/process",
-            **{each: f"{self.addresses.health_url(each)}/readyz" for each in EXCHANGES},
-        }
         try:
             async with asyncio.timeout(_READY_TIMEOUT_S):
-                while not await self._answers(name, urls[name]):  # noqa: ASYNC110 - another process has no event of ours
-                    await asyncio.sleep(_POLL_S)
+                if name.startswith(archives.SERVER):
+                    await archives.answers(self.site, name)
+                else:
+                    await until_itself(self._url(name), lambda: self.processes.pids().get(name))
         except TimeoutError:
             raise Problem("process_failed", expected=str(self.processes.log_of(name))) from None
 
-    async def _answers(self, name: str, url: str) -> bool:
-        timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
-        try:
-            async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as reply:
-                if reply.status != _OK:
-                    return False
-                told = msgspec.json.decode(await reply.read(), type=_Answering)
-        except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
-            return False
-        return told.pid == self.processes.pids().get(name)
+    def _url(self, name: str) -> str:
+        return {
+            NETWORK: f"{self.addresses.network_admin_url}/admin/process",
+            "counterparts": f"{self.addresses.counterparts_admin_url}/admin/process",
+            **{each: f"{self.addresses.health_url(each)}/readyz" for each in EXCHANGES},
+        }[name]
 
     # ------------------------------------------------------------ down
 
@@ -379,23 +384,17 @@ class CentresRunning(Running):
         leading = await self._leading()
         nodes = [name for name in names if name.startswith("patroni-")]
         for group in (
-            [name for name in names if not name.startswith(("etcd-", "patroni-", "delay-"))],
+            [name for name in names if not name.startswith(("patroni-", *_LAST))],
             # The leaders last: one whose standbys are just going asks them in vain, and waits for each.
             [name for name in nodes if name not in leading],
             [name for name in nodes if name in leading],
         ):
             await self.processes.stop(group, _STOP_TIMEOUT_S)
         # What etcd acknowledged is on its disk: nothing is gained by waiting for its votes about who leads the rest.
-        last = [name for name in names if name.startswith(("etcd-", "delay-"))]
+        last = [name for name in names if name.startswith(_LAST)]
         await self.processes.stop(last, _ETCD_STOP_TIMEOUT_S)
         keeper = self._keeper
         if keeper is not None and keeper.stdin is not None:
             keeper.stdin.close()
             async with asyncio.timeout(_STOP_TIMEOUT_S):
                 await keeper.wait()
-
-
-class _Answering(msgspec.Struct, frozen=True):
-    """What every process of ours answers with, among other things: its id."""
-
-    pid: int

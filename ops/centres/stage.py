@@ -10,8 +10,9 @@ nothing on the same machine can quietly go on reading them.
 import asyncio
 import signal
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from chukan.errors import Problem
 from chukan.ops.centres.disks import Disk
@@ -27,6 +28,30 @@ _LOOK_S: Final = 0.5
 Ready = Callable[[str], Awaitable[None]]
 
 
+class Restorer(Protocol):
+    """What a lab with backups can do with them."""
+
+    async def back_up(self, cell: str) -> list[str]:
+        """Make a full backup of a cell at its home; returns its name."""
+        ...
+
+    async def restore(self, cell: str, moment: datetime) -> list[str]:
+        """Restore a cell and start it; returns its new epoch."""
+        ...
+
+    async def open(self, cell: str) -> list[str]:
+        """Reconcile a restored cell and open it; returns the file of the differences and the instant of opening."""
+        ...
+
+    async def before_start(self) -> None:
+        """Do what a restore left to be done with a cell's folders, in a lab that starts."""
+        ...
+
+    async def finish(self) -> None:
+        """Bring a restore that was broken off to its end."""
+        ...
+
+
 class LabStage:
     """What may be broken, and how it stands."""
 
@@ -40,6 +65,8 @@ class LabStage:
         self._cut: tuple[str, str] | None = None
         self._isolated: set[str] = set()
         self._full: set[str] = set()
+        self.restorer: Restorer | None = None
+        """Who restores cells, where the lab has backups."""
 
     @property
     def topology(self) -> str:
@@ -47,8 +74,9 @@ class LabStage:
         return self.site.topology
 
     def offers(self, need: str) -> bool:
-        """Tell whether the lab has what some drills need: ``namespaces``, ``small disks``."""
+        """Tell whether the lab has what some drills need: ``namespaces``, ``small disks``, ``backup``."""
         return {
+            "backup": self.site.backup is not None,
             "namespaces": self._wires.apart,
             "small disks": any(disk.is_there for disk in self._disks.values()),
         }.get(need, False)
@@ -190,6 +218,35 @@ class LabStage:
             await asyncio.to_thread(self._disks[node].free)
         self._full.discard(node)
 
+    # ------------------------------------------------------------ backups
+
+    async def back_up(self, cell: str) -> list[str]:
+        """Make a full backup of a cell at its home; returns its name. Raises ``Problem``."""
+        return await self._restorer().back_up(cell)
+
+    async def restore(self, cell: str, moment: str) -> list[str]:
+        """Restore a cell to a moment (ISO 8601) and start it; returns its new epoch. Raises ``Problem``."""
+        return await self._restorer().restore(cell, datetime.fromisoformat(moment))
+
+    async def open_restored(self, cell: str) -> list[str]:
+        """Reconcile a restored cell and open it; returns the file of the differences and the instant of opening."""
+        return await self._restorer().open(cell)
+
+    async def before_start(self) -> None:
+        """Do what a restore left to be done with a cell's folders, in a lab that starts."""
+        if self.restorer is not None:
+            await self.restorer.before_start()
+
+    async def finish_restore(self) -> None:
+        """Bring a restore that was broken off to its end; nothing where there is none. Raises ``Problem``."""
+        if self.restorer is not None:
+            await self.restorer.finish()
+
+    def _restorer(self) -> Restorer:
+        if self.restorer is None:
+            raise Problem("not_possible_here", expected="pgBackRest")
+        return self.restorer
+
     # ------------------------------------------------------------ mending
 
     async def heal(self) -> list[str]:
@@ -205,7 +262,10 @@ class LabStage:
         failed = [what for what, undo in work if not await _done(undo)]
         # Last, and after the centres: what they bring back is up already.
         down = sorted(self._down, key=lambda name: not name.startswith("etcd-"))
-        return failed + [f"start {name}" for name in down if not await _done(lambda name=name: self.start(name))]  # type: ignore[misc]
+        failed += [f"start {name}" for name in down if not await _done(lambda name=name: self.start(name))]  # type: ignore[misc]
+        if not await _done(self.finish_restore):
+            failed.append("finish the restore")
+        return failed
 
     async def settled(self, timeout_s: float) -> None:
         """Wait until every cell is led, streams to standbys synchronous as configured, and is served everywhere.

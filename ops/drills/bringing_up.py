@@ -34,7 +34,7 @@ from chukan.replication.site import Topology
 
 PEOPLE: Final = 300
 SEED: Final = 7
-NEEDS: Final = ("namespaces", "small disks")
+NEEDS: Final = ("namespaces", "small disks", "backup", "agency moves")
 _EXAMPLES: Final = 200
 _LOCK: Final = "drill.lock"
 _NOTICE: Final = ("CHUKAN__EXCHANGE__DRAIN_NOTICE_S", "3")
@@ -55,7 +55,7 @@ async def own_lab(topology: Topology, screen: Screen, root: Path | None = None) 
     with Lock(place.root):
         memory = read_memory(place) or Memory(people=PEOPLE, seed=SEED)
         population, law = Population(memory.people, memory.seed, today_jst(clock)), Law.load()
-        own = CentresRunning(place, screen, population, law, topology)
+        own = CentresRunning(place, screen, population, law, topology, backups=True)
         try:
             await own.lay()
             with own.wires.inside():
@@ -64,7 +64,7 @@ async def own_lab(topology: Topology, screen: Screen, root: Path | None = None) 
                 connection.publish(own, plan(population, law, _EXAMPLES, 0))
                 offers = [need for need in NEEDS if own.stage.offers(need)]
                 described = read_connection(place.connection)
-                async with Lab(own.site, own.stage, described, population, law, offers) as lab:
+                async with Lab(own.site, own.stage, described, population, law, offers, own.stage) as lab:
                     yield lab
         finally:
             with screen.step("the lab is being stopped"):
@@ -91,7 +91,9 @@ async def running(place: LabPlace) -> AsyncIterator[Lab]:
     offers = await stage.offered(NEEDS)
     # A lab has one drill at a time, wherever the reports of it go.
     with hold(place.lab / _LOCK):
-        async with Lab(described, stage, read_connection(place.connection), population, Law.load(), offers) as lab:
+        async with Lab(
+            described, stage, read_connection(place.connection), population, Law.load(), offers, stage
+        ) as lab:
             yield lab
 
 

@@ -43,6 +43,7 @@ class Reply:
     leader: str = ""
     timeline: int = 0
     durability: str = ""
+    retry_after_s: int = 0
 
     @property
     def good(self) -> bool:
@@ -97,12 +98,13 @@ class Caller:
                 ssl=self._contexts[exchange],
                 allow_redirects=False,
             ) as reply:
-                return _told(reply.status, await reply.read(), reply.headers.get(DURABILITY, ""))
+                return _told(reply.status, await reply.read(), reply.headers)
         except (TimeoutError, aiohttp.ClientError, OSError) as error:
             return Reply(0, code=type(error).__name__)
 
 
-def _told(status: int, body: bytes, durability: str) -> Reply:
+def _told(status: int, body: bytes, headers: Mapping[str, str]) -> Reply:
+    durability, after = headers.get(DURABILITY, ""), headers.get("Retry-After", "")
     leader, timeline = _LEADER.search(durability), _TIMELINE.search(durability)
     return Reply(
         status,
@@ -110,4 +112,5 @@ def _told(status: int, body: bytes, durability: str) -> Reply:
         leader=leader[1] if leader else "",
         timeline=int(timeline[1]) if timeline else 0,
         durability=durability,
+        retry_after_s=int(after) if after.isascii() and after.isdigit() else 0,
     )

@@ -21,6 +21,7 @@ from chukan.ops.drills.evidence import Reader
 from chukan.ops.drills.journal import Account, Client, Journal, read_all
 from chukan.ops.drills.ports import Installation
 from chukan.ops.drills.probing import Epoch, Prober
+from chukan.ops.drills.restored import Restored
 from chukan.ops.drills.route import Routes
 
 EVERY_S: Final = 0.5
@@ -126,6 +127,17 @@ class Crowd:
                 newest[client.group] = max(newest.get(client.group, 0.0), *at, 0.0)
         return bool(newest) and min(newest.values()) >= since
 
+    def agency_of(self, cell: str) -> str:
+        """Return the first agency of a home. Raises ``Problem`` site_not_settled where there is none."""
+        found = next((agency for agency, (home, _) in self._agencies.items() if home == cell), None)
+        if found is None:
+            raise Problem("site_not_settled", expected=f"an agency whose home is {cell}")
+        return found
+
+    def home_of(self, agency: str) -> str | None:
+        """Return the home of an agency that works in this drill, None for any other."""
+        return self._agencies[agency][0] if agency in self._agencies else None
+
     async def sequenced(self, since: float) -> bool:
         """Whether a record of a query acknowledged since an instant is shown, at one agency of each cell."""
         cells = {client.cell: agency for agency, client in self._clients.items()}
@@ -141,14 +153,21 @@ class Crowd:
         """Return the journals as they are on disk."""
         return read_all(self._folder)
 
-    async def ask_again(self) -> None:
-        """Find out what came of every write in doubt, and that acknowledged queries have no second effect."""
-        await asyncio.gather(*(self._again(account) for account in self.accounts()))
+    async def ask_again(self, restored: Restored | None = None) -> None:
+        """Find out what came of every write in doubt, and that acknowledged queries have no second effect.
 
-    async def _again(self, account: Account) -> None:
+        What a restore may have taken back is not asked for again: its cell has never heard of it.
+        """
+        await asyncio.gather(*(self._again(account, restored) for account in self.accounts()))
+
+    async def _again(self, account: Account, restored: Restored | None) -> None:
         ended = {entry.n for entry in account.of("told", "refused")}
         doubtful = [n for n, sent in account.sent().items() if n not in ended and sent.act == "query"]
-        told = [entry.n for entry in account.of("told") if entry.act == "query"]
+        told = [
+            entry.n
+            for entry in account.of("told")
+            if entry.act == "query" and not (restored is not None and restored.takes_back(account, entry))
+        ]
         step = max(1, len(told) // AGAIN_MAX)
         await self.probers[account.client.name].ask_again([*doubtful, *itertools.islice(told, 0, None, step)])
 

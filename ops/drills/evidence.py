@@ -17,6 +17,7 @@ from chukan.ops.drills.facts import Evidence, Exchanged, Recorded
 from chukan.ops.drills.journal import Account, Line
 from chukan.ops.drills.ports import Installation
 from chukan.ops.drills.probing import Prober
+from chukan.ops.drills.restored import Restored, gone
 from chukan.ops.sandbox.agency_client import AgencyClient
 from chukan.ops.sandbox.transport import ClientError, Connection
 from chukan.platform.wire.agency import Record
@@ -81,15 +82,22 @@ class Reader:
         return Evidence(lines, records, await self._network(), copies)
 
     async def settled(
-        self, accounts: Sequence[Account], probers: Mapping[str, Prober], timeout_s: float, say: Callable[[str], None]
+        self,
+        accounts: Sequence[Account],
+        probers: Mapping[str, Prober],
+        timeout_s: float,
+        say: Callable[[str], None],
+        restored: Restored | None = None,
     ) -> Evidence:
         """Read until nothing is on its way any more, or as it stands at the end of the time. Raises ``Problem``."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         while True:
             evidence = await self.read(probers)
-            waiting = [fault for fault in all_faults(accounts, evidence, frozenset()) if fault.kind in PASSING]
-            open_here = [one for one in evidence.network if one.outcome is None]
+            faults = all_faults(accounts, evidence, frozenset(), restored)
+            waiting = [fault for fault in faults if fault.kind in PASSING]
+            nobody = gone(accounts, evidence, restored) if restored is not None else {}
+            open_here = [one for one in evidence.network if one.outcome is None and one.request not in nobody]
             if not (waiting or open_here) or loop.time() >= deadline:
                 return evidence
             say(f"{len(waiting)} lines and records are still on their way")

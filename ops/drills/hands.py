@@ -10,7 +10,10 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from chukan.errors import Problem
+from chukan.ops.drills.moves import Moves
 from chukan.ops.drills.ports import Installation
+from chukan.ops.drills.restarts import Restarts
+from chukan.ops.drills.restores import Restores
 from chukan.ops.drills.vocabulary import Step
 from chukan.ops.drills.waits import LOOK_S, SETTLE_S, Clients, Sight, Waits
 
@@ -42,8 +45,14 @@ class Hands:
         """When an operator said that a primary is dead, and of which cell."""
         self.word_cell = ""
         self._sight = Sight(installation)
+        self.restarts = Restarts(installation, clients, self._sight, self._candidate, self.note)
+        self.moves = Moves(installation, clients, self.note)
+        self.restores = Restores(installation, clients, self.note)
         self._verbs: Mapping[str, Callable[[Step], Awaitable[None]]] = {
             **Waits(installation, clients, self._sight).verbs,
+            **self.restarts.verbs,
+            **self.moves.verbs,
+            **self.restores.verbs,
             "at_home": self._at_home,
             "switchover_away": self._switch_away,
             "switchover_home": self._switch_home,
@@ -94,6 +103,7 @@ class Hands:
         try:
             async with asyncio.timeout(HEAL_S):
                 left += await self._installation.stage.heal()
+                left += await self.moves.heal()
         except Problem as problem:
             left.append(f"heal: {problem.code}")
         except TimeoutError:

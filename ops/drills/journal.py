@@ -69,6 +69,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
     timeline: int = 0
     """Which primary acknowledged, as the reply's header said; 0 where it said nothing."""
     durability: str = ""
+    retry_after_s: int = 0
+    """When to come back, as the reply said; 0 where it said nothing."""
 
 
 class Journal:

@@ -13,7 +13,8 @@ from chukan.errors import Problem
 from chukan.ops.centres.picture import NodePicture, Painter
 from chukan.ops.demo.population import Population
 from chukan.ops.drills.cases import Case, make_cases
-from chukan.ops.drills.ports import Exchange, Node, Role, Stage, View
+from chukan.ops.drills.mover import CommandMover
+from chukan.ops.drills.ports import Exchange, Node, Restorer, Role, Stage, Steering, View
 from chukan.ops.sandbox.admin import NetworkRecord
 from chukan.ops.sandbox.connection_file import ConnectionFile
 from chukan.ops.sandbox.parties import read_network
@@ -55,14 +56,17 @@ class Lab:
         population: Population,
         law: Law,
         offers: Sequence[str] = (),
+        restorer: Restorer | None = None,
     ) -> None:
-        """``offers`` names what some drills need and this lab has."""
+        """``offers`` names what some drills need and this lab has; ``restorer`` makes its backups, where it has any."""
         self.name, self.topology, self.marked = site.name, site.topology, site.drills
-        self.stage = stage
+        self.stage: Stage = stage
+        self._restorer = restorer
         self._site, self._connection, self._offers = site, connection, offers
         self._cases = tuple(make_cases(population, law, connection.agencies))
         self._painter = Painter(site)
-        self.steering = Hand(self._painter)
+        self.steering: Steering = Hand(self._painter)
+        self.mover = CommandMover(site)
         self._asked: asyncio.Task[View] | None = None
         self._asked_at = 0.0
         self._stack = AsyncExitStack()
@@ -78,7 +82,18 @@ class Lab:
 
     def offers(self, need: str) -> bool:
         """Tell whether it has what some drills need."""
-        return need in self._offers
+        return need in self._offers or (need == "agency moves" and self.mover.is_there)
+
+    def does(self, act: str, target: str) -> bool:  # noqa: ARG002 - the same call as at a real site
+        """Everything that ``offers`` does not ask for is possible in every lab."""
+        return True
+
+    @property
+    def restorer(self) -> Restorer:
+        """Return who makes backups and restores them. Raises ``Problem`` not_possible_here."""
+        if self._restorer is None:
+            raise Problem("not_possible_here", expected="backup")
+        return self._restorer
 
     def home(self, cell: str) -> str:
         """Return the home centre of a cell; ``KeyError`` for none of its cells."""

@@ -117,6 +117,30 @@ class Steering(Protocol):
         ...
 
 
+class Mover(Protocol):
+    """Who moves agencies between cells."""
+
+    async def move(self, agency: str, cell: str) -> None:
+        """Move an agency into a cell; nothing is done where it lives there. Raises ``Problem``."""
+        ...
+
+
+class Restorer(Protocol):
+    """Who makes backups of cells and restores them."""
+
+    async def back_up(self, cell: str) -> Sequence[str]:
+        """Make a full backup of a cell; returns its name. Raises ``Problem``."""
+        ...
+
+    async def restore(self, cell: str, moment: str) -> Sequence[str]:
+        """Restore a cell to a moment (ISO 8601) and start it; returns its new epoch. Raises ``Problem``."""
+        ...
+
+    async def open_restored(self, cell: str) -> Sequence[str]:
+        """Reconcile a restored cell and open it; returns the file of the differences and the instant of opening."""
+        ...
+
+
 class Installation(Protocol):
     """What a drill is made on."""
 
@@ -145,8 +169,22 @@ class Installation(Protocol):
         """Return an operator's hand."""
         ...
 
+    @property
+    def restorer(self) -> Restorer:
+        """Return who makes backups and restores them. Raises ``Problem`` not_possible_here without ``backup``."""
+        ...
+
+    @property
+    def mover(self) -> Mover:
+        """Return who moves agencies between cells, where it offers ``agency moves``."""
+        ...
+
     def offers(self, need: str) -> bool:
         """Tell whether it has what some drills need, e.g. ``namespaces``."""
+        ...
+
+    def does(self, act: str, target: str) -> bool:
+        """Tell whether its stage can do an act (``kill``, ``freeze``…) to a process, a kind of process or a place."""
         ...
 
     def home(self, cell: str) -> str:

@@ -238,6 +238,7 @@ class Prober:
                 leader=reply.leader,
                 timeline=reply.timeline,
                 durability=reply.durability,
+                retry_after_s=reply.retry_after_s,
             )
         )
         self.failed += event == "in_doubt"

@@ -97,6 +97,7 @@ def summary(report: Report) -> dict[str, Any]:
         "wrong_answers": verdict.wrong_answers,
         "outage_s": verdict.outage_s,
         "after_word_s": verdict.after_word_s,
+        "moving_s": verdict.moving_s,
         "failed_requests": verdict.failed_requests,
         "refused_requests": verdict.refused_requests,
         "in_doubt": verdict.in_doubt,

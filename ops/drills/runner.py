@@ -20,6 +20,7 @@ from chukan.chance import Chance
 from chukan.clock import Clock
 from chukan.errors import Problem
 from chukan.ops.drills import evidence as reading
+from chukan.ops.drills.acts import acts
 from chukan.ops.drills.cases import marks_of
 from chukan.ops.drills.checkers import outage
 from chukan.ops.drills.crowd import Crowd
@@ -29,6 +30,7 @@ from chukan.ops.drills.history import JOURNALS, History
 from chukan.ops.drills.page import page
 from chukan.ops.drills.ports import Installation
 from chukan.ops.drills.report import Event, Report, Stretch
+from chukan.ops.drills.restored import Restored
 from chukan.ops.drills.scenario import Scenario
 from chukan.ops.drills.verdict import Course, Verdict, judge
 from chukan.ops.drills.watch import Watch
@@ -80,6 +82,9 @@ class Drill:
         """
         if not self._installation.marked and not understood:
             raise Problem("site_not_for_drills")
+        for act, target in acts(self._scenario):
+            if not self._installation.does(act, target):
+                raise Problem("not_possible_here", expected=f"{act} {target}".strip())
         for need in self._scenario.needs:
             if not self._installation.offers(need):
                 raise Problem("not_possible_here", expected=need)
@@ -107,6 +112,9 @@ class Drill:
                 word_at=hands.word_at,
                 word_cell=hands.word_cell,
                 leaders=watch.leaders(),
+                nodes_from=hands.restarts.nodes_from,
+                moved_agency=hands.moves.agency,
+                restored=self._taken_back(hands),
             )
             self._notes += [
                 f"{n} requests were not sent: too many on their way" for n in [crowd.totals["skipped"]] if n
@@ -146,7 +154,11 @@ class Drill:
         await self._heal(crowd, hands, aborted=aborted)
         if aborted or not crowd.begun_at:
             return None
-        return await self._evidence(crowd)
+        return await self._evidence(crowd, self._taken_back(hands))
+
+    def _taken_back(self, hands: Hands) -> Restored | None:
+        """Return what was restored, where the scenario itself says that this takes something back."""
+        return hands.restores.restored if self._scenario.claims("taken_back") else None
 
     async def _sentences(self, crowd: Crowd, hands: Hands) -> None:
         for step in self._scenario.given:
@@ -181,13 +193,13 @@ class Drill:
         finally:
             self.healing = False
 
-    async def _evidence(self, crowd: Crowd) -> Evidence | None:
+    async def _evidence(self, crowd: Crowd, restored: Restored | None) -> Evidence | None:
         """Ask for what is in doubt, and read what everybody holds; None where that could not be done."""
         try:
             async with asyncio.timeout(JUDGE_S):
                 self._say("what is in doubt is asked for by its key")
-                await crowd.ask_again()
-                found = await crowd.reader.settled(crowd.accounts(), crowd.probers, EVIDENCE_S, self._say)
+                await crowd.ask_again(restored)
+                found = await crowd.reader.settled(crowd.accounts(), crowd.probers, EVIDENCE_S, self._say, restored)
                 again = await reading.contents(crowd.probers, crowd.accounts(), CONTENTS_MAX)
                 await crowd.put_back()
                 return msgspec.structs.replace(found, contents=again)

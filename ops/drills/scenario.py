@@ -30,6 +30,8 @@ _BRINGS_BACK: Final = {
     "isolate": "rejoin",
     "fill_disk": "free_disk",
     "lose_gateway": "return_gateway",
+    "move_away": "move_home",
+    "restore": "reopen",
 }
 """What a step breaks must be undone by a later one: a drill leaves the site as it found it."""
 
@@ -43,6 +45,8 @@ class Within(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     outage_home_west_s: Seconds | None = None
     after_word_s: Seconds | None = None
     """The same, counted from the operator's word (``say that the primary … is dead``)."""
+    moving_s: Seconds | None = None
+    """Longest time for which an agency that moves is not served."""
 
     def outage_s(self, group: str) -> float | None:
         """Return the bound of a group of agencies, e.g. ``home-east-near``."""

@@ -9,10 +9,12 @@ from typing import Final
 
 import msgspec
 
+from chukan.ops.drills import claims
 from chukan.ops.drills.checkers import outage
 from chukan.ops.drills.checkers.every import all_faults
 from chukan.ops.drills.facts import Evidence, Fault
 from chukan.ops.drills.journal import WRITES, Account
+from chukan.ops.drills.restored import Restored
 from chukan.ops.drills.scenario import Scenario
 from chukan.ops.drills.vocabulary import ALWAYS
 
@@ -35,6 +37,12 @@ class Course(msgspec.Struct, frozen=True):
     word_cell: str = ""
     leaders: dict[str, list[str]] = {}
     """Who led each cell, one after the other."""
+    nodes_from: float | None = None
+    """When the first node was about to be restarted in good order."""
+    moved_agency: str = ""
+    """Who was moved to another cell and back."""
+    restored: Restored | None = None
+    """What was taken back to a moment, where the scenario says that this is meant."""
 
 
 class Bound(msgspec.Struct, frozen=True):
@@ -77,6 +85,8 @@ class Verdict(msgspec.Struct, frozen=True):
     faults: list[Fault]
     bounds: list[Bound]
     claims: list[Claim]
+    moving_s: float | None = None
+    """The longest time for which an agency that moved was not served."""
     durability: dict[str, int] = {}
     """Acknowledged writes by where they were on disk, as the replies' header said."""
 
@@ -99,7 +109,7 @@ def judge(
     gaps: frozenset[str],
 ) -> Verdict:
     """Return the verdict; without evidence (an aborted drill) what could not be judged is not claimed."""
-    faults = [] if evidence is None else all_faults(accounts, evidence, gaps)
+    faults = [] if evidence is None else all_faults(accounts, evidence, gaps, course.restored)
     counts = Counter(fault.counts_as for fault in faults)
     instants = outage.acknowledged_at(accounts)
     outages = {
@@ -107,6 +117,7 @@ def judge(
         for group, gaps in outage.outages(accounts, course.begun_at, course.ended_at).items()
     }
     word_s = _after_word(course, instants)
+    moving_s = claims.unserved_s(accounts, course.moved_agency, course.begun_at, course.ended_at)
     ends = [entry for account in accounts for entry in account.of("told", "refused", "in_doubt")]
     written = [entry for entry in ends if entry.event == "told" and entry.act in WRITES]
     failed = sum(entry.event == "in_doubt" for entry in ends) + _unanswered(accounts)
@@ -115,6 +126,7 @@ def judge(
         **{name: counts.get(name, 0) for name in COUNTS},
         outage_s=outages,
         after_word_s=word_s,
+        moving_s=moving_s,
         requests=sum(len(account.sent()) for account in accounts),
         failed_requests=failed,
         refused_requests=sum(entry.event == "refused" for entry in ends),
@@ -122,8 +134,8 @@ def judge(
         outcomes=_outcomes(evidence),
         durability=dict(sorted(Counter(entry.durability or "not told" for entry in written).items())),
         faults=faults[:FAULTS_KEPT_MAX],
-        bounds=list(_bounds(scenario, outages, word_s)),
-        claims=_claims(scenario, counts, failed, course, judged=evidence is not None),
+        bounds=list(_bounds(scenario, outages, word_s, moving_s)),
+        claims=_claims(scenario, accounts, evidence, counts, failed, course),
     )
 
 
@@ -161,7 +173,9 @@ def _outcomes(evidence: Evidence | None) -> dict[str, int]:
     return dict(sorted(found.items()))
 
 
-def _bounds(scenario: Scenario, outages: Mapping[str, float], word_s: float | None) -> list[Bound]:
+def _bounds(
+    scenario: Scenario, outages: Mapping[str, float], word_s: float | None, moving_s: float | None
+) -> list[Bound]:
     found = [
         Bound(f"outage {group}", limit, seen)
         for group, seen in outages.items()
@@ -170,11 +184,22 @@ def _bounds(scenario: Scenario, outages: Mapping[str, float], word_s: float | No
     if scenario.within.after_word_s is not None:
         seen_s = _NEVER_S if word_s is None else word_s
         found.append(Bound("served after the operator's word", scenario.within.after_word_s, seen_s))
+    if scenario.within.moving_s is not None:
+        seen_s = _NEVER_S if moving_s is None else moving_s
+        found.append(Bound("the agency that moves not served", scenario.within.moving_s, seen_s))
     return found
 
 
-def _claims(scenario: Scenario, counts: Mapping[str, int], failed: int, course: Course, *, judged: bool) -> list[Claim]:
-    claims = [
+def _claims(
+    scenario: Scenario,
+    accounts: Sequence[Account],
+    evidence: Evidence | None,
+    counts: Mapping[str, int],
+    failed: int,
+    course: Course,
+) -> list[Claim]:
+    judged = evidence is not None
+    found = [
         Claim(
             sentence.ja, sentence.en, not any(counts.get(name) for name in _CLAIMS[sentence.verb]) if judged else None
         )
@@ -186,5 +211,11 @@ def _claims(scenario: Scenario, counts: Mapping[str, int], failed: int, course: 
             held = failed == 0
         elif step.verb == "roles_stay":
             held = all(len(order) <= 1 for order in course.leaders.values())
-        claims.append(Claim(step.ja, step.en, held))
-    return claims
+        elif step.verb == "no_failures_before_nodes":
+            held = claims.none_before(accounts, course.nodes_from)
+        elif step.verb == "only_moving_refused":
+            held = claims.only_of(accounts, course.moved_agency)
+        elif step.verb in claims.OF_A_RESTORE and evidence is not None and course.restored is not None:
+            held = claims.OF_A_RESTORE[step.verb](accounts, evidence, course.restored)
+        found.append(Claim(step.ja, step.en, held))
+    return found

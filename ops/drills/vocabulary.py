@@ -68,6 +68,19 @@ WHEN: Final = (
         "セル{cell}の主系のディスクを満杯にする", "small disks",
     ),
     Sentence("free_disk", "free the disk", "ディスクを空ける", "small disks"),
+    Sentence(
+        "restart", "restart {process} in good order",
+        "{process}を順序よく再起動する(利用者を逃がしてから止め、すぐ起動する)",
+    ),
+    Sentence(
+        "restart_nodes", "restart the nodes of cell {cell} one by one, within {n} s",
+        "セル{cell}のノードを1台ずつ再起動する(主系は計画切替のあと、{n} 秒以内)",
+    ),
+    Sentence(
+        "move_away", "move an agency of home {cell} to cell {other}",
+        "本拠{cell}の機関をセル{other}へ移動する", "agency moves",
+    ),
+    Sentence("move_home", "move that agency back home", "その機関を本拠のセルへ戻す", "agency moves"),
     Sentence("work", "let clients work for {n} s", "利用者に {n} 秒間利用させる"),
     Sentence(
         "another_leader", "wait at most {n} s until cell {cell} has another leader",
@@ -87,8 +100,12 @@ WHEN: Final = (
         "新しい提供等記録に番号が付くまで待つ(最長 {n} 秒)",
     ),
     Sentence("back_up", "take a backup of cell {cell}", "セル{cell}のバックアップを取る", "backup"),
-    Sentence("restore", "restore cell {cell} to the time before", "セル{cell}を直前の時点に復元する", "backup"),
-    Sentence("replay_permit", "send a permit of before the restore again", "復元前の提供許可証を再送する", "backup"),
+    Sentence("keep_moment", "remember this moment", "この時点を控える", "backup"),
+    Sentence("restore", "restore cell {cell} to that moment", "セル{cell}を控えた時点に復元する", "backup"),
+    Sentence(
+        "reopen", "reconcile cell {cell} with the network and open it",
+        "セル{cell}をネットワークと突き合わせて開く", "backup",
+    ),
     Sentence(
         "lose_gateway", "lose the gateway of the centre {centre}",
         "拠点({centre})のVPNゲートウェイを失う", "links",
@@ -104,9 +121,27 @@ WHEN: Final = (
 )  # fmt: skip
 THEN: Final = (
     Sentence("no_failures", "no request fails", "失敗した要求が1件もない"),
-    Sentence("replay_refused", "a permit of before the restore is refused", "復元前の提供許可証が拒否される", "backup"),
+    Sentence(
+        "taken_back", "what was acknowledged after the moment is not in the cell",
+        "控えた時点より後に受け付けたものは、復元したセルにない(意図どおり)", "backup",
+    ),
+    Sentence(
+        "listed", "the reconciliation lists it", "それはネットワークとの突合の一覧に載っている", "backup",
+    ),
+    Sentence(
+        "replay_refused", "permits of before the opening are refused, and those in their place answered",
+        "開く前の提供許可証は拒否され、代わりの許可証に回答がある", "backup",
+    ),
+    Sentence(
+        "no_failures_before_nodes", "no request fails until a node is restarted",
+        "ノードの再起動を始めるまで、失敗した要求が1件もない",
+    ),
+    Sentence(
+        "only_moving_refused", "only the agency that moves is refused, and told when to come back",
+        "拒否されるのは移動中の機関だけで、毎回、再試行までの秒数が示される",
+    ),
     Sentence("roles_stay", "no cell changes its leader", "どのセルの主系も替わらない"),
-)
+)  # fmt: skip
 ALWAYS: Final = (
     Sentence("found", "everything acknowledged is found", "受け付けたものはすべて存在する"),
     Sentence("outcomes", "every query has exactly one outcome", "照会ごとに結果はただ一つである"),

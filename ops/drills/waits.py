@@ -27,6 +27,14 @@ class Clients(Protocol):
         """Whether a query acknowledged since an instant has a record with its place."""
         ...
 
+    def agency_of(self, cell: str) -> str:
+        """Return an agency of a home that works in this drill."""
+        ...
+
+    def home_of(self, agency: str) -> str | None:
+        """Return the home of an agency that works in this drill, None for any other."""
+        ...
+
     def now(self) -> float:
         """Seconds since the drill began."""
         ...

@@ -25,7 +25,7 @@ from chukan.chance import SystemChance
 from chukan.clock import SystemClock
 from chukan.errors import Problem
 from chukan.ops.local.binaries import Binaries, find_binaries
-from chukan.ops.local.machine import server_identity
+from chukan.ops.local.machine import Identity, server_identity
 from chukan.ops.local.processes import kill_tree, wait_gone
 from chukan.ops.local.server_settings import as_file, server_settings
 
@@ -73,8 +73,12 @@ class Server:
         *,
         binaries: Binaries | None = None,
         options: Mapping[str, str] = MappingProxyType({}),
+        identity: Identity | None = None,
     ) -> None:
-        """Prepare only; ``options`` are further lines of postgresql.conf (values are quoted here)."""
+        """Prepare only; ``options`` are further lines of postgresql.conf (values are quoted here).
+
+        It runs as ``identity`` where that is given, and else as ``server_identity`` says.
+        """
         self.name = name
         self.data_dir = data_dir
         self.binaries = binaries or find_binaries()
@@ -83,7 +87,7 @@ class Server:
         self.socket_dir = ""
         self._password_file = _beside(data_dir, ".password")
         self._options = options
-        self._identity = server_identity()
+        self._identity = identity or server_identity()
         self._keeper: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
 
@@ -221,6 +225,12 @@ class Server:
             password=self.superuser_password,
             database=database,
             timeout=_CONNECT_TIMEOUT_S,
+        )
+
+    async def enter(self, database: str, user: str) -> "asyncpg.Connection[asyncpg.Record]":
+        """Connect by the operating system's word (peer), where the server's own rules let the caller in as ``user``."""
+        return await asyncpg.connect(
+            host=self.socket_dir, port=self.port, user=user, database=database, timeout=_CONNECT_TIMEOUT_S
         )
 
     @property

@@ -30,6 +30,7 @@ NUMBER_KEEP: Final = dt.timedelta(days=7)
 """How long an acquisition number stays open; a new one has to be asked for afterwards."""
 DIGEST_KEEP: Final = dt.timedelta(days=30)
 SWEEP_MAX: Final = 1000
+_acquired: Final = msgspec.json.Decoder(AcquiredCode)
 
 
 class RegistryReply(Message, frozen=True):
@@ -100,6 +101,9 @@ class Acquisitions:
             "DELETE FROM acquisitions WHERE number = ? RETURNING agency", (line.number,)
         ).fetchall()
         if not held:
+            # A used number of a code that its agency lost may come once more.
+            held = connection.execute("DELETE FROM reopened WHERE digest = ? RETURNING agency", (digest,)).fetchall()
+        if not held:
             used = connection.execute("SELECT 1 FROM numbers_used WHERE digest = ?", (digest,)).fetchone()
             return "unknown_number" if used is None else "accepted"
         agency = str(held[0][0])
@@ -110,7 +114,14 @@ class Acquisitions:
         acquired = self._acquire(connection, agency, line, to_microseconds(now))
         until = to_microseconds(now + CODE_KEEP)
         put_out(connection, Push(known.route, "codes", acquired.id, msgspec.json.encode(acquired), until))
-        connection.execute("INSERT INTO numbers_used (digest, at) VALUES (?, ?)", (digest, to_microseconds(now)))
+        connection.execute(
+            "INSERT INTO numbers_used (digest, at) VALUES (?, ?) ON CONFLICT DO NOTHING", (digest, to_microseconds(now))
+        )
+        if acquired.code is not None:
+            connection.execute(
+                "INSERT INTO told (id, agency, code, digest, at) VALUES (?, ?, ?, ?, ?)",
+                (acquired.id.bytes, agency, acquired.code, digest, to_microseconds(now)),
+            )
         return "accepted"
 
     def _acquire(self, connection: sqlite3.Connection, agency: str, line: ResidentCode, at: int) -> AcquiredCode:
@@ -120,13 +131,23 @@ class Acquisitions:
             "SELECT 1 FROM codes WHERE management = ? AND agency = ?", (management, agency)
         ).fetchone()
         message = self._chance.uuid7()
-        if held is not None:
+        if held is not None and not _was_untold(connection, agency, self._maker.linkage(agency, line.resident_code)):
             return AcquiredCode(id=message, agency=agency, number=line.number, status="already_acquired")
         code = self._maker.linkage(agency, line.resident_code)
         connection.execute(
-            "INSERT INTO codes (agency, code, management, at) VALUES (?, ?, ?, ?)", (agency, code, management, at)
+            "INSERT INTO codes (agency, code, management, at) VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+            (agency, code, management, at),
         )
         return AcquiredCode(id=message, agency=agency, number=line.number, status="acquired", code=code)
+
+    @staticmethod
+    def refused(connection: sqlite3.Connection, body: bytes) -> None:
+        """Note that an agency did not know the number of a code (``AcquiredCode``'s bytes): it has not been told it."""
+        line = _acquired.decode(body)
+        if line.code is not None:
+            connection.execute(
+                "INSERT INTO untold (agency, code) VALUES (?, ?) ON CONFLICT DO NOTHING", (line.agency, line.code)
+            )
 
     def sweep(self, connection: sqlite3.Connection) -> int:
         """Forget numbers that nobody used, and old digests of used ones; returns how many numbers went."""
@@ -140,3 +161,9 @@ class Acquisitions:
             (to_microseconds(now - DIGEST_KEEP), SWEEP_MAX),
         )
         return gone
+
+
+def _was_untold(connection: sqlite3.Connection, agency: str, code: bytes) -> bool:
+    """Whether an agency that holds a code never learnt it, or lost it in a restore; it will be told now."""
+    gone = connection.execute("DELETE FROM untold WHERE agency = ? AND code = ? RETURNING 1", (agency, code)).fetchall()
+    return bool(gone)

@@ -5,7 +5,7 @@ changes no record. The network's receipt instant decides lapse: an answer after 
 network's record says ``expired`` (命令85号41条3項). The destination is the permit's inquirer, never anything in the
 answer.
 
-Invariant: sealed content passes through and is neither opened nor kept once it is delivered.
+Invariant: sealed content passes through unopened; once it is delivered it is kept for redelivery alone, and forgotten.
 """
 
 import datetime as dt
@@ -21,6 +21,7 @@ from chukan.ops.sandbox.admin import to_microseconds
 from chukan.ops.sandbox.core import Surroundings
 from chukan.ops.sandbox.outbox import Push, put_out
 from chukan.ops.sandbox.register import Register
+from chukan.ops.sandbox.reissues import is_replaced
 from chukan.platform.wire.network import Answer, AnswerDelivery, PermitReply, Receipt
 
 ANSWER_KEEP: Final = dt.timedelta(days=7)
@@ -83,7 +84,8 @@ class Answers:
     ) -> Receipt:
         permit = _find(connection, answer)
         if permit is None:
-            return _refused(answer, now, "unknown_permit")
+            replaced = is_replaced(connection, answer.permit.bytes)
+            return _refused(answer, now, "permit_replaced" if replaced else "unknown_permit")
         reason = self._reason_against(register, route, answer, permit)
         if reason is not None:
             return _refused(answer, now, reason)

@@ -12,8 +12,9 @@ import asyncio
 import heapq
 import sqlite3
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 import msgspec
@@ -35,9 +36,14 @@ FLIGHTS: Final = 2
 WAITING_AGAIN_MAX: Final = 4096
 """So many messages may wait for another try; no new ones are taken from the outbox beyond."""
 RESCAN_S: Final = 1.0
+NO_REASONS: Final[Mapping[int, str | None]] = MappingProxyType({})
 
 _acks: Final = msgspec.json.Decoder(Ack)
 _log = log.get("sandbox.delivery")
+
+
+def _let_go(_connection: sqlite3.Connection, _channel: Channel, _body: bytes, _reason: str) -> None:
+    """Nothing."""
 
 
 class Means(NamedTuple):
@@ -49,6 +55,8 @@ class Means(NamedTuple):
     chance: Chance
     faults: Callable[[], Faults]
     """What the network does to its messages at this moment."""
+    refused: Callable[[sqlite3.Connection, Channel, bytes, str], None] = _let_go
+    """What else becomes of a refused message (its exact bytes) by the reason that was given; a part of the job."""
 
 
 class _Later(NamedTuple):
@@ -173,14 +181,24 @@ class Courier:
         if refused:
             _log.warning("messages refused", peer=self._route.name, stage=self._channel, count=len(refused))
         if accepted or refused:
-            await self._leave(accepted, refused)
+            reasons = {parcel.n: ack.reason for parcel in refused if (ack := acks.get(uuid.UUID(bytes=parcel.id)))}
+            await self._leave(accepted, refused, reasons)
         self._put_back(sorted_out["again"])
 
-    async def _leave(self, accepted: Sequence[Parcel], dropped: Sequence[Parcel]) -> None:
+    async def _leave(
+        self, accepted: Sequence[Parcel], dropped: Sequence[Parcel], reasons: Mapping[int, str | None] = NO_REASONS
+    ) -> None:
         now = to_microseconds(self._means.clock.now())
-        await self._means.store.write(
-            lambda connection: outbox.settle(connection, self._channel, accepted, dropped, now)
-        )
+
+        def settle(connection: sqlite3.Connection) -> None:
+            outbox.settle(connection, self._channel, accepted, dropped, now)
+            for parcel in dropped:
+                if (reason := reasons.get(parcel.n)) is not None:
+                    self._means.refused(connection, self._channel, parcel.body, reason)
+
+        await self._means.store.write(settle)
+        if reasons:
+            self.wake()
         for parcel in (*accepted, *dropped):
             self._tries.pop(parcel.n, None)
 

@@ -15,7 +15,16 @@ import msgspec
 from chukan.platform.envelope import Signed
 from chukan.platform.wire.network import Message
 
-Call = Literal["permit-requests", "answers", "acquisitions", "answer-keys", "holders", "resident-codes"]
+Call = Literal[
+    "permit-requests",
+    "answers",
+    "acquisitions",
+    "answer-keys",
+    "holders",
+    "inventories",
+    "redeliveries",
+    "resident-codes",
+]
 Channel = Literal["notices", "answers", "codes"]
 Place = Literal[
     "call permit-requests",
@@ -23,6 +32,8 @@ Place = Literal[
     "call acquisitions",
     "call answer-keys",
     "call holders",
+    "call inventories",
+    "call redeliveries",
     "call resident-codes",
     "push notices",
     "push answers",
@@ -112,6 +123,8 @@ PLACE_OF_CALL: Final[dict[Call, Place]] = {
     "acquisitions": "call acquisitions",
     "answer-keys": "call answer-keys",
     "holders": "call holders",
+    "inventories": "call inventories",
+    "redeliveries": "call redeliveries",
     "resident-codes": "call resident-codes",
 }
 PLACE_OF_PUSH: Final[dict[Channel, Place]] = {

@@ -41,9 +41,11 @@ from chukan.ops.sandbox.config import NetworkConfig, read_private_key, read_publ
 from chukan.ops.sandbox.core import Core, ListCheck, Surroundings
 from chukan.ops.sandbox.delivery import Delivery, Means
 from chukan.ops.sandbox.endpoints import Route, Sender
-from chukan.ops.sandbox.faults import PLACE_OF_PUSH, FaultCounts, FaultPlan, Faults, NoFaults
+from chukan.ops.sandbox.faults import PLACE_OF_PUSH, Channel, FaultCounts, FaultPlan, Faults, NoFaults
 from chukan.ops.sandbox.holders import Holders
 from chukan.ops.sandbox.hostility import PlannedFaults
+from chukan.ops.sandbox.redelivery import Redelivery
+from chukan.ops.sandbox.reissues import REASON, Reissues
 from chukan.ops.sandbox.store import Store
 from chukan.platform import tls
 from chukan.platform.envelope import Opener, Signed, Signer
@@ -53,7 +55,9 @@ from chukan.platform.wire.network import (
     Answer,
     AnswerKey,
     HolderRequest,
+    InventoryRequest,
     PermitRequest,
+    RedeliveryRequest,
     ResidentCode,
     SignedPermit,
 )
@@ -70,6 +74,8 @@ _answer: Final = msgspec.json.Decoder(Answer)
 _acquisition: Final = msgspec.json.Decoder(AcquisitionRequest)
 _answer_key: Final = msgspec.json.Decoder(AnswerKey)
 _holder_request: Final = msgspec.json.Decoder(HolderRequest)
+_inventory_request: Final = msgspec.json.Decoder(InventoryRequest)
+_redelivery_request: Final = msgspec.json.Decoder(RedeliveryRequest)
 _resident_code: Final = msgspec.json.Decoder(ResidentCode)
 
 
@@ -110,6 +116,8 @@ class Network:
         self._answers = Answers(surroundings)
         self._acquisitions = Acquisitions(CodeMaker(secret), clock, chance)
         self._holders = Holders(surroundings)
+        self._reissues = Reissues(surroundings)
+        self._redelivery = Redelivery(clock)
         self._chance = chance
         self._sender: Sender | None = None
         self._delivery: Delivery | None = None
@@ -127,7 +135,7 @@ class Network:
             self.config.tls.certificate_file, self.config.tls.key_file, self.config.tls.ca_file
         )
         self._sender = Sender(self.signer, self.opener, context, outgoing=self._outgoing)
-        means = Means(self.store, self._sender, self.clock, self._chance, lambda: self.faults)
+        means = Means(self.store, self._sender, self.clock, self._chance, lambda: self.faults, self._refused)
         self._delivery = Delivery(means, self._routes())
         self._delivery.start()
         self._sweeping = asyncio.create_task(self._sweep())
@@ -182,6 +190,16 @@ class Network:
         """Say who holds codes; a ``HolderReply`` per item. Raises ``Problem``."""
         requests = _decode(_holder_request, items)
         return await self.store.read(lambda connection: self._holders.look_up(connection, route, requests))
+
+    async def inventories(self, route: str, items: Sequence[bytes]) -> list[bytes]:
+        """Say what was exchanged with agencies; an ``InventoryReply`` per item. Raises ``Problem``."""
+        requests = _decode(_inventory_request, items)
+        return await self.store.read(lambda connection: self._redelivery.inventories(connection, route, requests))
+
+    async def redeliveries(self, route: str, items: Sequence[bytes]) -> list[bytes]:
+        """Push again what was accepted before; a ``RedeliveryReply`` per item. Raises ``Problem``."""
+        requests = _decode(_redelivery_request, items)
+        return await self._effect(lambda connection: self._redelivery.redeliver(connection, route, requests))
 
     async def resident_codes(self, items: Sequence[bytes]) -> list[bytes]:
         """From the registry network only: make linkage codes; a ``RegistryReply`` per item. Raises ``Problem``."""
@@ -242,6 +260,12 @@ class Network:
     def _sign(self, bodies: Sequence[bytes]) -> list[SignedPermit]:
         return sign_list(bodies, list_id=self._chance.uuid7(), key_id=self.config.name, key=self._key)
 
+    def _refused(self, connection: sqlite3.Connection, channel: Channel, body: bytes, reason: str) -> None:
+        if channel == "notices" and reason == REASON:
+            self._reissues.replace(connection, body)
+        elif channel == "codes" and reason == "not_found":
+            self._acquisitions.refused(connection, body)
+
     def _outgoing(self, signed: Signed) -> Signed:
         channel = next(name for name in PLACE_OF_PUSH if signed.path.endswith(f"/{name}"))
         return self.faults.envelope(PLACE_OF_PUSH[channel], signed)
@@ -258,6 +282,7 @@ class Network:
             try:
                 lapsed = await self.store.write(self._answers.sweep)
                 gone = await self.store.write(self._acquisitions.sweep)
+                await self.store.write(self._redelivery.sweep)
             except (Problem, sqlite3.Error) as error:
                 _log.warning("sweep failed", error=type(error).__name__)
                 continue

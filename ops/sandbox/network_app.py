@@ -24,7 +24,15 @@ from chukan.ops.sandbox.faults import PLACE_OF_CALL, Call, FaultPlan, Lost
 from chukan.ops.sandbox.network import Network
 from chukan.platform import tls
 from chukan.platform.envelope import Opened, Signed, message_id
-from chukan.platform.peer import ACQUISITIONS, ANSWER_KEYS, ANSWERS, HOLDERS, PERMIT_REQUESTS
+from chukan.platform.peer import (
+    ACQUISITIONS,
+    ANSWER_KEYS,
+    ANSWERS,
+    HOLDERS,
+    INVENTORIES,
+    PERMIT_REQUESTS,
+    REDELIVERIES,
+)
 
 RESIDENT_CODES: Final = "/registry/v1/resident-codes"
 BODY_MAX: Final = 16 * 1024 * 1024
@@ -147,6 +155,8 @@ def network_application(network: Network) -> web.Application:
     app.router.add_post(ACQUISITIONS, desk.serve("acquisitions", network.acquisitions))
     app.router.add_post(ANSWER_KEYS, desk.serve("answer-keys", network.answer_keys))
     app.router.add_post(HOLDERS, desk.serve("holders", network.holders))
+    app.router.add_post(INVENTORIES, desk.serve("inventories", network.inventories))
+    app.router.add_post(REDELIVERIES, desk.serve("redeliveries", network.redeliveries))
     app.router.add_post(RESIDENT_CODES, desk.serve_registry("resident-codes", resident_codes))
     return app
 

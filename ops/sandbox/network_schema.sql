@@ -91,3 +91,47 @@ CREATE TABLE IF NOT EXISTS outbox (
     position INTEGER
 );
 CREATE INDEX IF NOT EXISTS outbox_next ON outbox (route, channel, n);
+
+-- Notices and answers that were accepted, kept for a while so that they can be pushed again; n is that of the outbox.
+CREATE TABLE IF NOT EXISTS pushed (
+    n INTEGER PRIMARY KEY,
+    route TEXT NOT NULL,
+    channel TEXT NOT NULL,
+    id BLOB NOT NULL,
+    body BLOB NOT NULL,
+    until INTEGER NOT NULL,
+    position INTEGER,
+    at INTEGER NOT NULL
+);
+CREATE INDEX IF NOT EXISTS pushed_id ON pushed (id);
+CREATE INDEX IF NOT EXISTS pushed_position ON pushed (position) WHERE position IS NOT NULL;
+
+-- Permits whose place another one has taken, and the line that both are of.
+CREATE TABLE IF NOT EXISTS replaced (
+    permit BLOB PRIMARY KEY,
+    position INTEGER NOT NULL,
+    at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS replaced_position ON replaced (position);
+
+-- Codes that were brought to agencies of late, by message, with the digest of the number that was used up.
+CREATE TABLE IF NOT EXISTS told (
+    id BLOB PRIMARY KEY,
+    agency TEXT NOT NULL,
+    code BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    at INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS told_at ON told (at);
+
+-- Codes that their agency lost, or could not take: the next acquisition for the person brings them once more. Used numbers
+-- of such codes may be handed over once more.
+CREATE TABLE IF NOT EXISTS untold (
+    agency TEXT NOT NULL,
+    code BLOB NOT NULL,
+    PRIMARY KEY (agency, code)
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS reopened (
+    digest BLOB PRIMARY KEY,
+    agency TEXT NOT NULL
+) WITHOUT ROWID;

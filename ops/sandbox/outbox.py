@@ -2,7 +2,7 @@
 
 A message is queued in the transaction that makes it true, with the exact bytes that are sent; a crash between the two
 cannot happen. ``delivery`` takes rows from here in order. A row is never changed: it is deleted when the receiver
-accepts or refuses it, or when its time is over.
+accepts or refuses it, or when its time is over. What was accepted is kept aside for a while (``redelivery``).
 """
 
 import sqlite3
@@ -60,8 +60,15 @@ def following(connection: sqlite3.Connection, route: str, channel: Channel, afte
 def settle(
     connection: sqlite3.Connection, channel: Channel, accepted: Iterable[Parcel], dropped: Sequence[Parcel], now: int
 ) -> None:
-    """Take settled messages out; what was accepted stamps its record with the instant of arrival."""
+    """Take settled messages out; what was accepted is kept aside and stamps its record with the instant of arrival."""
     arrived = list(accepted)
+    # Of a code nothing is kept here: its message bears the number that is used up now (SYM-06).
+    if channel != "codes":
+        connection.executemany(
+            "INSERT INTO pushed (n, route, channel, id, body, until, position, at) "
+            "SELECT n, route, channel, id, body, until, position, ? FROM outbox WHERE n = ?",
+            [(now, parcel.n) for parcel in arrived],
+        )
     connection.executemany("DELETE FROM outbox WHERE n = ?", [(parcel.n,) for parcel in (*arrived, *dropped)])
     column = _STAMPED.get(channel)
     if column is not None:

@@ -109,7 +109,16 @@ def provide(
             or (row.state == _LAPSED) != (row.outbox is None)
         ):
             raise defect()
-    return [_provide(cell, tx, row, locked) for row in rows]
+    past = [_of_before(cell, row, locked) for row in rows]
+    return [word or _provide(cell, tx, row, locked) for row, word in zip(rows, past, strict=True)]
+
+
+def _of_before(cell: CellTables, row: ProvideRow, locked: frozenset[int]) -> str | None:
+    """What becomes of a line whose permit is older than the opening of the restored cell; None for any other."""
+    table = cell.agency(row.agency)
+    if row.agency in locked or row.permit_issued >= table.opened_at:
+        return None
+    return "repeat" if row.inbox in table.inbox else "before_restore"
 
 
 def still_stands(cell: CellTables, row: ProvideRow, now: dt.datetime) -> bool:

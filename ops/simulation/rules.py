@@ -123,7 +123,7 @@ def due_lines(
         if row.state in states and row.due <= now and shard_of(row.agency) in shards:
             due.setdefault(shard_of(row.agency), []).append(row)
     for rows in due.values():
-        rows.sort(key=lambda row: row.due)
+        rows.sort(key=lambda row: (row.due, row.id))  # those of one commit lie in the order of their ids
     share = min(limit, 1 + 2 * limit // max(len(grants), 1))
     while True:
         placed = sorted(
@@ -207,6 +207,16 @@ def raise_epochs(cell: CellTables, tx: Transaction) -> None:
     for leases in cell.leases.values():
         for number, row in enumerate(leases):
             tx.replace(leases, number, Lease(row.epoch + 1, None))
+
+
+def open_cell(cell: CellTables, tx: Transaction, epoch: int) -> dt.datetime:
+    """Open a restored cell in a later epoch: no permit that was issued before is served from now on."""
+    if epoch <= cell.epoch:
+        raise defect()
+    tx.set(cell, "epoch", epoch)
+    for table in cell.agencies.values():
+        tx.set(table, "opened_at", tx.now)
+    return tx.now
 
 
 # ---------------------------------------------------------------- statistics

@@ -59,6 +59,10 @@ class SimulatedCells(Cells):
     async def open(self) -> None:
         """There is nothing to open."""
 
+    def leader(self, name: str) -> None:
+        """A simulated cell is one server."""
+        _ = name
+
     async def hear(self, name: str, channels: Sequence[str], heard: Callable[[str], None]) -> None:
         """Listen for as long as the process lives."""
         by_side = dict(zip(Side, channels, strict=True))

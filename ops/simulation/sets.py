@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from chukan.ops.simulation import code_rules, inquiry_rules, provision_rules, rules
 from chukan.ops.simulation.cell import SimulatedCell
 from chukan.ops.simulation.loop import Process
-from chukan.ops.simulation.tables import Transaction
+from chukan.ops.simulation.tables import BEGINNING, Transaction
 from chukan.ops.simulation.weather import Weather
 from chukan.replication.primary import Pool
 from chukan.tenants.rows import (
@@ -42,7 +42,7 @@ from chukan.tenants.rows import (
     ProvisionWork,
     RequestHit,
 )
-from chukan.tenants.sets import CellSets, CommonRow, SnapshotRow
+from chukan.tenants.sets import CellSets, CommonRow, Opening, SnapshotRow
 from chukan.tenants.states import InquiryState, ProvisionState, Side
 
 R = TypeVar("R")
@@ -251,6 +251,10 @@ class SimulatedSets(CellSets):
     async def snapshot(self) -> SnapshotRow | None:
         """The common data in force in this cell."""
         return await self._do("snapshot", lambda _tx: self._tables.snapshot, idle=True)
+
+    async def opening(self) -> Opening:
+        """No simulated cell was ever restored."""
+        return await self._do("opening", lambda _tx: Opening(self._tables.epoch, BEGINNING), idle=True)
 
     async def take_snapshots(self, have: Sequence[int] = ()) -> list[CommonRow]:
         """The common data in force in this cell, taken if they are due, and those that wait."""

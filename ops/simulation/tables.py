@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from chukan.tenants.rows import RecordRow
 from chukan.tenants.sets import CommonRow, SnapshotRow
@@ -21,6 +21,7 @@ from chukan.tenants.states import SHARDS, LinkStatus, Side
 K = TypeVar("K")
 V = TypeVar("V")
 LineKey = tuple[int, uuid.UUID]
+BEGINNING: Final = dt.datetime.min.replace(tzinfo=dt.UTC)
 
 
 class InquiryLine(NamedTuple):
@@ -163,6 +164,7 @@ class AgencyTables:
     number: int
     generation: int = 1
     hold_version: int = 0
+    opened_at: dt.datetime = BEGINNING
     open: bool = True
     head: int = 0
     queries: dict[uuid.UUID, Query] = field(default_factory=dict)
@@ -195,6 +197,7 @@ class CellTables:
     leases: dict[int, list[Lease]] = field(default_factory=lambda: {int(side): [Lease()] * SHARDS for side in Side})
     terms: dict[tuple[int, str], dt.datetime] = field(default_factory=dict)
     workers: dict[tuple[int, str], dt.datetime] = field(default_factory=dict)
+    epoch: int = 1
     snapshot: SnapshotRow | None = None
     waiting: dict[int, CommonRow] = field(default_factory=dict)
     """Common data that wait for their time, by number; ``in_force`` and ``wait_s`` are of no account here."""

@@ -68,6 +68,11 @@ class PolledCommonData:
             return float("inf")
         return self._clock.monotonic() - max(self._seen.values())
 
+    def cell_age_s(self, cell: str) -> float:
+        """Seconds since one cell was read; infinity where it never was."""
+        seen = self._seen.get(cell)
+        return float("inf") if seen is None else self._clock.monotonic() - seen
+
     async def refresh(self) -> None:
         """Read every cell once; a cell that does not answer keeps its last state.
 

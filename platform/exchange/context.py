@@ -13,6 +13,7 @@ from typing import Protocol, TypeVar
 from chukan.chance import Chance
 from chukan.clock import Clock
 from chukan.errors import Problem
+from chukan.platform.exchange.openings import Openings
 from chukan.platform.law import Law
 from chukan.platform.stages import Stage
 from chukan.settings import Settings
@@ -78,6 +79,7 @@ class Context:
     keystores: KeyStores
     sets: Mapping[str, CellSets]
     common: CommonData
+    openings: Openings
     meter: Meter
 
     def keys(self, agency: int) -> AgencyKeys:

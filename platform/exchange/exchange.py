@@ -7,8 +7,10 @@ flight finish within a bound and gives the leases back, so that the other exchan
 from __future__ import annotations
 
 import asyncio
+import datetime as dt
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -27,6 +29,7 @@ from chukan.platform.exchange.facts import Persons
 from chukan.platform.exchange.holders import Holders
 from chukan.platform.exchange.inbox import Inbox
 from chukan.platform.exchange.inquiries import Inquiries
+from chukan.platform.exchange.openings import Openings
 from chukan.platform.exchange.provisions import Provisions
 from chukan.platform.exchange.query_files import QueryFiles
 from chukan.platform.exchange.reviews import OfficerReviews
@@ -76,6 +79,7 @@ class Exchange:
         self.peer = peer
         self.sets = {cell: self.set_functions(cell) for cell in settings.cells}
         self._keystores = keystores
+        self.openings = self._make_openings(clock)
         self.common = PolledCommonData(self.sets, directory_key, clock, settings.site.environment, self._forget_closed)
         self.context = Context(
             settings=settings,
@@ -85,6 +89,7 @@ class Exchange:
             keystores=keystores,
             sets=self.sets,
             common=self.common,
+            openings=self.openings,
             meter=meter,
         )
         self.owner = f"{settings.exchange.name}-{chance.token(4).hex()}"
@@ -120,6 +125,19 @@ class Exchange:
     def set_functions(self, cell: str) -> CellSets:
         """Door 2 of a cell: its set functions on the broker's login. A simulation puts its own cell here."""
         return CellSets(self.cells.primary(cell).broker)
+
+    def _make_openings(self, clock: Clock) -> Openings:
+        """Stand before every set function that changes what agencies have: a closed cell stays as it is."""
+        epochs = {cell: settings.restore_epoch for cell, settings in self.settings.cells.items()}
+        skew = dt.timedelta(seconds=self.settings.exchange.permit_skew_s)
+        openings = Openings(self.sets, epochs, self._leader, clock, skew)
+        for cell, sets in self.sets.items():
+            sets.guard(partial(openings.admit, cell))
+        return openings
+
+    def _leader(self, cell: str) -> tuple[str, int, str] | None:
+        leader = self.cells.leader(cell)
+        return None if leader is None else leader.who
 
     @asynccontextmanager
     async def door(self, agency: AgencyRow) -> AsyncIterator[Partition]:
@@ -177,6 +195,7 @@ class Exchange:
         await self.cells.open()
         await self._first_common_data()
         self._spawn("common data", self.common.run())
+        self._spawn("openings", self.openings.run())
         self._spawn("answer keys", self._announce())
         for cell, sets in self.sets.items():
             for side in Side:

@@ -23,6 +23,7 @@ from chukan.platform.exchange.provisions import Asked, Provisions
 from chukan.platform.exchange.recording import inquiry_record
 from chukan.platform.exchange.views import read_content
 from chukan.platform.flows import inquiry as flow
+from chukan.platform.flows.provision import BEFORE_RESTORE
 from chukan.platform.permits import PermitVerifier
 from chukan.platform.wire.network import Ack, AcquiredCode, AnswerDelivery, InquirerPermit, Notice, ProviderPermit
 from chukan.tenants.directory import AgencyRow
@@ -32,7 +33,16 @@ from chukan.tenants.states import Outcome, Side
 _log = log.get("exchange.inbox")
 COMMIT_TIMEOUT_S: Final = 30.0
 TEMPORARY: Final = frozenset(
-    {"no_primary", "unavailable", "busy", "agency_moved", "common_data_stale", "deadline_exceeded", "keys_unconfirmed"}
+    {
+        "no_primary",
+        "unavailable",
+        "busy",
+        "agency_moved",
+        "common_data_stale",
+        "deadline_exceeded",
+        "keys_unconfirmed",
+        "cell_restored",
+    }
 )
 T = TypeVar("T")
 OUTCOMES: Final = {outcome.word: outcome for outcome in Outcome}
@@ -113,6 +123,11 @@ class Inbox:
             self._context.meter.problem("permit_replayed")
             _log.warning("permit used twice", agency=line.agency.number, code="permit_replayed")
             return Ack(id=line.inbox, status="refused", reason="permit_replayed")
+        if status == "before_restore":
+            # The network gives a new permit for the same request.
+            self._context.meter.problem(BEFORE_RESTORE)
+            _log.warning("permit of before a restore", agency=line.agency.number, code=BEFORE_RESTORE)
+            return Ack(id=line.inbox, status="refused", reason=BEFORE_RESTORE)
         if status == "stored" and line.judgement is not None:
             if line.judgement.outcome is Outcome.EXPIRED:
                 # Recorded, answered with nothing, and told: a permit that arrives dead is late or an attack (PRV-01).
@@ -273,7 +288,12 @@ class Inbox:
         cells: dict[str, list[T]] = defaultdict(list)
         for line in lines:
             cells[cell_of(line)].append(line)
-        results = await asyncio.gather(*(work(here, acks) for here in cells.values()), return_exceptions=True)
+
+        async def take(cell: str, here: list[T]) -> None:
+            await self._context.openings.admit(cell)
+            await work(here, acks)
+
+        results = await asyncio.gather(*(take(*each) for each in cells.items()), return_exceptions=True)
         for here, result in zip(cells.values(), results, strict=True):
             if isinstance(result, Problem):
                 for line in here:

@@ -55,7 +55,10 @@ class Leases:
         self._again.set()
 
     async def renew(self) -> bool:
-        """Renew what is ours, up to the fair share of those who are alive; take what is free. False in trouble."""
+        """Renew what is ours, up to the fair share of those who are alive; take what is free.
+
+        False in trouble that may be over in a moment.
+        """
         before = self._context.clock.monotonic()
         sets = self._context.sets[self._cell]
         try:
@@ -64,7 +67,7 @@ class Leases:
             granted = await sets.lease(self._owner, self._side, share, TTL_S)
         except Problem as problem:
             _log.warning("lease not renewed", cell=self._cell, code=problem.code)
-            return False
+            return problem.code == "cell_restored"  # no trouble that is over in a moment
         fresh = {grant.shard: grant for grant in granted}
         new = fresh.keys() - self._grants.keys()
         self._grants = fresh

@@ -18,7 +18,7 @@ from chukan.platform.exchange.context import Context
 from chukan.platform.exchange.memos import NoticeMemo, open_notice
 from chukan.platform.exchange.provisions import Asked, Provisions, answer_bytes
 from chukan.platform.exchange.recording import provision_record
-from chukan.platform.flows.provision import Judgement
+from chukan.platform.flows.provision import BEFORE_RESTORE, Judgement
 from chukan.platform.wire.agency import Review, ReviewDecision, ReviewPrepare, Reviews
 from chukan.platform.wire.network import SealedAnswer
 from chukan.tenants import drafts
@@ -123,6 +123,9 @@ class OfficerReviews:
         for _ in range(TRIES):
             row = await self._held(agency, review)
             line = self._line(agency, row)
+            if line.permit.issued_at < self._context.openings.opened_at(agency.cell):
+                # It may have been answered already, in a history that a restore left behind.
+                raise Problem(BEFORE_RESTORE)
             await self._provisions.look_up([line])
             if provide and self._is_behind(line):
                 await self._context.common.refresh()

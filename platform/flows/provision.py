@@ -10,12 +10,16 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from chukan.errors import Problem
 from chukan.platform.law import Decision, Law, Verdict, select_items
 from chukan.platform.wire.agency import AnswerContent, AnsweredCopy, Gap
 from chukan.platform.wire.network import ProviderPermit
 from chukan.tenants.states import LinkStatus, Outcome, ProvisionState
+
+BEFORE_RESTORE: Final = "permit_before_restore"
+"""Reason and problem code of a permit that is older than the opening of its provider's restored cell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +51,22 @@ class ClearCopy:
 
 
 def judge(  # noqa: PLR0911 - one return for each reason not to provide
-    permit: ProviderPermit, *, now: dt.datetime, skew: dt.timedelta, decision: Decision, stopped: bool, found: Found
+    permit: ProviderPermit,
+    *,
+    now: dt.datetime,
+    skew: dt.timedelta,
+    opened_at: dt.datetime,
+    decision: Decision,
+    stopped: bool,
+    found: Found,
 ) -> Judgement:
-    """Decide about one notice. The order matters: time, law, stop, link, copies, hold."""
+    """Decide about one notice. The order matters: opening, time, law, stop, link, copies, hold.
+
+    ``opened_at`` is when the provider's cell was opened after its last restore. Whether an older permit was used is not
+    known there any more, so nothing is answered under it, and the network gives a new one (DESIGN §7).
+    """
+    if permit.issued_at < opened_at:
+        return Judgement(ProvisionState.LAPSED, Outcome.EXPIRED, BEFORE_RESTORE)
     if now >= permit.expires_at - skew:
         return Judgement(ProvisionState.LAPSED, Outcome.EXPIRED, "permit_expired")
     if decision.verdict is not Verdict.YES:

@@ -135,6 +135,8 @@ class AgencyApi:
     def _handler(self, route: Route) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
             call = self._admit(route, request)
+            if request.method != hdrs.METH_GET:
+                await self._services.admit(call.agency.cell)
             if not route.streams:
                 await self._read(call)
             if route.key:

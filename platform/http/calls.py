@@ -113,6 +113,10 @@ async def _unknown() -> str:
     return "unknown"
 
 
+async def _open() -> None:
+    """Let every write pass."""
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything that handlers may use; made once at start."""
@@ -128,6 +132,8 @@ class Services:
     durability: "Callable[[str], Awaitable[str]]" = field(default=lambda _: _unknown())
     """Where everything committed in a cell so far is on disk; what ``Cells.told_durability`` says."""
     stalls: Stalls = field(default_factory=Stalls)
+    admit: "Callable[[str], Awaitable[None]]" = field(default=lambda _: _open())
+    """Lets a write to a cell pass; raises ``Problem`` cell_restored where it was restored and is not opened yet."""
 
 
 @dataclass(slots=True)

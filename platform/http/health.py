@@ -69,6 +69,8 @@ class Sources:
     """Whether the listeners of agencies and network are open, where somebody knows."""
     picture: Callable[[str], CellPicture | None] = lambda _: None
     """What is seen of a cell's members, for a cell that has several."""
+    opening: Callable[[str], tuple[int, bool] | None] = lambda _: None
+    """In which epoch a cell was opened, and whether it is closed: restored and not opened yet. None: not known."""
 
 
 @dataclass(slots=True)
@@ -259,6 +261,8 @@ class Health:
             for cell, seen in pictures.items()
             if seen is not None and seen.durability not in {None, Durability.TWO_CENTRES}
         ]
+        openings = {cell: self._sources.opening(cell) for cell in self.cells}
+        warnings += [f"restored:{cell}" for cell, seen in openings.items() if seen is not None and seen[1]]
         if self._sources.network_ok is not None and not self._sources.network_ok():
             warnings.append("network")
         return {
@@ -266,7 +270,9 @@ class Health:
             "ready": not faults,
             "faults": faults,
             "warnings": warnings,
-            "cells": {cell: self._cell_detail(cell) | _seen(pictures[cell]) for cell in self.cells},
+            "cells": {
+                cell: self._cell_detail(cell) | _opened(openings[cell]) | _seen(pictures[cell]) for cell in self.cells
+            },
             "loop_lag_s": round(self._lag.worst(), 3),
             "common_data": {"number": snapshot, "age_s": _finite(self._sources.common_age_s())},
         }
@@ -289,7 +295,9 @@ class Health:
         for cell, state in self.cells.items():
             self._metrics.canary(cell, age_s=self.age_s(cell), commit_s=state.commit_s)
             if (picture := self._sources.picture(cell)) is not None:
-                self._metrics.cell(cell, picture)
+                self._metrics.cell(cell, picture, self._clock.now().timestamp())
+            if (opening := self._sources.opening(cell)) is not None:
+                self._metrics.opening(cell, *opening)
         with suppress(Problem):
             self._metrics.snapshot(self._sources.snapshot())
 
@@ -320,6 +328,11 @@ class Health:
         answer = web.Response(body=self._metrics.render())
         answer.headers["Content-Type"] = exposition.CONTENT_TYPE
         return answer
+
+
+def _opened(opening: tuple[int, bool] | None) -> dict[str, Any]:
+    """Return the epoch in which a cell was opened, and whether it was restored since and takes no writes."""
+    return {} if opening is None else {"restore_epoch": opening[0], "restored": opening[1]}
 
 
 def _seen(picture: CellPicture | None) -> dict[str, Any]:

@@ -62,6 +62,8 @@ class InquirerPermit(Message, frozen=True, tag_field="face", tag="inquirer"):
     issued_at: Instant
     expires_at: Instant
     withheld: bool = False
+    replaces: uuid.UUID | None = None
+    """Permit of the same request that is void: its provider's data were restored after it was issued."""
 
 
 class ProviderPermit(Message, frozen=True, tag_field="face", tag="provider"):
@@ -88,6 +90,8 @@ class ProviderPermit(Message, frozen=True, tag_field="face", tag="provider"):
     route: str
     """Where the answer goes; opaque, taken from here and never from a payload (PRV-08)."""
     withheld: bool = False
+    replaces: uuid.UUID | None = None
+    """As in the inquirer's face."""
 
 
 class SignedPermit(Message, frozen=True):
@@ -243,6 +247,59 @@ class HolderReply(Message, frozen=True):
     answered_at: Instant
     providers: Annotated[list[AgencyCode], msgspec.Meta(max_length=HOLDERS_MAX)] = []
     reason: str | None = None
+
+
+class InventoryRequest(Message, frozen=True):
+    """Asks what was exchanged with one agency since an instant; a page of at most 1,000 entries."""
+
+    id: uuid.UUID
+    agency: AgencyCode
+    since: Instant
+    after: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """``next`` of the page before."""
+
+
+class InventoryEntry(Message, frozen=True):
+    """One thing that the network and the agency have told each other; it names no counterpart and no person."""
+
+    what: Literal["request", "notice", "code"]
+    """A request for a permit by the agency; a notice to it, with its permit; a linkage code."""
+    at: Instant
+    """When the request was decided, or the push acknowledged."""
+    request: uuid.UUID | None = None
+    """With ``request``: its id."""
+    permit: uuid.UUID | None = None
+    """With ``notice``: its permit."""
+    final: str | None = None
+    """With ``request`` and ``notice``: what the line ended with; none while it is open."""
+    push: uuid.UUID | None = None
+    """Id of the message that was pushed and accepted (with ``request``: the final answer); it may be pushed again."""
+
+
+class InventoryReply(Message, frozen=True):
+    """One page of an inventory."""
+
+    id: uuid.UUID
+    outcome: Literal["answered", "bad_request"]
+    entries: Annotated[list[InventoryEntry], msgspec.Meta(max_length=LINES_MAX)] = []
+    next: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    """Where the next page begins; none on the last one."""
+    reason: str | None = None
+
+
+class RedeliveryRequest(Message, frozen=True):
+    """Asks the network to push a message again that was accepted before."""
+
+    id: uuid.UUID
+    """``push`` of the inventory."""
+    agency: AgencyCode
+
+
+class RedeliveryReply(Message, frozen=True):
+    """Whether a message will be pushed again."""
+
+    id: uuid.UUID
+    status: Literal["queued", "closed", "reopened", "unknown"]
 
 
 # ---------------------------------------------------------------- network -> exchange

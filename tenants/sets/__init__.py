@@ -12,13 +12,13 @@ from typing import Final
 
 from chukan.replication.primary import Cells
 from chukan.tenants.sets.codes import CodeSets
-from chukan.tenants.sets.common import CHANNELS, Backlog, CommonRow, CopyAge, SnapshotRow
+from chukan.tenants.sets.common import CHANNELS, Backlog, CommonRow, CopyAge, Opening, SnapshotRow
 from chukan.tenants.sets.inquiry import InquirySets
 from chukan.tenants.sets.provision import ProvisionSets
 from chukan.tenants.sets.shared import SharedSets
 from chukan.tenants.states import Side
 
-__all__ = ["CHANNELS", "Backlog", "CellSets", "CommonRow", "CopyAge", "SnapshotRow", "listen"]
+__all__ = ["CHANNELS", "Backlog", "CellSets", "CommonRow", "CopyAge", "Opening", "SnapshotRow", "listen"]
 
 _SIDES: Final = {channel: side for side, channel in CHANNELS.items()}
 

@@ -6,7 +6,7 @@ visible.
 """
 
 import datetime as dt
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final, TypeVar
@@ -27,6 +27,15 @@ CHANNELS: Final = {Side.INQUIRER: "chukan_inquirer", Side.PROVIDER: "chukan_prov
 CALL_TIMEOUT_S: Final = 30.0
 """Commits wait 2-12 s while a dying standby is dropped."""
 _LOST: Final = "no_primary"
+
+UNGUARDED: Final = frozenset({
+    # what only reads
+    "opening", "inquiry_views", "batch_progress", "read_requests", "find_codes", "lookup", "provision_views", "backlog",
+    "agency_backlog", "copy_ages", "sequencer_age", "current_snapshot", "snapshot_number",
+    # the cell's own affairs, and giving back what is held
+    "snapshot_take", "snapshot_confirm", "canary_sing", "release",
+})  # fmt: skip
+"""Functions that no guard stands before: a cell that was restored and is not opened yet has them all the same."""
 
 _RECORD_COLUMNS: Final = ("id", "label", "month", "sealed", "commitment", "amends")
 
@@ -72,6 +81,22 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
+class Opening:
+    """How often a cell was restored, and since when its present state is all that there was (DESIGN §7)."""
+
+    epoch: int
+    """1 for a cell that was never restored; settings that name a later one say that it is not opened yet."""
+    opened_at: dt.datetime
+    """By the cell's clock; the beginning of time in epoch 1."""
+
+    @classmethod
+    def of(cls, row: Record) -> "Opening":
+        """Make it of a row of ``chukan.opening()``; the driver gives the beginning of time without a zone."""
+        at: dt.datetime = row["opened_at"]
+        return cls(row["epoch"], at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC))
+
+
+@dataclass(frozen=True, slots=True)
 class CopyAge:
     """When an agency's copies of a kind last changed or were loaded."""
 
@@ -86,9 +111,16 @@ class SetCaller:
     def __init__(self, pool: Pool, *, timeout_s: float = CALL_TIMEOUT_S) -> None:
         self._pool = pool
         self._timeout_s = timeout_s
+        self._guard: Callable[[], Awaitable[None]] | None = None
+
+    def guard(self, admit: Callable[[], Awaitable[None]]) -> None:
+        """Ask ``admit`` before each call that changes what agencies have; it raises ``Problem`` where it may not."""
+        self._guard = admit
 
     async def _call(self, function: str, *columns: object) -> list[Record]:
         """Run one function as one statement and return its rows; errors become problems."""
+        if self._guard is not None and function not in UNGUARDED:
+            await self._guard()
         places = ",".join(f"${n}" for n in range(1, len(columns) + 1))
         return await self._fetch(f"SELECT * FROM chukan.{function}({places})", *columns)
 

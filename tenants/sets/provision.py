@@ -24,7 +24,7 @@ from chukan.tenants.states import LinkStatus, Outcome, ProvisionState, Side
 
 _PROVIDE_COLUMNS: Final = (
     "agency", "generation", "inbox", "id", "permit", "permit_until", "notice", "state", "outcome", "reason", "person",
-    "link_version", "hold_version", "snapshot", "deadline", "outbox",
+    "link_version", "hold_version", "snapshot", "deadline", "outbox", "permit_issued",
 )  # fmt: skip
 _DECIDE_COLUMNS: Final = (
     "agency", "generation", "id", "outcome", "reason", "person", "link_version", "snapshot", "outbox",
@@ -46,12 +46,13 @@ class ProvisionSets(SetCaller):
         """Store provisions with answer, record, inbox key and used permit in one commit.
 
         Returns ``stored``; ``repeat`` (the message was taken before); ``replayed`` (another message used the permit:
-        nothing is stored); ``again`` (holds, link or common data have changed since it was decided: nothing is stored).
+        nothing is stored); ``again`` (holds, link or common data have changed since it was decided: nothing is stored);
+        ``before_restore`` (the permit is older than the opening of the restored cell: nothing is stored).
         """
         if not rows:
             return []
         given = [*columns(rows, *_PROVIDE_COLUMNS), *record_columns(row.record for row in rows)]
-        return same_length(await self._words("provide", *given), rows)
+        return same_length(await self._words("provide_notices", *given), rows)
 
     async def take_provisions(self, grants: Sequence[Grant], limit: int) -> list[ProvisionWork]:
         """Return open provisions that are due in the granted shards, each shard's share first; marks nothing."""

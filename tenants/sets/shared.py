@@ -5,12 +5,17 @@ from collections.abc import Sequence
 
 from chukan.errors import Problem
 from chukan.tenants.rows import Grant
-from chukan.tenants.sets.common import CHANNELS, Backlog, CommonRow, CopyAge, SetCaller, SnapshotRow
+from chukan.tenants.sets.common import CHANNELS, Backlog, CommonRow, CopyAge, Opening, SetCaller, SnapshotRow
 from chukan.tenants.states import Side
 
 
 class SharedSets(SetCaller):
     """Set functions that belong to no flow."""
+
+    async def opening(self) -> Opening:
+        """Return in which epoch the cell was opened, and when."""
+        (row,) = await self._call("opening")
+        return Opening.of(row)
 
     async def worker_share(self, owner: str, side: Side, ttl_s: float) -> int:
         """Say that a worker is alive for ``ttl_s`` more; return its fair share of the shards, 1…64."""

@@ -374,3 +374,12 @@ async def test_everything_of_an_agency_that_lies_outside_its_schema_is_known_to_
     assert {row["relname"] for row in rows} == {
         "agencies", "inquiry_work", "provision_work", "to_sequence", "log_heads", "orders",
     }  # fmt: skip
+
+
+async def test_a_permit_too_old_for_the_old_cell_is_too_old_for_the_new_one(nation: World) -> None:
+    number = nation.agency(GIVES).number
+    mark = "UPDATE chukan.agencies SET opened_at = '2020-01-01Z' WHERE agency = $1 RETURNING opened_at"
+    kept = "SELECT opened_at FROM chukan.agencies WHERE agency = $1"
+    marked = await fetch(nation, EAST, mark, number)
+    await mover(nation).move(GIVES, WEST)
+    assert await fetch(nation, WEST, kept, number) == marked

@@ -4,6 +4,7 @@ import asyncio
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -49,6 +50,7 @@ class Place:
     def __init__(self, root: Path, text: str) -> None:
         """Lay everything down; ``text`` is a site file whose four hosts become two on loopback."""
         self.root = root
+        self._started: dict[str, subprocess.Popen[bytes]] = {}
         self.file = root / "site.toml"
         user = SYSTEM_USER if is_root() else getpass.getuser()
         server_identity()  # makes the user
@@ -78,11 +80,11 @@ class Place:
 
     def options(self, data: Path) -> dict[str, str]:
         """Return what the site's Patroni would tell the server, for a data directory."""
-        said = backup.for_patroni(self.site, "east", self.node)
+        said = backup.for_patroni(self.site, self.node)
         hba, ident = self.root / "hba", self.root / "ident"
         hba.write_text("\n".join([*said["pg_hba"], "local all all scram-sha-256"]) + "\n", encoding="utf-8")
         ident.write_text("\n".join(said["pg_ident"]) + "\n", encoding="utf-8")
-        command = said["parameters"]["archive_command"].replace(" archive-push", f" --pg1-path={data} archive-push")
+        command = f"{said['parameters']['archive_command']} --pg1-path={data}"
         return {
             **said["parameters"],
             "archive_command": command,
@@ -136,18 +138,27 @@ class Place:
     def servers(self) -> Iterator[None]:
         """Run pgBackRest's server of both centres' first hosts."""
         identity = server_identity()
-        started: list[subprocess.Popen[bytes]] = []
+        self._started.clear()
+        started = self._started
         try:
             for host in ("east-1", "west-1"):
                 argv = [backup.PROGRAM, f"--config={backup.server_file(self.site, host)}", "server"]
                 user = {"user": identity.uid, "group": identity.gid, "extra_groups": []} if identity else {}
-                started.append(subprocess.Popen(argv, cwd="/", env=ENVIRONMENT, **user))
+                started[host] = subprocess.Popen(argv, cwd="/", env=ENVIRONMENT, **user)
             yield
         finally:
-            for process in started:
+            for process in started.values():
                 process.terminate()
-            for process in started:
+            for process in started.values():
                 process.wait(_ANSWER_S)
+
+    def freeze(self, host: str) -> None:
+        """Stop a pgBackRest server where it stands: connections to it are taken, and nobody answers."""
+        self._started[host].send_signal(signal.SIGSTOP)
+
+    def thaw(self, host: str) -> None:
+        """Let it go on."""
+        self._started[host].send_signal(signal.SIGCONT)
 
     async def connect(self, database: str = "chukan") -> Any:
         """Connect as the superuser; to ``postgres`` only the servers' own user may."""

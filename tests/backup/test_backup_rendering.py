@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from chukan.replication import backup, render
+from chukan.replication import archiving, backup, render
 from chukan.replication.site import Site
 from chukan.replication.site_file import parse
 from chukan.replication.site_rules import check
@@ -25,6 +25,7 @@ def test_without_the_table_nothing_of_it_is_rendered(site_of: Callable[[str], Si
     for name in ("e1", "ew1"):
         document = yaml.safe_load(render.patroni(site_of(SITE), name, SECRETS))["postgresql"]
         assert "archive_mode" not in document["parameters"]
+        assert "callbacks" not in document
         assert "pg_ident" not in document
         assert document["parameters"]["unix_socket_directories"] == ""
         assert not any(line.startswith("local") for line in document["pg_hba"])
@@ -37,7 +38,10 @@ def test_every_node_archives_and_lets_nobody_else_in_by_its_socket(site_of: Call
         document = yaml.safe_load(render.patroni(site, node.name, SECRETS))["postgresql"]
         parameters = document["parameters"]
         assert parameters["archive_mode"] == "on"
-        assert f"--stanza={cell} archive-push %p" in parameters["archive_command"]
+        script = archiving.script(site, node.name)
+        assert parameters["archive_command"] == f"/bin/sh {archiving.script_file(site, node)} %p %f"
+        assert document["callbacks"] == {"on_role_change": f"/bin/sh {archiving.script_file(site, node)}"}
+        assert f"--stanza={cell} " in script
         assert parameters["unix_socket_permissions"] == "0700"
         assert [line for line in document["pg_hba"] if line.startswith("local")] == [
             "local postgres postgres peer map=backup"
@@ -55,6 +59,19 @@ def test_a_key_is_on_its_own_host_only(site_of: Callable[[str], Site]) -> None:
     assert "repo1-host=192.0.2.11" in other
     with pytest.raises(ValueError, match="needs its key"):
         backup.node(site, "e1", None)
+
+
+def test_a_push_names_one_repository_alone(site_of: Callable[[str], Site]) -> None:
+    site = site_of(SITE + TABLE)
+    _, e1 = site.node("e1")
+    files = backup.node_files(site, e1, "EAST-KEY")
+    near, far = files[archiving.near_file(site, e1)], files[archiving.far_file(site, e1)]
+    assert near.count("EAST-KEY") == 1
+    assert "repo2" not in near
+    assert "repo2-host=192.0.2.21" in far
+    assert "repo1" not in far
+    assert "EAST-KEY" not in far
+    assert "EAST-KEY" not in files[archiving.script_file(site, e1)]
 
 
 def test_a_cell_is_at_home_in_the_first_repository(site_of: Callable[[str], Site]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 import time
 from collections.abc import Iterator
 from datetime import datetime
@@ -22,6 +23,8 @@ pytestmark = pytest.mark.full
 
 PLANTED = "planted-plaintext-of-a-person"
 _ARCHIVED_S = 90
+STOP_MAX_S = 5.0
+"""An archiver that waits for the other centre takes 20 s."""
 
 
 class Scene(NamedTuple):
@@ -32,13 +35,23 @@ class Scene(NamedTuple):
     before: int
 
 
-def archived(here: Place) -> None:
-    """End the present WAL segment and wait until it lies in both repositories."""
+def arrived(here: Place, centre: str, segment: str) -> bool:
+    """Wait until a segment lies in a centre's repository."""
+    deadline = time.monotonic() + _ARCHIVED_S
+    while time.monotonic() < deadline:
+        if any((here.repository(centre) / "archive").rglob(f"{segment}-*")):
+            return True
+        threading.Event().wait(0.1)
+    return False
+
+
+def archived(here: Place) -> str:
+    """End the present WAL segment, wait until it lies in the repository of its own centre, and return its name."""
     segment = here.sql("SELECT pg_walfile_name(pg_switch_wal())")
     deadline = time.monotonic() + _ARCHIVED_S
     while time.monotonic() < deadline:
         if here.sql(f"SELECT last_archived_wal >= '{segment}' FROM pg_stat_archiver"):
-            return
+            return str(segment)
         here.sql("SELECT pg_sleep(0.2)")
     raise AssertionError("the segment was not archived")
 
@@ -60,7 +73,7 @@ def scene() -> Iterator[Scene]:
         here.sql("SELECT pg_sleep(2)")  # pgBackRest counts whole seconds when it looks for a backup before the moment
         moment = here.sql("SELECT clock_timestamp()")
         here.sql(*rows[8:])
-        archived(here)
+        assert arrived(here, "west", archived(here))
         yield Scene(here, moment, 8)
 
 
@@ -123,6 +136,25 @@ def test_a_cell_that_runs_or_leads_is_not_restored(scene: Scene, monkeypatch: py
         command.restore("east", **asked)
     assert (refused.value.code, refused.value.expected) == ("cell_running", "ew1")
     assert not into.exists()
+
+
+@pytest.mark.requirement("PLT-02")
+def test_the_loss_of_the_other_centre_stops_neither_the_archive_nor_the_server(scene: Scene) -> None:
+    here = scene.place
+    here.database.start()
+    here.freeze("west-1")
+    try:
+        here.sql("INSERT INTO marker VALUES (98, '')")
+        archived(here)
+        began = time.monotonic()
+        here.database.stop()
+        assert time.monotonic() - began < STOP_MAX_S
+    finally:
+        here.thaw("west-1")
+    here.database.start()
+    segment = archived(here)
+    assert arrived(here, "west", segment)
+    here.database.stop()
 
 
 @pytest.mark.parametrize("centre", ["east", "west"])

@@ -27,7 +27,7 @@ tps = 438.745 (without initial connection time)
 """
 STEPS = [
     "find_codes", "accept", "inquiry_views",
-    "take_inquiries", "settle_inquiries", "lookup", "provide", "take_provisions", "settle_provisions",
+    "take_inquiries", "settle_inquiries", "lookup", "provide_notices", "take_provisions", "settle_provisions",
     "read_requests", "deliver_answers",
     "inquiry_views", "inquiry_views", "collect",
 ]  # fmt: skip
@@ -44,7 +44,7 @@ def test_a_list_goes_through_every_step_of_a_round_trip_in_its_sets() -> None:
 
 def test_single_lines_are_looked_at_and_collected_one_by_one() -> None:
     found = called(chain(Terms(size=3, sets=1, single=True, widths=WIDTHS), ASKING, ASKED, GRANTS))
-    assert found.count("accept") == found.count("provide") == found.count("deliver_answers") == 1
+    assert found.count("accept") == found.count("provide_notices") == found.count("deliver_answers") == 1
     assert found.count("collect") == 3
     assert found.count("inquiry_views") == 9
 
@@ -59,8 +59,8 @@ def test_every_statement_ends_pgbench_unless_all_of_its_lines_are_good() -> None
 def test_one_agency_on_both_sides_has_ids_of_its_own_on_each() -> None:
     script = chain(Terms(size=2, sets=1, single=False, widths=WIDTHS), ASKING, ASKED, GRANTS)
     by_function = dict(re.findall(r"FROM chukan\.(\w+)(\(.*)", script))
-    assert ":others" in by_function["provide"]
-    assert ":ids" not in by_function["provide"]
+    assert ":others" in by_function["provide_notices"]
+    assert ":ids" not in by_function["provide_notices"]
     assert ":others" not in by_function["deliver_answers"]
 
 

@@ -81,13 +81,22 @@ class Processes(Supervisor):
         command = [sys.executable, "-m", "chukan.ops.demo.child", str(os.getpid()), words.module, *words.arguments]
         with (self._logs / f"{name}.log").open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                *command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=self.environment(name),
+                start_new_session=True,
             )
         self._running[name] = process
         async with asyncio.timeout(words.timeout_s):
             while not await words.ready():
                 assert process.returncode is None, f"{name} ended before it was ready"
                 await wait(LOOK_S)
+
+    def environment(self, name: str) -> Mapping[str, str]:
+        """Return the environment of a process."""
+        return os.environ
 
     async def end(self, name: str, how: signal.Signals) -> int:
         """Send a signal that ends the process; return its exit status once it is gone."""

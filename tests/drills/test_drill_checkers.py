@@ -165,6 +165,22 @@ def test_an_older_timeline_that_acknowledges_after_a_newer_one_is_a_second_write
     assert kinds(story, truth()) == set()
 
 
+def test_an_agency_that_moved_is_told_by_another_cells_leader() -> None:
+    west = [REPLACE(entry, timeline=5, leader="w1") for entry in good()[1].entries]
+    # In the west its questions are acknowledged under that cell's timeline, and at home again under its own.
+    moved = asker(
+        ask(1, 1.0, timeline=5, leader="w1"), ask(2, 3.0, answer=2, timeline=1, leader="e1"),
+        ask(3, 3.5, answer=2, timeline=1, leader="e1"),
+    )  # fmt: skip
+    assert kinds([moved, giver(west)], truth(1, 2, 3)) == set()
+    # The leader of its own cell cannot go back, wherever else its agencies have been.
+    moved = asker(
+        ask(1, 1.0, timeline=2, leader="e1"), ask(2, 3.0, answer=2, timeline=1, leader="e1"),
+        ask(3, 3.5, answer=2, timeline=5, leader="w1"),
+    )  # fmt: skip
+    assert kinds([moved, giver(west)], truth(1, 2, 3)) == {("two_writers", "older_timeline_acknowledged")}
+
+
 @pytest.mark.requirement("PLT-03")
 def test_a_replaced_copy_read_back_is_a_second_writer() -> None:
     story = good()

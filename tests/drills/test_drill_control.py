@@ -9,7 +9,7 @@ from chukan.errors import Problem
 from chukan.ops.centres import control
 from chukan.ops.centres.control import CALLS, RemoteStage, serve
 from chukan.ops.centres.stage import LabStage
-from chukan.ops.drills.ports import Stage
+from chukan.ops.drills.ports import Restorer, Stage
 
 
 class Told:
@@ -92,6 +92,6 @@ async def test_the_socket_is_this_users_alone_and_gone_at_the_end(path: Path) ->
 
 
 def test_every_call_of_a_stage_can_be_made_from_afar() -> None:
-    wanted = {name for name in vars(Stage) if not name.startswith("_")}
+    wanted = {name for port in (Stage, Restorer) for name in vars(port) if not name.startswith("_")}
     assert wanted == CALLS
     assert all(hasattr(RemoteStage, name) and hasattr(LabStage, name) for name in wanted)

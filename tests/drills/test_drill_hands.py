@@ -175,4 +175,4 @@ def test_every_sentence_has_a_hand_or_says_what_it_needs() -> None:
 
 def test_what_a_shipped_drill_needs_is_known() -> None:
     needs = {need for scenario in read_all().values() for need in scenario.needs}
-    assert needs == {"namespaces", "small disks", "backup", "links", "key rotation"}
+    assert needs == {"namespaces", "small disks", "backup", "links", "key rotation", "agency moves"}

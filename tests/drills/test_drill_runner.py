@@ -68,6 +68,16 @@ async def run(place: Village, tmp_path: Path, which: Scenario | None = None) -> 
     return found
 
 
+async def test_a_drill_whose_acts_the_site_cannot_do_is_refused_before_anything_is_touched(
+    place: Village, tmp_path: Path
+) -> None:
+    place.cannot_do = {"kill postgres"}
+    with pytest.raises(Problem) as told:
+        drill(place, tmp_path).check(understood=True)
+    assert (told.value.code, told.value.expected) == ("not_possible_here", "kill postgres")
+    assert place.done == []
+
+
 @pytest.mark.requirement("PLT-04")
 async def test_a_drill_in_which_nothing_is_lost_passes(place: Village, tmp_path: Path) -> None:
     one = drill(place, tmp_path)

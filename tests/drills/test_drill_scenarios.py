@@ -22,6 +22,7 @@ WANTED = {
     "switchover", "postgres-crash", "node-loss", "centre-loss", "centre-loss-fenced", "interconnect-cut",
     "centre-isolated", "witness-loss", "etcd-quorum-loss", "frozen-primary", "frozen-patroni", "network-outage",
     "disk-full", "sequencer-frozen", "restore-to-time", "gateway-loss", "key-rotation", "exchange-drain",
+    "rolling-restart", "agency-move",
 }  # fmt: skip
 
 

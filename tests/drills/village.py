@@ -60,6 +60,7 @@ class Village:
         self.frozen: set[str] = set()
         self.down: set[str] = set()
         self.cannot_heal: list[str] = []
+        self.cannot_do: set[str] = set()
         self.done: list[str] = []
         self.broken = asyncio.Event()
         self.plant: set[str] = set()
@@ -73,6 +74,9 @@ class Village:
 
     def offers(self, need: str) -> bool:
         return need == "namespaces"
+
+    def does(self, act: str, target: str) -> bool:
+        return f"{act} {target}" not in self.cannot_do
 
     def home(self, cell: str) -> str:
         return {"east": "east", "west": "west"}[cell]

@@ -74,6 +74,7 @@ def test_every_fixed_word_is_in_the_specification(name: str) -> None:
 def test_every_path_is_in_the_specification() -> None:
     listed = set(re.findall(r"\| `(/\w+/v1/[\w-]+)` \|", TEXT))
     ours = {peer.PERMIT_REQUESTS, peer.ANSWERS, peer.ACQUISITIONS, peer.ANSWER_KEYS, peer.HOLDERS}
+    ours |= {peer.INVENTORIES, peer.REDELIVERIES}
     ours |= {pushes.NOTICES, pushes.ANSWERS, pushes.CODES}
     assert listed == ours | {"/registry/v1/resident-codes"}
 

@@ -16,6 +16,7 @@ from chukan.tenants.states import LinkStatus, Outcome, ProvisionState
 NOW = dt.datetime(2026, 11, 23, 3, 0, tzinfo=dt.UTC)
 LAW = Law.load()
 SKEW = dt.timedelta(seconds=2)
+EVER = dt.datetime.min.replace(tzinfo=dt.UTC)
 KIND = "TM00000000000002"
 YES = Decision(Verdict.YES, "listed")
 
@@ -41,11 +42,14 @@ def permit(items=("x",), expires_in_s=900.0):
     )
 
 
-def judge(*, decision=YES, stopped=False, link=LinkStatus.ACTIVE, held=False, copies=1, expires_in_s=900.0):
+def judge(
+    *, decision=YES, stopped=False, link=LinkStatus.ACTIVE, held=False, copies=1, expires_in_s=900.0, opened_at=EVER
+):
     return flow.judge(
         permit(expires_in_s=expires_in_s),
         now=NOW,
         skew=SKEW,
+        opened_at=opened_at,
         decision=decision,
         stopped=stopped,
         found=flow.Found(link=link, held=held, copies=copies),
@@ -75,6 +79,15 @@ def test_each_reason_not_to_provide(given_facts, state, outcome):
     judgement = judge(**given_facts)
     assert (judgement.state, judgement.outcome) == (state, outcome)
     assert judgement.reason
+
+
+@pytest.mark.requirement("PRV-03")
+@pytest.mark.parametrize("facts", [{}, {"held": True}, {"link": None}, {"expires_in_s": 1.0}], ids=str)
+def test_a_permit_of_before_a_restore_is_neither_answered_nor_held(facts):
+    issued = permit(expires_in_s=900.0).issued_at
+    assert judge(**facts, opened_at=issued).reason != flow.BEFORE_RESTORE
+    later = judge(**facts, opened_at=issued + dt.timedelta(microseconds=1))
+    assert later == flow.Judgement(ProvisionState.LAPSED, Outcome.EXPIRED, "permit_before_restore")
 
 
 @pytest.mark.requirement("PRV-03")

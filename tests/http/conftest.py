@@ -427,6 +427,7 @@ async def serve(contexts: Callable[[str], ssl.SSLContext], server_tls: ssl.SSLCo
         addresses: AddressCheck | None = None,
         request_bytes_max: int = 1024 * 1024,
         connections_max: int = 100,
+        **more: Any,
     ) -> Served:
         exchange = FakeExchange()
         clock, metrics = SystemClock(), Metrics()
@@ -439,6 +440,7 @@ async def serve(contexts: Callable[[str], ssl.SSLContext], server_tls: ssl.SSLCo
             clock=clock,
             drain=Drain(),
             request_bytes_max=request_bytes_max,
+            **more,
         )
         checked = addresses or AnyAddress()
         documents = (("/", openapi.index(ROUTES)), ("/openapi.json", openapi.render(ROUTES)))

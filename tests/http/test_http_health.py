@@ -29,6 +29,7 @@ class World:
     drain: Drain = field(default_factory=Drain)
     network: bool = True
     listening: bool = True
+    openings: dict[str, tuple[int, bool]] = field(default_factory=dict)
 
     def _canary(self, cell: str) -> Callable[[], Any]:
         async def commit() -> None:
@@ -53,6 +54,7 @@ class World:
             snapshot=lambda: 7,
             network_ok=lambda: self.network,
             listening=lambda: self.listening,
+            opening=self.openings.get,
         )
         return Health(sources, self.clock, Metrics(), self.drain, {"exchange": "x1", "centre": "east"})
 
@@ -251,3 +253,18 @@ async def test_a_fault_shows_and_goes_within_three_seconds() -> None:
         running.cancel()
         with suppress(asyncio.CancelledError):
             await running
+
+
+async def test_a_restored_cell_is_told_and_keeps_nobody_out_of_service() -> None:
+    site = World(openings={"east": (1, True), "west": (3, False)})
+    health = await _looked(site.health())
+    detail = health.detail()
+    assert (detail["ready"], detail["warnings"]) == (True, ["restored:east"])
+    assert {cell: (each["restore_epoch"], each["restored"]) for cell, each in detail["cells"].items()} == site.openings
+    health._report()
+    page = health._metrics.render().decode()
+    assert 'chukan_cell_closed{cell="east"} 1.0' in page
+    assert 'chukan_cell_closed{cell="west"} 0.0' in page
+    assert 'chukan_cell_restore_epoch{cell="west"} 3.0' in page
+    site.openings.clear()
+    assert "restore_epoch" not in health.detail()["cells"]["east"]

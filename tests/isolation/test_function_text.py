@@ -116,6 +116,7 @@ async def test_tables_of_the_cell_hold_no_person_code_or_counterpart(eyes):
     columns = {row["column_name"] for row in rows}
     assert columns == {
         "agency", "id", "batch", "ordinal", "shard", "state", "outcome", "reason", "outbox", "due", "deadline", "tries",
-        "updated_at", "n", "record", "at", "side", "epoch", "owner", "until", "generation", "hold_version", "seq",
+        "updated_at", "n", "record", "at", "side", "epoch", "owner", "until", "generation", "hold_version", "opened_at",
+        "seq",
         "one",
     }  # fmt: skip

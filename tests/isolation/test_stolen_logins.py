@@ -15,14 +15,14 @@ LOGINS = ("chukan_broker", "chukan_app", "chukan_steward")
 BROKER = {
     "accept", "agency_backlog", "backlog", "batch_progress", "canary_sing", "close_inquiries", "collect",
     "copy_ages", "current_snapshot", "decide_provisions", "deliver_answers", "environment", "find_codes",
-    "fold_statistics", "forget", "inquiry_views", "lease", "lookup", "open_codes", "open_doors", "provide",
-    "provision_views", "purge_results", "put_codes", "raise_epochs", "read_requests", "release", "resume",
-    "sequence", "sequencer_age", "set_numbers", "settle_inquiries", "settle_provisions", "snapshot_confirm",
-    "snapshot_number", "snapshot_take", "standings", "succeed", "take_inquiries", "take_provisions", "whoami",
-    "worker_share",
+    "fold_statistics", "forget", "inquiry_views", "lease", "lookup", "open_codes", "open_doors", "opening",
+    "provide", "provide_notices", "provision_views", "purge_results", "put_codes", "raise_epochs", "read_requests",
+    "release", "resume", "sequence", "sequencer_age", "set_numbers", "settle_inquiries", "settle_provisions",
+    "snapshot_confirm", "snapshot_number", "snapshot_take", "standings", "succeed", "take_inquiries",
+    "take_provisions", "whoami", "worker_share",
 }  # fmt: skip
 STEWARD = {
-    "arrival_turn", "birth", "close_agency", "environment", "list_agencies", "open_doors", "order_begin",
+    "arrival_turn", "birth", "close_agency", "environment", "list_agencies", "open_doors", "opening", "order_begin",
     "order_finish", "snapshot_confirm", "snapshot_plan", "snapshot_put", "whoami",
 }  # fmt: skip
 ESCALATIONS = {
@@ -124,7 +124,7 @@ async def test_the_app_and_the_agencies_may_execute_next_to_nothing(eyes):
         "SELECT array_agg(proname::text ORDER BY proname) FROM pg_proc WHERE pronamespace = 'chukan'::regnamespace"
         " AND has_function_privilege($1, oid, 'EXECUTE')"
     )
-    assert await eyes.admin.fetchval(sql, "chukan_app") == ["environment", "open_doors", "whoami"]
+    assert await eyes.admin.fetchval(sql, "chukan_app") == ["environment", "open_doors", "opening", "whoami"]
     assert await eyes.admin.fetchval(sql, "a00007") == ["bump_holds"]
     assert await eyes.admin.fetchval(sql, "public") is None
 

@@ -108,6 +108,26 @@ async def test_a_runner_does_not_wait_for_ever(any_server, blank, admin, monkeyp
     assert len(await migrate(admin, "pre", FILES)) == 2
 
 
+async def test_a_file_that_waits_for_a_lock_holds_nobody_up(any_server, blank, admin):
+    await migrate(admin, "pre", FILES)
+    busy, reader = await any_server.admin(blank), await any_server.admin(blank)
+    await reader.execute("SET lock_timeout = '3s'")
+    holding = busy.transaction()
+    await holding.start()
+    await busy.execute("INSERT INTO t VALUES (9)")
+    newer = [*FILES, file("pre", 3, "ALTER TABLE t ADD b int")]
+    migrating = asyncio.create_task(migrate(admin, "pre", newer))
+    waits = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 't'::regclass"
+    while not await reader.fetchval(waits):
+        assert not migrating.done()
+    # Behind the file that waits, and not for longer than it does.
+    assert await reader.fetchval("SELECT count(*) FROM t") == 2
+    assert not migrating.done()
+    await holding.commit()
+    assert await migrating == ["0003_x.sql"]
+    await asyncio.gather(busy.close(), reader.close())
+
+
 def tree(tmp_path, **files):
     for phase in ("pre", "post"):
         (tmp_path / phase).mkdir()

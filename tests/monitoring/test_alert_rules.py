@@ -2,17 +2,22 @@
 
 import math
 import re
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 import yaml  # type: ignore[import-untyped] # its stubs are a package that nothing else needs
+from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
+from chukan.ops import pgbackrest, site_certificates
 from chukan.ops.drills import figures
 from chukan.ops.drills.report import Report
 from chukan.ops.drills.verdict import Verdict
+from chukan.ops.pgbackrest import Made
 from chukan.platform.metrics import Metrics
+from chukan.platform.textfiles import Textfiles
 from chukan.replication.durability import Durability
 from chukan.replication.leader import Leader
 from chukan.replication.patroni import NodeState
@@ -50,13 +55,17 @@ def exchange() -> str:
     metrics.copy_ages({(1, "TM00000000000002"): 1.0})
     metrics.sequencer_age("east", 1.0)
     metrics.canary("east", age_s=math.inf, commit_s=math.inf)
+    metrics.peer_certificate("patroni-e1", 1.0)
+    metrics.authority("agencies", 1.0)
+    metrics.follow_common_data("east", lambda: 1.0)
     states = {
         "e1": NodeState(leads=True, role="primary", state="running", timeline=2, system="1", position=9),
         "e2": None,
+        "ew1": NodeState(leads=False, role="replica", state="running", timeline=2, system="1", replayed_at=0.0),
     }
     leader = Leader("e1", 2, "1")
     for level in Durability:
-        metrics.cell("east", CellPicture(leader, True, 1.0, 0.0, 0, states, {"e1": "east", "e2": "east"}, level))  # noqa: FBT003
+        metrics.cell("east", CellPicture(leader, True, 1.0, 0.0, 0, states, {"e1": "east", "ew1": "west"}, level), 1.0)  # noqa: FBT003
     return metrics.render().decode()
 
 
@@ -75,9 +84,20 @@ def drills() -> str:
     return figures.render([report])
 
 
+def textfiles(folder: Path) -> str:
+    """Return what backups and a look at a site write, as an exchange serves it with its own count of files."""
+    pgbackrest.write_metrics(folder / "backup.prom", [Made("east", "east", "x", "full", 1, 2, 3, damaged=False)])
+    site_certificates.write(folder / "site.prom", {"etcd-east": 1.0})
+    registry = CollectorRegistry()
+    Textfiles(folder, registry).look()
+    return generate_latest(registry).decode()
+
+
 def exported() -> list[Sample]:
-    """Return every sample of both."""
-    families = [family for text in (exchange(), drills()) for family in text_string_to_metric_families(text)]
+    """Return every sample of all."""
+    with tempfile.TemporaryDirectory() as folder:
+        texts = (exchange(), drills(), textfiles(Path(folder)))
+    families = [family for text in texts for family in text_string_to_metric_families(text)]
     return [Sample(sample.name, sample.labels) for family in families for sample in family.samples]
 
 

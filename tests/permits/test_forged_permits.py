@@ -149,6 +149,7 @@ FIELDS: dict[str, object] = {
     "answer_key_public": bytes(range(1, 33)),
     "route": "somewhere else",
     "withheld": True,
+    "replaces": uuid.UUID(int=1),
 }
 
 

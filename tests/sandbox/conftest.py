@@ -97,6 +97,7 @@ class Recorder:
     """A push port that remembers what it was told and acknowledges as it is set to."""
 
     status: str = "accepted"
+    reason: str | None = None
     notices_: list[Notice] = field(default_factory=list)
     answers_: list[AnswerDelivery] = field(default_factory=list)
     codes_: list[AcquiredCode] = field(default_factory=list)
@@ -108,7 +109,7 @@ class Recorder:
         taken = list(items)
         into.extend(taken)
         self.arrived.set()
-        return [msgspec.convert({"id": item.id, "status": self.status}, Ack) for item in taken]
+        return [msgspec.convert({"id": item.id, "status": self.status, "reason": self.reason}, Ack) for item in taken]
 
     async def notices(self, items: list[Notice], /) -> list[Ack]:
         return self._take(self.notices_, items)

@@ -5,6 +5,7 @@ import pytest
 
 from chukan.clock import ManualClock
 from chukan.ops.sandbox.admin import NetworkRecord
+from chukan.ops.sandbox.redelivery import PUSHED_KEEP, Redelivery
 from chukan.platform.wire.network import Receipt
 
 from .conftest import ASKS, NATION, VALID_S, Pair
@@ -152,15 +153,19 @@ async def test_an_answer_over_another_route_is_refused(pair: Pair) -> None:
     assert (await _record(pair)).outcome is None
 
 
-async def test_content_does_not_stay_with_the_network(pair: Pair, clock: ManualClock) -> None:
+async def test_content_is_kept_sealed_for_redelivery_and_then_forgotten(pair: Pair, clock: ManualClock) -> None:
     permit = await pair.notice()
     await pair.send(pair.world.answer(permit))
     await pair.east.inbox.until(lambda: bool(pair.east.inbox.answers_))
     await pair.world.until_empty()
+
+    assert "U0VBTEVEIENPTlRFTlQ" in await pair.world.everything()  # as it travels, in base64
+    clock.advance(PUSHED_KEEP.total_seconds() + 1)
+    await pair.world.network.store.write(Redelivery(clock).sweep)
     everything = await pair.world.everything()
 
     assert "SEALED CONTENT" not in everything
-    assert "U0VBTEVEIENPTlRFTlQ" not in everything  # the same in base64, as it travels
+    assert "U0VBTEVEIENPTlRFTlQ" not in everything
 
 
 @pytest.mark.requirement("PRV-03")

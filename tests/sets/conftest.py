@@ -110,6 +110,7 @@ class Maker:
             "id": line,
             "permit": self.digest(),
             "permit_until": self.far,
+            "permit_issued": self.now,
             "notice": b"sealed notice",
             "state": ProvisionState.HELD if held else ProvisionState.ANSWERED,
             "outcome": Outcome.UNDER_REVIEW if held else Outcome.PROVIDED,

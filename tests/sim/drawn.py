@@ -157,6 +157,7 @@ class Drawn:
             id=line,
             permit=digest(f"permit {self.draw.randrange(60)}"),
             permit_until=self.due(),
+            permit_issued=FUTURE if self.chance(0.9) else PAST,
             notice=b"notice",
             state=state,
             outcome=Outcome.UNDER_REVIEW if held else Outcome.PROVIDED,

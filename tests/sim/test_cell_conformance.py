@@ -8,10 +8,12 @@ import datetime as dt
 import uuid
 from typing import Any
 
+import asyncpg
 import pytest
 
 from chukan.ops.simulation import code_rules, inquiry_rules, provision_rules, rules
 from chukan.ops.simulation.tables import CodeEntry, CopyEntry
+from chukan.replication.primary import translate
 from chukan.tenants.rows import (
     AcceptBatch,
     CodeNumber,
@@ -32,6 +34,13 @@ def ordered(rows: list[Any]) -> list[Any]:
 
 async def sort(call: Any) -> list[Any]:
     return ordered(await call)
+
+
+async def opened(admin: Any, epoch: int) -> None:
+    try:
+        await admin.execute("SELECT chukan.open_cell($1, '')", epoch)
+    except asyncpg.PostgresError as error:
+        raise translate(error) from None
 
 
 class Script(Drawn):
@@ -251,6 +260,11 @@ class Script(Drawn):
         twin = self.twin
         await twin.both(twin.sets.raise_epochs(), lambda tx: rules.raise_epochs(twin.model, tx), "epochs")
 
+    async def open_again(self) -> None:
+        """As after a restore; an epoch that was there already is refused by both."""
+        twin, epoch = self.twin, self.twin.model.epoch + self.draw.choice((0, 1, 1, 2))
+        await twin.both(opened(twin.admin, epoch), lambda tx: rules.open_cell(twin.model, tx, epoch) and None, epoch)
+
     async def sequence(self) -> None:
         twin, limit = self.twin, self.draw.choice((1, 3, 1000))
         await twin.both(twin.sets.sequence("a", limit), lambda tx: rules.sequence(twin.model, tx, limit), limit)
@@ -351,6 +365,8 @@ class Script(Drawn):
                 await self.fail_over()
             if self.chance(0.01):
                 await self.purge()
+            if self.chance(0.02):
+                await self.open_again()
         await self.sequence()
 
 

@@ -125,6 +125,7 @@ class World:
         self.resident_codes: dict[str, str] = {}
         self.snapshot = directory.first(self.clock.now(), LAW.number, "sandbox")
         self.tokens = iter(range(1, 1_000_000))
+        self.epochs: dict[str, int] = {}
 
     # ------------------------------------------------------------ making
 
@@ -145,6 +146,7 @@ class World:
                 host=str(self.server.socket_dir),
                 port=self.server.port,
                 database=database,
+                restore_epoch=self.epochs.get(cell, 1),
                 broker_password_file=self.folder / "chukan_broker",
                 app_password_file=self.folder / "chukan_app",
                 steward_password_file=self.folder / "chukan_steward",

@@ -13,6 +13,7 @@ from typing import NamedTuple
 from chukan.ops.drills.checkers.registrations import fits, readable, writes
 from chukan.ops.drills.facts import Evidence, Fault
 from chukan.ops.drills.journal import Account
+from chukan.ops.drills.restored import Restored
 
 _Content = tuple[tuple[str, str], ...]
 
@@ -24,9 +25,11 @@ class _Asked(NamedTuple):
     at: float
 
 
-def wrong(accounts: Sequence[Account], evidence: Evidence, gaps: frozenset[str]) -> Iterator[Fault]:
+def wrong(
+    accounts: Sequence[Account], evidence: Evidence, gaps: frozenset[str], restored: Restored | None = None
+) -> Iterator[Fault]:
     """Yield answers that equal no registration; ``gaps`` are the marks of all reason codes for a missing item."""
-    of = writes(accounts)
+    of = writes(accounts, restored)
     asked, contents = _read(accounts)
     for line in evidence.contents:
         contents[line.id].setdefault(tuple(sorted(line.marks.items())), math.inf)

@@ -9,14 +9,29 @@ from chukan.ops.drills.checkers.records import not_exactly_one
 from chukan.ops.drills.checkers.writers import two
 from chukan.ops.drills.facts import Evidence, Fault
 from chukan.ops.drills.journal import Account
+from chukan.ops.drills.restored import Restored, gone, lost_for_good, without
 
 
-def all_faults(accounts: Sequence[Account], evidence: Evidence, gaps: frozenset[str]) -> list[Fault]:
-    """Return everything that must not be; an empty list is the good end."""
+def all_faults(
+    accounts: Sequence[Account], evidence: Evidence, gaps: frozenset[str], restored: Restored | None = None
+) -> list[Fault]:
+    """Return everything that must not be; an empty list is the good end.
+
+    ``restored`` where the scenario says that a cell was taken back to a moment, by intention.
+    """
+    if restored is None:
+        return _all(accounts, evidence, gaps, None)
+    left = without(accounts, gone(accounts, evidence, restored))
+    return lost_for_good(_all(left, evidence, gaps, restored), evidence, restored)
+
+
+def _all(
+    accounts: Sequence[Account], evidence: Evidence, gaps: frozenset[str], restored: Restored | None
+) -> list[Fault]:
     return [
-        *lost(accounts, evidence),
+        *lost(accounts, evidence, restored),
         *more_than_one(accounts, evidence),
         *not_exactly_one(evidence),
-        *two(accounts),
-        *wrong(accounts, evidence, gaps),
+        *two(accounts, restored),
+        *wrong(accounts, evidence, gaps, restored),
     ]

@@ -6,17 +6,18 @@ A row that only a deposed primary had is not there any more; here it is seen.
 import math
 from collections.abc import Iterable, Iterator, Sequence
 
-from chukan.ops.drills.checkers.registrations import fits, readable, writes
+from chukan.ops.drills.checkers.registrations import fits, kept, readable, writes
 from chukan.ops.drills.facts import Evidence, Fault
 from chukan.ops.drills.journal import Account
+from chukan.ops.drills.restored import Restored
 
 OPEN = frozenset({"accepted", "permit_requested", "permitted", "held"})
 
 
-def lost(accounts: Sequence[Account], evidence: Evidence) -> Iterator[Fault]:
+def lost(accounts: Sequence[Account], evidence: Evidence, restored: Restored | None = None) -> Iterator[Fault]:
     """Yield what was acknowledged and is not there."""
     yield from _lines(accounts, evidence)
-    yield from _copies(accounts, evidence)
+    yield from _copies(accounts, evidence, restored)
 
 
 def _lines(accounts: Iterable[Account], evidence: Evidence) -> Iterator[Fault]:
@@ -33,9 +34,9 @@ def _lines(accounts: Iterable[Account], evidence: Evidence) -> Iterator[Fault]:
                 yield Fault("lost", "query_never_closed", str(line), found.state)
 
 
-def _copies(accounts: Sequence[Account], evidence: Evidence) -> Iterator[Fault]:
-    for subject, of in writes(accounts).items():
-        acknowledged = [write for write in of if not math.isinf(write.acknowledged)]
+def _copies(accounts: Sequence[Account], evidence: Evidence, restored: Restored | None) -> Iterator[Fault]:
+    for subject, of in writes(accounts, restored).items():
+        acknowledged = [write for write in kept(of) if not math.isinf(write.acknowledged)]
         if not acknowledged:
             continue
         marks = evidence.copies.get(subject)

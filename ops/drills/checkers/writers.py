@@ -10,21 +10,22 @@ That two nodes call themselves primary is no sign: it is harmless as long as one
 
 import uuid
 from bisect import bisect_left
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 from chukan.ops.drills.checkers.registrations import fits, readable, writes
 from chukan.ops.drills.facts import Fault
 from chukan.ops.drills.journal import WRITES, Account, Entry
+from chukan.ops.drills.restored import Restored
 
 _GONE: Final = 404
 
 
-def two(accounts: Sequence[Account]) -> Iterator[Fault]:
+def two(accounts: Sequence[Account], restored: Restored | None = None) -> Iterator[Fault]:
     """Yield every sign of a second writer."""
     yield from _timelines(accounts)
-    yield from _replaced(accounts)
+    yield from _replaced(accounts, restored)
     for account in accounts:
         yield from _missing(account)
 
@@ -36,13 +37,30 @@ def _pairs(account: Account, *acts: str) -> Iterator[tuple[Entry, Entry]]:
             yield sent[entry.n], entry
 
 
-def _timelines(accounts: Iterable[Account]) -> Iterator[Fault]:
+def _acknowledged(account: Account) -> Iterator[tuple[Entry, Entry]]:
+    return (pair for pair in _pairs(account, *WRITES) if pair[1].event == "told" and pair[1].timeline)
+
+
+def _led(accounts: Sequence[Account]) -> dict[str, str]:
+    """Return the cell that each named leader leads: the home of most of those whom it told something.
+
+    Not of each client by itself: an agency that was moved is told by the leader of another cell than its home.
+    """
+    told: dict[str, Counter[str]] = defaultdict(Counter)
+    for account in accounts:
+        for _, entry in _acknowledged(account):
+            if entry.leader:
+                told[entry.leader][account.client.cell] += 1
+    return {leader: cells.most_common(1)[0][0] for leader, cells in told.items()}
+
+
+def _timelines(accounts: Sequence[Account]) -> Iterator[Fault]:
     """Acknowledgements of one cell, asked for in the order in which earlier ones were received."""
     by_cell: dict[str, list[tuple[Entry, Entry]]] = defaultdict(list)
+    led = _led(accounts)
     for account in accounts:
-        by_cell[account.client.cell] += [
-            pair for pair in _pairs(account, *WRITES) if pair[1].event == "told" and pair[1].timeline
-        ]
+        for pair in _acknowledged(account):
+            by_cell[led.get(pair[1].leader, account.client.cell)].append(pair)
     for cell, pairs in by_cell.items():
         received = sorted((told.at, told.timeline) for _, told in pairs)
         highest: list[int] = []
@@ -56,8 +74,8 @@ def _timelines(accounts: Iterable[Account]) -> Iterator[Fault]:
                 yield Fault("two_writers", "older_timeline_acknowledged", sent.key, detail)
 
 
-def _replaced(accounts: Sequence[Account]) -> Iterator[Fault]:
-    of = writes(accounts)
+def _replaced(accounts: Sequence[Account], restored: Restored | None) -> Iterator[Fault]:
+    of = writes(accounts, restored)
     for account in accounts:
         for sent, told in _pairs(account, "search"):
             if told.event != "told" or sent.subject not in of:
