@@ -58,6 +58,7 @@ def exchange() -> str:
     metrics.peer_certificate("patroni-e1", 1.0)
     metrics.authority("agencies", 1.0)
     metrics.follow_common_data("east", lambda: 1.0)
+    metrics.opening("east", 2, True)  # noqa: FBT003
     states = {
         "e1": NodeState(leads=True, role="primary", state="running", timeline=2, system="1", position=9),
         "e2": None,
