@@ -145,10 +145,7 @@ class Mover:
             sent = await move_copy.copy_over(source, target, number)
             await _copy_orders(source, target, number)
             hold_version, head, event = await marks(source, number)
-            # A permit that was too old before the move is so after it: the mark goes over before anything opens.
-            since = await _patient(source, "SELECT opened_at FROM chukan.agencies WHERE agency = $1", number)
-            sql = "UPDATE chukan.agencies SET opened_at = greatest(opened_at, $2) WHERE agency = $1"
-            await _patient(target, sql, number, since)
+            await _keep_opening(source, target, number)
             sql = "SELECT chukan.move_open($1, $2, $3, $4, $5)"
             await _patient(target, sql, number, generation, hold_version, head, event)
         _log.warning("agency opened", agency=number, cell=to, count=sum(each.rows for each in sent.values()))
@@ -206,6 +203,16 @@ async def _patient(admin: Connection, sql: str, *values: object) -> object:
 
     try:
         return await births.patiently(attempt)
+    except DRIVER_ERRORS as error:
+        raise translate(error) from None
+
+
+async def _keep_opening(source: Connection, target: Connection, agency: int) -> None:
+    """A permit that was too old before the move is so after it; must be called before anything is opened."""
+    kept = "UPDATE chukan.agencies SET opened_at = greatest(opened_at, $2) WHERE agency = $1"
+    try:
+        since = await source.fetchval("SELECT opened_at FROM chukan.agencies WHERE agency = $1", agency)
+        await target.execute(kept, agency, since)
     except DRIVER_ERRORS as error:
         raise translate(error) from None
 
