@@ -42,7 +42,7 @@ else:
 CONNECT_TIMEOUT_S: Final = 10.0
 MEMBER_CONNECT_TIMEOUT_S: Final = 3.0
 """A member that takes longer is not reachable from here: a black hole answers nothing for ever."""
-NO_LEADER_WAIT_S: Final = 3.0
+NO_LEADER_WAIT_S: Final = 5.0
 """How long after the loss of a leader callers still wait for the next one: a planned switchover takes about that."""
 RESUME_TIMEOUT_S: Final = 600.0
 """A first commit on a new leader waits until its standbys have found it. It is not given up early: each one given up
