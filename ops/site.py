@@ -2,7 +2,8 @@
 
 ``check`` says everything that is wrong at once; ``explain`` says in words what the loss of each part would do;
 ``render`` writes Patroni's YAML of each node, etcd's arguments, the exchanges' settings, a tree for each centre and the
-witness. Nothing is started or reloaded here, and no file outside ``--out`` is touched.
+witness. Nothing is started or reloaded here, and no file outside ``--out`` is touched; ``apply``, in a file of its own,
+has Patroni take settings that it keeps in etcd.
 
 Invariant: passwords are read from their files and written into Patroni's YAML alone, with mode 0600.
 """
@@ -22,7 +23,8 @@ from chukan.replication.site import Site, backup_hosts
 from chukan.replication.site_file import parse, read
 from chukan.replication.site_rules import check
 
-app = App(name="site", help="Render, check and explain the site of two centres.")
+app = App(name="site", help="Render, check, explain and apply the site of two centres.")
+app.command("chukan.ops.site_apply:apply", name="apply")
 
 _BACKUP_KEY_MIN = 32
 

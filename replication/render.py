@@ -67,7 +67,7 @@ def patroni(site: Site, name: str, secrets: Secrets) -> str:
         "restapi": _restapi(site, node, address, secrets),
         "ctl": _ctl(site, node),
         "etcd3": _etcd3(site, node),
-        "bootstrap": {"dcs": _dcs(site), "initdb": [{"encoding": "UTF8"}, {"locale": "C.UTF-8"}, "data-checksums"]},
+        "bootstrap": {"dcs": dynamic(site), "initdb": [{"encoding": "UTF8"}, {"locale": "C.UTF-8"}, "data-checksums"]},
         "postgresql": _postgresql(site, cell, node, address, secrets),
         "tags": _tags(site, cell, node),
         # Without a watchdog a frozen Patroni is fenced by its lease alone, which a sandbox may try out.
@@ -110,7 +110,8 @@ def _etcd3(site: Site, node: Node) -> dict[str, Any]:
     }
 
 
-def _dcs(site: Site) -> dict[str, Any]:
+def dynamic(site: Site) -> dict[str, Any]:
+    """Return Patroni's dynamic configuration, which is the same in every cell of a site."""
     return {
         "ttl": site.timers.ttl_s,
         "loop_wait": site.timers.loop_wait_s,

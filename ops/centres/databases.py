@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from chukan.errors import Problem
+from chukan.ops import patroni_settings
 from chukan.ops.centres.picture import Painter
 from chukan.replication import render
 from chukan.replication.driver import DRIVER_ERRORS, translate
@@ -53,6 +54,8 @@ async def prepare(site: Site, cell: str, timeout_s: float) -> None:
     while True:
         try:
             found = await leaders(site, max(_LOOK_S, deadline - asyncio.get_running_loop().time()))
+            # A cell that an earlier release has born keeps that one's settings until it is told.
+            await patroni_settings.put(site, cell)
             return await _prepare(site, cell, found[cell])
         except Problem as problem:
             # After a crash of everything who led before says so again, and is then elected anew or not.

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from chukan.ops import patroni_settings
 from chukan.ops.centres.picture import CellPicture, Painter, Picture
 from chukan.ops.demo import cast
 from chukan.ops.demo.bring_up import EXCHANGES
@@ -66,6 +67,21 @@ def test_everything_stands_as_the_site_says(lab: StandingLab) -> None:
     assert {name.partition("-")[0] for name in lab.stage.pids()} == {
         "etcd", "patroni", "postgres", "exchange", "network", "counterparts",
     }  # fmt: skip
+
+
+def test_settings_that_patroni_keeps_otherwise_are_found_and_set(lab: StandingLab) -> None:
+    site = lab.running.site
+    assert lab.run(patroni_settings.look(site)) == []
+
+    async def change() -> None:
+        async with Painter(site) as painter:
+            await painter.patroni["west"].patch_config({"postgresql": {"parameters": {"wal_keep_size": "64MB"}}})
+
+    lab.run(change())
+    changed = ("west", "postgresql.parameters.wal_keep_size", "128MB", "64MB")
+    assert lab.run(patroni_settings.look(site)) == [changed]
+    lab.run(patroni_settings.put(site, "west"))
+    assert lab.run(patroni_settings.look(site)) == []
 
 
 @pytest.mark.requirement("PLT-01")
