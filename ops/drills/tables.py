@@ -108,7 +108,8 @@ def markdown(found: Iterable[Row], language: Language) -> str:
 def _span(seconds: tuple[float, float] | None) -> str:
     if seconds is None:
         return "–"
-    return f"{seconds[0]:.1f}–{seconds[1]:.1f}"
+    shortest, longest = f"{seconds[0]:.1f}", f"{seconds[1]:.1f}"
+    return longest if shortest == longest else f"{shortest}–{longest}"
 
 
 def _counts(counts: tuple[int, int]) -> str:

@@ -42,7 +42,12 @@ def test_the_markdown_is_a_table_of_as_many_columns_as_headings(language: str) -
     lines = markdown(rows([seen(made(), 2.0, 0.5)]), language).splitlines()  # type: ignore[arg-type]
     assert len(lines) == 3
     assert {line.count("|") for line in lines} == {len(headings(language)) + 1}  # type: ignore[arg-type]
-    assert "| 2.0–2.0 | 0.5–0.5 | – |" in lines[2]
+    assert "| 2.0 | 0.5 | – |" in lines[2]
+
+
+def test_several_runs_are_a_span() -> None:
+    table = markdown(rows([seen(made(), 2.0, 0.5), seen(made(), 3.25, 0.5)]), "en")
+    assert "| 2.0–3.2 | 0.5 | – |" in table
 
 
 @pytest.mark.requirement("PLT-04")
