@@ -120,7 +120,9 @@ def test_one_agency_comes_back_from_a_real_backup_while_its_cell_runs(
     assert restore(scene, capsys, None, 2)["code"] == "order_required"
     assert here.sql(copies) == 1
     order = tmp_path / "order.json"
-    order.write_bytes(orders.encode(scene.site.order("restore", target=Target("east", scene.moment))))
+    # An order bears whole seconds, and the moment must lie before it.
+    at = scene.site.clock.now() + dt.timedelta(seconds=1)
+    order.write_bytes(orders.encode(scene.site.order("restore", target=Target("east", scene.moment), at=at)))
     assert run(["agency", "order", "show", str(order), "--config", str(scene.site.config)]) == 0
     told = restore(scene, capsys, order, 0)
     assert (told["whole"], told["generation"], told["rows"]["copies"], told["kept"]["links"]) == (False, 2, 2, 1)
@@ -132,6 +134,6 @@ def test_one_agency_comes_back_from_a_real_backup_while_its_cell_runs(
     assert list((here.root / "east").glob("chukan-restore-*")) == []
     assert here.sql("SELECT timeline_id FROM pg_control_checkpoint()") == 1
     archived(here)
-    assert [path.name for path in here.repository("east").rglob("*.history*")] == []
+    assert [path.name for path in (here.repository("east") / "archive").rglob("*.history*")] == []
     again = restore(scene, capsys, order, 2)
     assert (again["code"], again["expected"]) == ("order_invalid", "an order that was not carried out before")
