@@ -25,6 +25,7 @@ from chukan.ops.centres.picture import Painter
 from chukan.ops.centres.wires import enter
 from chukan.ops.failover import SiteFile, confirm, default_site
 from chukan.ops.installation import Installation
+from chukan.ops.moments import read_moment
 from chukan.ops.output import Json, say, table
 from chukan.ops.pgbackrest import WORK_TIMEOUT_S, Made, backup_of, call, made, write_metrics
 from chukan.replication.backup import number, repository_file
@@ -161,7 +162,7 @@ def restore(
         confirmed: For scripts: the whole cell was stopped, and its restore was decided.
         as_json: Print JSON.
     """
-    described, moment = _site(site), _when(to)
+    described, moment = _site(site), read_moment(to, "--to")
     _centre(described, cell, centre)
     chosen = _node(described, cell, node)
     where = centre or described.where(chosen.host)
@@ -211,7 +212,7 @@ def restore_agency(
         confirmed: For scripts: the agency knows what will come back and what cannot be read.
         as_json: Print JSON.
     """
-    target = Target(cell, _when(to).astimezone(UTC))
+    target = Target(cell, read_moment(to, "--to").astimezone(UTC))
     document = None if order is None else orders.read_order(order)
     described = _site(site)
     _centre(described, cell, centre)
@@ -277,16 +278,6 @@ async def leading(site: Site, cell: str) -> str | None:
 
 def _moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).isoformat()
-
-
-def _when(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise Problem("setting_invalid", pointer="--to", expected="a moment with its zone: 2026-04-01T09:00:00+09:00")
-    return moment
 
 
 def _site(path: Path | None) -> Site:

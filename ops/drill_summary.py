@@ -10,10 +10,10 @@ from typing import Annotated
 import msgspec
 from cyclopts import Parameter
 
-from chukan.errors import Problem
 from chukan.ops.drills.history import History
 from chukan.ops.drills.tables import Language, cells, headings, markdown, rows
 from chukan.ops.local.machine import CLONE
+from chukan.ops.moments import read_moment
 from chukan.ops.output import Json, say, table
 
 
@@ -41,7 +41,7 @@ def summary(
         Print JSON.
     """
     history = History(store)
-    begun = _moment(since) if since is not None else None
+    begun = read_moment(since, "--since") if since is not None else None
     reports = history.readable()
     unbelieved = len(history.ids()) - len(reports)
     found = rows(one for one in reports if begun is None or datetime.fromisoformat(one.begun_at) >= begun)
@@ -52,15 +52,3 @@ def summary(
     say(document, table(*headings(language), rows=[cells(row) for row in found]), as_json=as_json)
     if unbelieved and not as_json:
         say(None, f"Not counted: {unbelieved} whose signature does not hold.", as_json=False)
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise Problem(
-            "setting_invalid", pointer="--since", expected="a moment with its zone: 2026-04-01T09:00:00+09:00"
-        )
-    return moment

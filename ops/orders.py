@@ -21,6 +21,7 @@ from chukan.errors import Problem
 from chukan.ops import installation as acts
 from chukan.ops.certificates import Issued, read_certificates, read_identity
 from chukan.ops.installation import Installation
+from chukan.ops.moments import read_moment
 from chukan.ops.output import Json, create_file, replace_file, say, table
 from chukan.settings import Environment
 from chukan.tenants import orders
@@ -82,18 +83,7 @@ def _target(cell: str | None, to: str | None) -> Target | None:
         return None
     if cell is None or to is None:
         raise Problem("order_invalid", expected="--cell and --to together")
-    return Target(cell, read_moment(to))
-
-
-def read_moment(text: str) -> dt.datetime:
-    """Return the moment of ``--to``, in UTC; ``Problem`` setting_invalid."""
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise Problem("setting_invalid", pointer="--to", expected="a moment with its zone: 2026-04-01T09:00:00+09:00")
-    return moment.astimezone(dt.UTC)
+    return Target(cell, read_moment(to, "--to").astimezone(dt.UTC))
 
 
 @app.command

@@ -22,6 +22,7 @@ from rich.table import Table
 from chukan.errors import Problem
 from chukan.ops import reopening
 from chukan.ops.failover import confirm
+from chukan.ops.moments import read_moment
 from chukan.ops.output import Json, create_file, say, table
 from chukan.ops.reopening import Reconciled
 from chukan.settings import Settings, load
@@ -57,7 +58,7 @@ def reconcile(
         config: Settings file of an exchange; CHUKAN_SETTINGS names it otherwise.
         as_json: Print JSON.
     """
-    found = _compare(_settings(config), cell, moment_of(since), admin_user, admin_password_file)
+    found = _compare(_settings(config), cell, read_moment(since, "--since"), admin_user, admin_password_file)
     if report is not None:
         create_file(report, msgspec.json.format(msgspec.json.encode(found)) + b"\n", 0o600)
     say(found, _shown(found), as_json=as_json)
@@ -86,7 +87,7 @@ def open_command(
         config: Settings file of an exchange; CHUKAN_SETTINGS names it otherwise.
         as_json: Print JSON.
     """
-    settings, moment = _settings(config), moment_of(since)
+    settings, moment = _settings(config), read_moment(since, "--since")
     password = _password(admin_password_file)
     if accept is None:
         found = _compare(settings, cell, moment, admin_user, admin_password_file)
@@ -101,18 +102,6 @@ def open_command(
     )
     words = f"Cell {cell} is open in epoch {done.epoch} since {done.opened_at.isoformat()}, {done.agencies} agencies."
     say(done, words, as_json=as_json)
-
-
-def moment_of(text: str) -> dt.datetime:
-    """Return a moment with its zone. Raises ``Problem`` setting_invalid."""
-    try:
-        moment = dt.datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        example = "2026-04-01T09:00:00+09:00"
-        raise Problem("setting_invalid", pointer="--since", expected=f"a moment with its zone: {example}")
-    return moment
 
 
 def _settings(config: Path | None) -> Settings:

@@ -23,14 +23,15 @@ from chukan import log
 from chukan.errors import Problem
 from chukan.replication.primary import DRIVER_ERRORS, Cells, Connection, bounded, translate
 from chukan.tenants import births, migrate, move_copy, order_book, readable, restore_copy
+from chukan.tenants.agency_steps import LIST_TIMEOUT_S, STEP_TIMEOUT_S, agency_in_force, patient, whereabouts
 from chukan.tenants.births import AgencyHere
 from chukan.tenants.changes import Changes, require_agency
 from chukan.tenants.directory import AgencyRow
 from chukan.tenants.keystore import KeyStores
-from chukan.tenants.moving import LIST_TIMEOUT_S, STEP_TIMEOUT_S, Admins, marks
+from chukan.tenants.moving import Admins, marks
 from chukan.tenants.orders import Approved
 from chukan.tenants.partition import schema_name
-from chukan.tenants.publishing import Published, Publisher, read_common
+from chukan.tenants.publishing import Published, Publisher
 from chukan.tenants.readable import Rows
 from chukan.tenants.sealing import AgencyKeys
 
@@ -82,7 +83,7 @@ class Restorer:
         ``Problem`` unknown_agency; as publishing and the cells do.
         """
         async with self._publisher.turn():
-            agency = await self._agency(code)
+            agency = await agency_in_force(self._cells, self._publisher, code)
             here = (await self._whereabouts(agency))[agency.cell]
             if here is None or here.state != "open" or here.generation <= agency.generation:
                 return None  # only a restore leaves an agency open in a generation that nobody was told
@@ -97,7 +98,7 @@ class Restorer:
                 publishing and the cells do.
         """
         async with self._publisher.turn():
-            agency = await self._agency(code)
+            agency = await agency_in_force(self._cells, self._publisher, code)
             done = await self._begin(approved, agency) == "done"
             return await self._used(approved, agency) if done else None
 
@@ -113,7 +114,7 @@ class Restorer:
             Problem: unknown_agency; agency_not_there_then; restore_unfit when the agency is on its way to another cell;
                 agency_closed; keys_unconfirmed when a key store cannot be asked; as the cells do.
         """
-        agency = await self._agency(code)
+        agency = await agency_in_force(self._cells, self._publisher, code)
         whole = await self._is_gone(agency, await self._whereabouts(agency))
         try:
             await migrate.migrate(source, "pre")
@@ -135,7 +136,7 @@ class Restorer:
                 were not to be had; as ``look``, publishing and the cells do.
         """
         async with self._publisher.turn():
-            agency = await self._agency(code)
+            agency = await agency_in_force(self._cells, self._publisher, code)
             if await self._begin(approved, agency) == "done":
                 return await self._used(approved, agency)
             here = await self._whereabouts(agency)
@@ -173,7 +174,7 @@ class Restorer:
         """Freeze, and put the registrations back in one commit."""
         number, generation = agency.number, agency.generation + 1
         async with self._admins(agency.cell) as live:
-            await _patient(live, "SELECT chukan.move_freeze($1, $2)", number, agency.generation)
+            await patient(live, "SELECT chukan.move_freeze($1, $2)", number, agency.generation)
             _log.warning("agency frozen", agency=number, cell=agency.cell)
             await restore_copy.writers_gone(live, number)
             try:
@@ -204,8 +205,8 @@ class Restorer:
                 then = "UPDATE chukan.agencies SET state = 'open' WHERE agency = $1 AND state = 'closed'"
                 await source.execute(then, number)
                 sql = "SELECT chukan.move_freeze($1, a.generation) FROM chukan.agencies a WHERE a.agency = $1"
-                await _patient(source, sql, number)
-                if await _patient(live, "SELECT chukan.move_receive($1, $2)", number, generation) is not None:
+                await patient(source, sql, number)
+                if await patient(live, "SELECT chukan.move_receive($1, $2)", number, generation) is not None:
                     raise Problem("number_in_use")
                 sent = await move_copy.copy_over(source, live, number)
                 hold_version, head, event = await marks(source, number)
@@ -225,23 +226,9 @@ class Restorer:
 
     # ------------------------------------------------------------ looking and publishing
 
-    async def _agency(self, code: str) -> AgencyRow:
-        """Return its row of the common data in force, which every cell must answer for."""
-        common = await read_common(self._cells, self._publisher.public)
-        if common.snapshot is None:
-            raise Problem("unknown_agency")
-        return require_agency(common.snapshot, code)
-
     async def _whereabouts(self, agency: AgencyRow) -> dict[str, AgencyHere | None]:
         """Return how it stands in each cell; ``Problem`` restore_unfit while it is on its way to another one."""
-        found: dict[str, AgencyHere | None] = {}
-        for cell in sorted(self._cells.names):
-            try:
-                async with self._cells.steward(cell) as steward:
-                    listed = await bounded(steward, births.list_agencies(steward), LIST_TIMEOUT_S)
-            except DRIVER_ERRORS as error:
-                raise translate(error) from None
-            found[cell] = next((each for each in listed if each.agency == agency.number), None)
+        found = await whereabouts(self._cells, agency)
         for cell, here in found.items():
             if cell != agency.cell and here is not None and here.state != "moved":
                 raise Problem("restore_unfit", expected=f"no move that is unfinished in cell {cell}")
@@ -282,15 +269,3 @@ def _row(published: Published, agency: AgencyRow) -> AgencyRow:
 
 def _of_generation(agency: AgencyRow, generation: int) -> AgencyRow:
     return msgspec.structs.replace(agency, generation=generation)
-
-
-async def _patient(admin: Connection, sql: str, *values: object) -> object:
-    """Run one step as one commit, giving way and trying again while locks are not to be had."""
-
-    async def attempt() -> object:
-        return await bounded(admin, admin.fetchval(sql, *values), STEP_TIMEOUT_S)
-
-    try:
-        return await births.patiently(attempt)
-    except DRIVER_ERRORS as error:
-        raise translate(error) from None

@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
+from chukan import private_file
 from chukan.errors import Problem
 from chukan.settings import Environment
 from chukan.tenants.directory import AgencyCode, Instant
@@ -192,7 +193,7 @@ class ExportWriter:
             os.fsync(self._file.fileno())
             # A link, unlike a rename, refuses to take the place of a file that came there meanwhile.
             os.link(self._aside, self._path)
-            _sync_folder(self._path.parent)
+            private_file.sync_folder(self._path.parent)
         except FileExistsError:
             raise Problem("file_exists", expected=str(self._path)) from None
         except OSError:
@@ -304,11 +305,3 @@ def _nonce(number: int, *, last: bool) -> bytes:
     if number >= _CHUNKS_MAX:
         raise ValueError("an export has a bounded number of chunks")
     return number.to_bytes(_COUNTER_BYTES, "big") + bytes([last])
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

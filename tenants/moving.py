@@ -18,26 +18,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import asyncpg
 
 from chukan import log
 from chukan.errors import Problem
-from chukan.replication.primary import DRIVER_ERRORS, Cells, Connection, bounded, translate
+from chukan.replication.primary import DRIVER_ERRORS, Cells, Connection, translate
 from chukan.tenants import births, move_copy
+from chukan.tenants.agency_steps import agency_in_force, patient, whereabouts
 from chukan.tenants.births import AgencyHere
 from chukan.tenants.changes import Changes, require_agency
 from chukan.tenants.directory import AgencyRow
 from chukan.tenants.partition import schema_name
-from chukan.tenants.publishing import Published, Publisher, read_common
+from chukan.tenants.publishing import Published, Publisher
 from chukan.tenants.table_copy import Sent
 
 Admins = Callable[[str], AbstractAsyncContextManager[Connection]]
 """Lends an administrator's connection to a cell."""
-
-STEP_TIMEOUT_S: Final = 120.0
-LIST_TIMEOUT_S: Final = 15.0
 
 _log = log.get("move")
 
@@ -73,10 +71,10 @@ class Mover:
         if to not in self._cells.names:
             raise Problem("invalid_field", pointer="/to", expected=" or ".join(sorted(self._cells.names)))
         async with self._publisher.turn():
-            agency = await self._agency(code)
+            agency = await agency_in_force(self._cells, self._publisher, code)
             if agency.state != "open":
                 raise Problem("agency_closed")
-            here = await self._whereabouts(agency)
+            here = await whereabouts(self._cells, agency)
             sent: dict[str, Sent] = {}
             if agency.cell != to and not self._is_open_in(to, agency, here):
                 await self._clear_others(agency, to, here)
@@ -95,8 +93,8 @@ class Mover:
         ``Problem`` unknown_agency, agency_not_moving, move_too_late; as the cells do.
         """
         async with self._publisher.turn():
-            agency = await self._agency(code)
-            here = await self._whereabouts(agency)
+            agency = await agency_in_force(self._cells, self._publisher, code)
+            here = await whereabouts(self._cells, agency)
             if here[agency.cell] is None or here[agency.cell].state != "moving":  # type: ignore[union-attr]
                 raise Problem("agency_not_moving")
             await self._clear_others(agency, None, here)
@@ -110,8 +108,8 @@ class Mover:
         ``Problem`` unknown_agency, agency_not_moving when nothing was left there, move_differs, as the cells do.
         """
         async with self._publisher.turn():
-            agency = await self._agency(code)
-            here = await self._whereabouts(agency)
+            agency = await agency_in_force(self._cells, self._publisher, code)
+            here = await whereabouts(self._cells, agency)
             left, lives = here.get(cell), here.get(agency.cell)
             if cell == agency.cell or left is None or left.state != "moved":
                 raise Problem("agency_not_moving")
@@ -139,7 +137,7 @@ class Mover:
         async with AsyncExitStack() as stack:
             source = await stack.enter_async_context(self._admins(agency.cell))
             target = await stack.enter_async_context(self._admins(to))
-            in_the_way = await _patient(target, "SELECT chukan.move_receive($1, $2)", number, generation)
+            in_the_way = await patient(target, "SELECT chukan.move_receive($1, $2)", number, generation)
             if in_the_way is not None:
                 raise Problem("old_copy_kept" if in_the_way == "moved" else "number_in_use")
             sent = await move_copy.copy_over(source, target, number)
@@ -147,13 +145,13 @@ class Mover:
             hold_version, head, event = await marks(source, number)
             await _keep_opening(source, target, number)
             sql = "SELECT chukan.move_open($1, $2, $3, $4, $5)"
-            await _patient(target, sql, number, generation, hold_version, head, event)
+            await patient(target, sql, number, generation, hold_version, head, event)
         _log.warning("agency opened", agency=number, cell=to, count=sum(each.rows for each in sent.values()))
         return sent
 
     async def _step(self, cell: str, sql: str, *values: object) -> object:
         async with self._admins(cell) as admin:
-            return await _patient(admin, sql, *values)
+            return await patient(admin, sql, *values)
 
     async def _clear_others(self, agency: AgencyRow, to: str | None, here: dict[str, AgencyHere | None]) -> None:
         """Destroy half-made arrivals in other cells than ``to``; ``Problem`` move_too_late when one was opened."""
@@ -171,40 +169,10 @@ class Mover:
 
     # ------------------------------------------------------------ looking
 
-    async def _agency(self, code: str) -> AgencyRow:
-        """Return its row of the common data in force, which every cell must answer for."""
-        common = await read_common(self._cells, self._publisher.public)
-        if common.snapshot is None:
-            raise Problem("unknown_agency")
-        return require_agency(common.snapshot, code)
-
-    async def _whereabouts(self, agency: AgencyRow) -> dict[str, AgencyHere | None]:
-        found: dict[str, AgencyHere | None] = {}
-        for cell in sorted(self._cells.names):
-            try:
-                async with self._cells.steward(cell) as steward:
-                    listed = await bounded(steward, births.list_agencies(steward), LIST_TIMEOUT_S)
-            except DRIVER_ERRORS as error:
-                raise translate(error) from None
-            found[cell] = next((each for each in listed if each.agency == agency.number), None)
-        return found
-
     @staticmethod
     def _is_open_in(cell: str, agency: AgencyRow, here: dict[str, AgencyHere | None]) -> bool:
         found = here[cell]
         return found is not None and found.state == "open" and found.generation > agency.generation
-
-
-async def _patient(admin: Connection, sql: str, *values: object) -> object:
-    """Run one step as one commit, giving way and trying again while locks are not to be had."""
-
-    async def attempt() -> object:
-        return await bounded(admin, admin.fetchval(sql, *values), STEP_TIMEOUT_S)
-
-    try:
-        return await births.patiently(attempt)
-    except DRIVER_ERRORS as error:
-        raise translate(error) from None
 
 
 async def _keep_opening(source: Connection, target: Connection, agency: int) -> None:

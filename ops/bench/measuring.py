@@ -4,10 +4,9 @@ Invariant: however it ends, by Ctrl-C, a signal or a failure, no data is left bu
 """
 
 import asyncio
-import signal
 import sys
 from collections.abc import Callable
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -16,6 +15,7 @@ from chukan.errors import Problem
 from chukan.ops.bench import machine
 from chukan.ops.bench.figures import RUNS_MIN
 from chukan.ops.demo.place import Lock, Place
+from chukan.ops.interruption import Interruptible, until_told
 
 EXIT_FAILED: Final = 1
 EXIT_INTERRUPTED: Final = 130
@@ -33,34 +33,6 @@ class Measured(msgspec.Struct, frozen=True):
     postgresql: str
 
 
-class Measuring(Protocol):
-    """One measurement: ``run`` takes everything down before it returns; ``stopping`` while it does."""
-
-    stopping: bool
-
-    async def run(self) -> int:
-        """Do everything, and return the exit status."""
-        ...
-
-
-async def until_told(bench: Measuring) -> int:
-    """Run until done or told to end by a signal; return the exit status."""
-    working = asyncio.ensure_future(bench.run())
-    loop = asyncio.get_running_loop()
-
-    def told() -> None:
-        # A second signal does not disturb the taking down.
-        if not bench.stopping:
-            working.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, told)
-    try:
-        return await working
-    except asyncio.CancelledError:
-        return EXIT_INTERRUPTED
-
-
 def require_runs(runs: int, *, quick: bool) -> None:
     """Refuse what would be no measurement: ``Problem`` invalid_field for fewer than five runs unless ``quick``."""
     if runs < RUNS_MIN and not quick:
@@ -69,7 +41,7 @@ def require_runs(runs: int, *, quick: bool) -> None:
         )
 
 
-def measured(place: Place, bench: Callable[[], Measuring]) -> int:
+def measured(place: Place, bench: Callable[[], Interruptible]) -> int:
     """Run a benchmark alone in its place; return its exit status. Raises ``Problem``."""
     with Lock(place.root):
         place.clear()
@@ -77,7 +49,8 @@ def measured(place: Place, bench: Callable[[], Measuring]) -> int:
         with (place.log / "bench.log").open("a", encoding="utf-8") as stream:
             log.configure(stream=stream)
             try:
-                status = asyncio.run(until_told(bench()))
+                done = asyncio.run(until_told(bench()))
+                status = EXIT_INTERRUPTED if done is None else done
             finally:
                 log.configure()
         if status != EXIT_FAILED:

@@ -18,7 +18,7 @@ from chukan.ops.demo.bring_up import EXCHANGES
 from chukan.ops.demo.place import Lock
 from chukan.ops.demo.population import Population
 from chukan.ops.demo.questions import Planned
-from chukan.ops.demo.run import Demo, Options, until_told
+from chukan.ops.demo.run import Demo, Options, run_until_told
 from chukan.platform.law import Law
 from chukan.replication import site_file
 from chukan.replication.site import Topology
@@ -36,7 +36,7 @@ def run_centres(
         with (place.log / "demo.log").open("a", encoding="utf-8") as stream:
             log.configure(stream=stream)
             try:
-                return asyncio.run(until_told(CentresDemo(options, place, topology, delay_ms)))
+                return asyncio.run(run_until_told(CentresDemo(options, place, topology, delay_ms)))
             finally:
                 log.configure()
 

@@ -25,7 +25,6 @@ from chukan.ops.centres.layout import NETWORK_PORT, NUMBERS, lab_site, site_file
 from chukan.ops.centres.picture import Painter
 from chukan.ops.centres.pki import LabCredentials, clear_tree
 from chukan.ops.centres.processes import Command, Processes
-from chukan.ops.centres.readiness import until_itself
 from chukan.ops.centres.restore import CellRestore, LabRestorer
 from chukan.ops.centres.stage import LabStage
 from chukan.ops.centres.wires import CENTRES, WAN
@@ -39,6 +38,7 @@ from chukan.ops.demo.screen import Screen
 from chukan.ops.demo.supervisor import in_thread, together
 from chukan.ops.local.machine import Identity, server_identity, state_folder
 from chukan.ops.pgbackrest import ENVIRONMENT
+from chukan.ops.readiness import until_itself
 from chukan.platform.law import Law
 from chukan.replication import render
 from chukan.replication.site import Topology

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import aiohttp
 import msgspec
 
 from chukan.chance import SystemChance
@@ -41,6 +40,7 @@ from chukan.ops.demo.population import Population
 from chukan.ops.demo.screen import Screen
 from chukan.ops.demo.supervisor import Ready, Supervisor, guarded, in_thread, together
 from chukan.ops.installation import open_installation
+from chukan.ops.readiness import answers_itself
 from chukan.platform.law import Law
 from chukan.replication.plain_toml import Tables
 from chukan.settings import load
@@ -56,8 +56,6 @@ PORTS: Final = (
 PORT_TRIES_MAX: Final = 4
 _PORTS_APART: Final = 8192
 """Ports that were lost are chosen again somewhere in so many, where another demo that lost its own hardly looks."""
-_PROBE_TIMEOUT_S: Final = 2.0
-_OK: Final = 200
 _RENEW_BEFORE: Final = dt.timedelta(days=1)
 _AUTHORITY: Final = "Chukan demo"
 
@@ -231,15 +229,7 @@ class Running:
         """Return the question whether a URL answers with 200, and who answers is the process of this name."""
 
         async def ready() -> bool:
-            timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
-            try:
-                async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as response:
-                    if response.status != _OK:
-                        return False
-                    told = msgspec.json.decode(await response.read(), type=_Answering)
-            except (aiohttp.ClientError, OSError, TimeoutError, msgspec.MsgspecError):
-                return False
-            return told.pid == self.supervisor.pids().get(name)
+            return await answers_itself(url, lambda: self.supervisor.pids().get(name))
 
         return ready
 
@@ -282,12 +272,6 @@ class Running:
     @property
     def _law_directory(self) -> Path | None:
         return None if self._model is None else self.place.law
-
-
-class _Answering(msgspec.Struct, frozen=True):
-    """What every process answers with, among other things: its id."""
-
-    pid: int
 
 
 class Memory(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -5,7 +5,6 @@ found again by the next start.
 """
 
 import asyncio
-import signal
 import sys
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from chukan.ops.demo.screen import Screen
 from chukan.ops.demo.supervisor import guarded, tail
 from chukan.ops.demo.systems import Systems, connect
 from chukan.ops.demo.tally import Tally, count_withheld, read_records, tally
+from chukan.ops.interruption import until_told
 from chukan.ops.sandbox.transport import ClientError
 from chukan.platform.law import Law
 
@@ -67,27 +67,17 @@ def run(options: Options, place: Place | None = None) -> int:
         with (place.log / "demo.log").open("a", encoding="utf-8") as stream:
             log.configure(stream=stream)
             try:
-                return asyncio.run(until_told(Demo(options, place)))
+                return asyncio.run(run_until_told(Demo(options, place)))
             finally:
                 log.configure()
 
 
-async def until_told(demo: "Demo") -> int:
-    """Run until done or told to end by a signal; a second signal does not disturb the taking down."""
-    working = asyncio.ensure_future(demo.run())
-    loop = asyncio.get_running_loop()
-
-    def told() -> None:
-        if demo.stopping:
-            return
-        working.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, told)
-    try:
-        return await working
-    except asyncio.CancelledError:
+async def run_until_told(demo: "Demo") -> int:
+    """Run until done or told to end by a signal; return the exit status."""
+    status = await until_told(demo)
+    if status is None:
         return 0 if demo.finished else EXIT_INTERRUPTED
+    return status
 
 
 class Demo:

@@ -15,13 +15,10 @@ from chukan.tenants import births, move_copy, moving, records
 from chukan.tenants.moving import Mover
 from chukan.tenants.partition import act_for
 from chukan.tenants.publishing import Publisher
+from chukan.tests.support.crash import CrashError, crash
 from chukan.tests.support.nation import ASKS, ASKS_WEST, GIVES, WAIT_S, World
 
 EAST, WEST = "east", "west"
-
-
-class CrashError(Exception):
-    """The operator's machine is gone."""
 
 
 def mover(world: World) -> Mover:
@@ -215,7 +212,7 @@ STEPS: dict[str, tuple[Any, str]] = {
     "copy": (move_copy, "copy_over"),
     "one table": (move_copy, "_digest"),
     "orders": (moving, "_copy_orders"),
-    "open": (moving, "_patient"),
+    "open": (moving, "patient"),
     "publish": (Publisher, "publish"),
     "one cell": (births, "plan_snapshots"),
 }
@@ -229,24 +226,9 @@ MOMENTS = [
 ]
 
 
-def crash(patch: pytest.MonkeyPatch, step: str, moment: str) -> None:
+def die(patch: pytest.MonkeyPatch, step: str, moment: str) -> None:
     """Have the operator's machine die before or after a step is done."""
-    owner, name = STEPS[step]
-    real = getattr(owner, name)
-    after = moment == "after"
-    left = {"open": 3 if after else 2}.get(step, 1)
-
-    async def dying(*values: Any, **named: Any) -> Any:
-        nonlocal left
-        left -= 1
-        if left == 0 and not after:
-            raise CrashError
-        done = await real(*values, **named)
-        if left == 0:
-            raise CrashError
-        return done
-
-    patch.setattr(owner, name, dying)
+    crash(patch, STEPS[step], moment, call={"open": 3 if moment == "after" else 2}.get(step, 1))
 
 
 @pytest.mark.parametrize(("step", "moment"), MOMENTS)
@@ -256,7 +238,7 @@ async def test_a_crash_at_any_step_is_repaired_by_moving_once_more(
     addressee = await nation.person(ASKS, GIVES)
     await ask_once(nation, ASKS, GIVES, addressee)
     with monkeypatch.context() as patch:
-        crash(patch, step, moment)
+        die(patch, step, moment)
         with pytest.raises(CrashError):
             await mover(nation).move(ASKS, WEST)
     opened = [cell for cell, found in (await states(nation, ASKS)).items() if found and found[1] == "open"]
@@ -280,7 +262,7 @@ async def test_a_move_is_taken_back_as_long_as_nothing_was_opened(
     with pytest.raises(Problem, match="agency_not_moving"):
         await mover(nation).take_back(ASKS)
     with monkeypatch.context() as patch:
-        crash(patch, step, "after")
+        die(patch, step, "after")
         with pytest.raises(CrashError):
             await mover(nation).move(ASKS, WEST)
     with pytest.raises(Problem, match="agency_moved"):
@@ -294,7 +276,7 @@ async def test_a_move_is_taken_back_as_long_as_nothing_was_opened(
 
 async def test_what_was_opened_is_not_taken_back(nation: World, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        crash(patch, "open", "after")
+        die(patch, "open", "after")
         with pytest.raises(CrashError):
             await mover(nation).move(ASKS, WEST)
     with pytest.raises(Problem, match="move_too_late"):

@@ -10,15 +10,11 @@ from chukan.ops.sandbox.endpoints import pause
 from chukan.tenants import agency_restore, births, restore_copy
 from chukan.tenants.moving import Mover
 from chukan.tenants.publishing import Publisher
+from chukan.tests.support.crash import CrashError, crash
 from chukan.tests.support.nation import ASKS, ASKS_WEST, GIVES, GIVES_WEST
 
-
-class CrashError(Exception):
-    """The operator's machine is gone."""
-
-
 STEPS: dict[str, tuple[Any, str]] = {
-    "freeze": (agency_restore, "_patient"),
+    "freeze": (agency_restore, "patient"),
     "tables": (restore_copy, "put_back"),
     "one table": (restore_copy, "_send"),
     "links": (restore_copy, "_join_links"),
@@ -36,18 +32,6 @@ MOMENTS = [
 ]
 
 
-def crash(patch: pytest.MonkeyPatch, step: str, moment: str) -> None:
-    owner, name = STEPS[step]
-    real = getattr(owner, name)
-
-    async def dying(*values: Any, **named: Any) -> Any:
-        if moment == "after":
-            await real(*values, **named)
-        raise CrashError
-
-    patch.setattr(owner, name, dying)
-
-
 @pytest.mark.requirement("PLT-06")
 @pytest.mark.parametrize(("step", "moment"), MOMENTS)
 async def test_a_crash_at_any_step_leaves_a_whole_state(
@@ -60,7 +44,7 @@ async def test_a_crash_at_any_step_leaves_a_whole_state(
     document = town.order(then.target())
     before = await town.digests(GIVES)
     with monkeypatch.context() as patch:
-        crash(patch, step, moment)
+        crash(patch, STEPS[step], moment)
         with pytest.raises(CrashError):
             await town.restore(then, document=document)
     done = (step, moment) in DONE
@@ -89,7 +73,7 @@ async def test_a_freeze_is_ended_as_one_of_a_move(town: Any, monkeypatch: pytest
     then = await town.moment()
     await world.register(GIVES, addressee, gaps=True)
     with monkeypatch.context() as patch:
-        crash(patch, "tables", "after")
+        crash(patch, STEPS["tables"], "after")
         with pytest.raises(CrashError):
             await town.restore(then)
     made = town.installation

@@ -14,6 +14,7 @@ from chukan.errors import Problem
 from chukan.ops import cli
 from chukan.ops.bench.measuring import require_runs
 from chukan.ops.local.machine import state_folder
+from chukan.tests.support.processes import processes_naming
 
 TIMEOUT_S = 600
 
@@ -69,12 +70,4 @@ def test_a_quick_run_measures_both_and_leaves_nothing(tmp_path: Path) -> None:
     _check(json.loads(done.stdout.splitlines()[-1]))
     assert "every commit synchronous: fsync on, synchronous_commit on" in done.stderr
     assert not databases.exists()
-    left = [each for each in Path("/proc").iterdir() if each.name.isdigit() and str(databases) in _words(each)]
-    assert left == []
-
-
-def _words(process: Path) -> str:
-    try:
-        return (process / "cmdline").read_bytes().decode("utf-8", "replace").replace("\0", " ")
-    except OSError:
-        return ""  # it has ended meanwhile
+    assert processes_naming(str(databases)) == []

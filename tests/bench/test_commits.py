@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import uuid
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -21,6 +20,7 @@ from chukan.tenants.directory import AgencyRow
 from chukan.tenants.rows import AcceptBatch, AcceptedBatch, AcceptLine
 from chukan.tenants.sets import CellSets
 from chukan.tenants.states import Side
+from chukan.tests.support.processes import processes_naming
 
 TIMEOUT_S = 600
 AGENCY = AgencyRow(number=7, code="1000000000007", body="011002", name="somewhere", cell="east", generation=3)
@@ -131,12 +131,4 @@ def test_a_quick_run_measures_each_length_and_leaves_nothing() -> None:
         return
     assert done.returncode == 0, done.stderr[-3000:]
     _check(json.loads(done.stdout.splitlines()[-1]))
-    left = [each for each in Path("/proc").iterdir() if each.name.isdigit() and str(place) in _words(each)]
-    assert left == []
-
-
-def _words(process: Path) -> str:
-    try:
-        return (process / "cmdline").read_bytes().decode("utf-8", "replace").replace("\0", " ")
-    except OSError:
-        return ""  # it has ended meanwhile
+    assert processes_naming(str(place)) == []

@@ -1,4 +1,4 @@
-"""When a process of the lab is ready: when what answers under its address is itself.
+"""When a process of ours is ready: when what answers under its address is itself.
 
 On a port that was lost to another program something else may answer just as well; so each tells its process id.
 """
@@ -23,11 +23,12 @@ class _Answering(msgspec.Struct, frozen=True):
 
 async def until_itself(url: str, pid: Callable[[], int | None]) -> None:
     """Wait until the process of that id answers with 200; whoever calls sets the deadline."""
-    while not await _answers(url, pid):  # noqa: ASYNC110 - another process has no event of ours
+    while not await answers_itself(url, pid):  # noqa: ASYNC110 - another process has no event of ours
         await asyncio.sleep(_POLL_S)
 
 
-async def _answers(url: str, pid: Callable[[], int | None]) -> bool:
+async def answers_itself(url: str, pid: Callable[[], int | None]) -> bool:
+    """Tell whether a URL answers with 200, and who answers is the process of that id."""
     timeout = aiohttp.ClientTimeout(total=_PROBE_TIMEOUT_S)
     try:
         async with aiohttp.ClientSession(timeout=timeout) as session, session.get(url) as reply:
