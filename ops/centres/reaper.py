@@ -13,6 +13,7 @@ import ctypes
 import os
 import signal
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -25,15 +26,34 @@ _NAME: Final = "(postgres) Z "
 _log = log.get("ops.centres")
 
 
-def begin() -> None:
-    """Bury from now on, in the running loop of the main thread; elsewhere, or where the kernel refuses, nobody does."""
+def begin() -> Callable[[], None]:
+    """Bury from now on, in the running loop of the main thread; returns what ends it.
+
+    Elsewhere, or where the kernel refuses, nobody buries: orphans go where they always go. Ending it matters where the
+    process outlives its lab: one that still asked for orphans and buried none would hide every later death.
+    """
     if threading.current_thread() is not threading.main_thread():
-        return  # signals reach the main thread's loop alone, and orphans that nobody buries are worse than none
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        return _nothing  # signals reach the main thread's loop alone
+    if not _ask_for_orphans(1):
         _log.warning("the kernel gives no orphans to the lab")
-        return
-    asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, bury)
+        return _nothing
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGCHLD, bury)
+
+    def end() -> None:
+        _ask_for_orphans(0)
+        loop.remove_signal_handler(signal.SIGCHLD)
+        bury()
+
+    return end
+
+
+def _ask_for_orphans(wanted: int) -> bool:
+    return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, wanted, 0, 0, 0) == 0)
+
+
+def _nothing() -> None:
+    """What is left to end where nothing began."""
 
 
 def bury() -> None:

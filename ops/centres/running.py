@@ -8,7 +8,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -133,6 +133,7 @@ class CentresRunning(Running):
             restore = CellRestore(self.stage, self.processes, self.wires, place.lab / RESTORE_FILE, self._raise_epoch)
             self.stage.restorer = LabRestorer(restore, self.stage, self.wires, place.lab / RECONCILED_FILE)
         self._keeper: asyncio.subprocess.Process | None = None
+        self._end_burials: Callable[[], None] = lambda: None
         self._delay_ms = delay_ms
 
     def _folder(self, host: str) -> Path:
@@ -179,7 +180,7 @@ class CentresRunning(Running):
 
     async def lay(self) -> None:
         """Take away what an earlier start left, make the namespaces, and start the keeper."""
-        reaper.begin()
+        self._end_burials = reaper.begin()
         await in_thread(lambda: clean(self.lab.lab))
         self._keeper = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "chukan.ops.centres.keeper", str(self.lab.lab),
@@ -380,6 +381,12 @@ class CentresRunning(Running):
 
     async def stop(self) -> None:
         """Take everything down, in the order of dependence; nothing is left running."""
+        try:
+            await self._take_down()
+        finally:
+            self._end_burials()
+
+    async def _take_down(self) -> None:
         names = self.processes.names()
         leading = await self._leading()
         nodes = [name for name in names if name.startswith("patroni-")]

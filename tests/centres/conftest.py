@@ -3,9 +3,11 @@
 import asyncio
 import os
 import shutil
+import sys
 import threading
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import pytest
@@ -27,6 +29,7 @@ PEOPLE = 240
 QUERIES = 400
 UP_S = 300.0
 CALL_S = 240.0
+LOG_LINES = 40
 T = TypeVar("T")
 
 
@@ -94,6 +97,16 @@ class StandingLab:
 
 
 @pytest.fixture(scope="module")
-def lab() -> Iterator[StandingLab]:
+def lab(request: pytest.FixtureRequest) -> Iterator[StandingLab]:
+    failed = request.session.testsfailed
     with StandingLab() as standing:
         yield standing
+        if request.session.testsfailed > failed:
+            print_ends_of_logs(standing.place.lab)
+
+
+def print_ends_of_logs(lab: Path) -> None:
+    """Show what everybody in the lab said last: its trees go with it."""
+    for log in sorted(lab.glob("*/log/*.log")):
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+        sys.stderr.write("\n".join([f"--- {log.relative_to(lab)}", *lines[-LOG_LINES:], ""]))
