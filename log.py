@@ -30,6 +30,7 @@ ALLOWED: frozenset[str] = frozenset(
         "agency",  # the agency's number
         "attempt",
         "batch",
+        "body",  # a local public body's 6-digit code
         "cell",
         "centre",
         "code",  # a code of the error registry
@@ -41,6 +42,7 @@ ALLOWED: frozenset[str] = frozenset(
         "event",
         "level",
         "line_id",
+        "link",  # a link's name, 131016-1
         "logger",
         "method",
         "outcome",
@@ -59,6 +61,7 @@ ALLOWED: frozenset[str] = frozenset(
         "stage",
         "status",
         "timestamp",
+        "tunnel",  # the body's code whose link an inner address belongs to
         "url_host",
         "version",
     }

@@ -8,6 +8,7 @@ Invariant: no setting is a secret. Secrets are files, and a setting names the fi
 ``explain`` shows each one with the place that it came from. Problems name the key, never the value.
 """
 
+import ipaddress
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -26,6 +27,7 @@ _MEMBER_FORMS = (
     ("host", re.compile(r"[^/].*"), "a host name or an address"),
     ("rest", re.compile(r"https://[0-9A-Za-z.:\[\]-]+:[0-9]{1,5}/?"), "https://host:port"),
 )
+_LOGIN_FILES: Final = ("broker_password_file", "app_password_file")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Positive = Annotated[int, msgspec.Meta(ge=1)]
@@ -40,6 +42,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True):
     """Where this process stands. ``address_check`` may be off in a sandbox only (DESIGN invariant 8)."""
 
     centre: str
+    links_cell: str | None = None
+    """Cell that holds the desired state of the links (団体の回線): the first by name unless given."""
     address_check: bool = True
     sandbox: bool = False
     """A test environment (検証環境): its people are synthetic, and production's keys and data are refused."""
@@ -91,9 +95,12 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     tls_key_file: Path | None = None
     """This process's own certificate, which Patroni asks for."""
     database: str = "chukan"
-    broker_password_file: Path
-    app_password_file: Path
+    broker_password_file: Path | None = None
+    app_password_file: Path | None = None
+    """Both are needed by whoever reads these settings; only a gateway's own settings (``vpn``) have neither."""
     steward_password_file: Path | None = None
+    links_password_file: Path | None = None
+    """Password of the login of a gateway's process, which may read no table."""
     broker_connections: Positive = 4
     app_connections: Positive = 4
 
@@ -108,6 +115,9 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     network_port: Port = 8444
     health_host: str = "127.0.0.1"
     health_port: Port = 8445
+    link_hosts: list[str] = []
+    """Service addresses inside the links (団体の回線), at which agency and health listener listen too, at the same
+    ports: this centre's own and the one that a device's route moves with. The network listener never does."""
     tls_certificate_file: Path
     tls_key_file: Path
     tls_ca_file: Path
@@ -151,6 +161,21 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     """Folder of ``*.prom`` that drills and backups write, where no node_exporter collects them."""
 
 
+class Links(msgspec.Struct, frozen=True, kw_only=True):
+    """What grants tell devices of links (団体の回線): the service addresses inside the tunnels, and their ports."""
+
+    addresses: dict[str, str] = {}
+    """Each centre's own service address; in the order of the centres' names by the plan of addresses unless given."""
+    service_address: str = "10.255.255.1"
+    """The one that a device's route moves with."""
+    service_tunnel_port: Port = 51821
+    """UDP port of the gateways' tunnels for devices of one tunnel, at the endpoint's own address."""
+    service_port: Port = 0
+    """Agency port there; 0: that of ``[exchange]``."""
+    health_port: Port = 0
+    """Likewise."""
+
+
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
     """What only an operator's machine has; no exchange needs it."""
 
@@ -169,6 +194,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data: Data = Data()
     metrics: Metrics = Metrics()
     operator: Operator = Operator()
+    links: Links = Links()
+
+    @property
+    def links_cell(self) -> str:
+        """The cell that holds the desired state of the links."""
+        return self.site.links_cell or min(self.cells)
 
 
 def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
@@ -179,19 +210,15 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     raw = settings_tree.read(Settings, path, environ)
     for name, members in raw.tree.get("cells", {}).items():
         # Each cell by itself first: msgspec does not say under which key of a table of tables it stumbled.
-        for key in () if members.get("members") else ("host", "port"):
+        for key in (*(() if members.get("members") else ("host", "port")), *_LOGIN_FILES):
             if key not in members:
                 raise Problem("setting_missing", pointer=f"/cells/{name}/{key}")
         toml_reading.convert(members, Cell, f"/cells/{name}")
     settings = toml_reading.convert(raw.tree, Settings, "")
-    if not settings.site.address_check and not settings.site.sandbox:
-        raise Problem("setting_forbidden", pointer="/site/address_check")
-    if settings.site.fraction != 1 and not settings.site.sandbox:
-        raise Problem("setting_forbidden", pointer="/site/fraction")
-    if settings.site.lead_s < LEAD_MIN_S and not settings.site.sandbox:
-        raise Problem("setting_forbidden", pointer="/site/common_data_lead_s", expected="at least 60 s")
+    _check_site(settings)
+    check_link_hosts(settings.exchange)
     for name, cell in settings.cells.items():
-        _check_cell(f"/cells/{name}", cell)
+        check_cell(f"/cells/{name}", cell)
     names = [(at, member.name) for at, member in _members(settings.cells)]
     for position, (at, name) in enumerate(names):
         # A member's name is its name as a synchronous standby: twice, it would silently stand for another one.
@@ -200,14 +227,50 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     return settings
 
 
+def _check_site(settings: Settings) -> None:
+    """Refuse what only a sandbox may have, and a cell that there is not."""
+    if not settings.site.address_check and not settings.site.sandbox:
+        raise Problem("setting_forbidden", pointer="/site/address_check")
+    if settings.site.fraction != 1 and not settings.site.sandbox:
+        raise Problem("setting_forbidden", pointer="/site/fraction")
+    if settings.site.lead_s < LEAD_MIN_S and not settings.site.sandbox:
+        raise Problem("setting_forbidden", pointer="/site/common_data_lead_s", expected="at least 60 s")
+    if settings.site.links_cell is not None and settings.site.links_cell not in settings.cells:
+        raise Problem("setting_invalid", pointer="/site/links_cell", expected="the name of a cell")
+
+
+def check_link_hosts(exchange: Exchange) -> None:
+    """Refuse what is no address of its own: bodies meet these listeners at their own addresses, and no others there."""
+    for position, host in enumerate(exchange.link_hosts):
+        others = {exchange.agency_host, exchange.health_host, exchange.network_host, *exchange.link_hosts[:position]}
+        if _is_wildcard(host) is not False or host in others:
+            pointer = f"/exchange/link_hosts/{position}"
+            raise Problem("setting_invalid", pointer=pointer, expected="an address that no other listener has")
+    for key in ("agency_host", "health_host", "network_host"):
+        # A listener of all addresses would answer inside the links too, with what is not for bodies.
+        if exchange.link_hosts and _is_wildcard(getattr(exchange, key)):
+            raise Problem("setting_invalid", pointer=f"/exchange/{key}", expected="one address beside link_hosts")
+
+
+def _is_wildcard(host: str) -> bool | None:
+    """Tell whether this stands for all addresses; None for what is no address."""
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return True if host == "" else None
+
+
 def _members(cells: Mapping[str, Cell]) -> Iterator[tuple[str, Member]]:
     for name, cell in cells.items():
         for position, member in enumerate(cell.members):
             yield f"/cells/{name}/members/{position}", member
 
 
-def _check_cell(at: str, cell: Cell) -> None:
-    """Refuse a cell that cannot be meant: a server and members at once, members without TLS or of a wrong form."""
+def check_cell(at: str, cell: Cell) -> None:
+    """Refuse a cell that cannot be meant: a server and members at once, members without TLS or of a wrong form.
+
+    Raises ``Problem`` setting_forbidden, setting_missing, setting_invalid, with the place under ``at``.
+    """
     if not cell.members:
         return
     if cell.host:

@@ -43,7 +43,7 @@ def convert(tree: object, kind: type[T], pointer: str, base: Path = Path()) -> T
     def to_path(wanted: type, value: object) -> object:
         if wanted is Path and isinstance(value, str):
             return base / value
-        raise NotImplementedError  # msgspec turns it into its own error for a type that it does not know
+        raise TypeError("Expected `str`")  # msgspec adds the place, and makes it its own error
 
     hook: Callable[[type, object], object] = to_path
     try:

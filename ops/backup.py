@@ -22,10 +22,10 @@ from chukan.ops import agency_restore, orders, reopening_commands, restoring
 from chukan.ops import installation as acts
 from chukan.ops.agency_restore import Administration, Wish
 from chukan.ops.centres.picture import Painter
-from chukan.ops.centres.wires import enter
 from chukan.ops.failover import SiteFile, confirm, default_site
 from chukan.ops.installation import Installation
 from chukan.ops.moments import read_moment
+from chukan.ops.namespaces import enter
 from chukan.ops.output import Json, say, table
 from chukan.ops.pgbackrest import WORK_TIMEOUT_S, Made, backup_of, call, made, write_metrics
 from chukan.replication.backup import number, repository_file

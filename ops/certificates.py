@@ -125,6 +125,15 @@ class Authority:
         names = [x509.UniformResourceIdentifier(CLIENT_URN + _checked(client))]
         return self._issue(client, names, _ONLY_CLIENT, into or self.folder / "clients" / client, days)
 
+    def certify_client(self, client: str, public: ec.EllipticCurvePublicKey, *, days: int = LEAF_DAYS) -> bytes:
+        """Return the certificate (PEM, with the chain) of a system whose private key is elsewhere and stays there.
+
+        Raises ``Problem`` certificate_name_invalid.
+        """
+        names = [x509.UniformResourceIdentifier(CLIENT_URN + _checked(client))]
+        certificate = self._certify(client, public, names, _ONLY_CLIENT, days)
+        return b"".join(map(_pem, (certificate, self._issuing.certificate)))
+
     def issue_peer(
         self,
         peer: str,
@@ -149,14 +158,7 @@ class Authority:
         days: int,
     ) -> Issued:
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = (
-            _builder(name, self._issuing.certificate, key.public_key(), self._clock, days)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(authority=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
-        )
-        identity = Identity(builder.sign(self._issuing.key, hashes.SHA256()), key)
+        identity = Identity(self._certify(name, key.public_key(), names, usages, days), key)
         into.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".new-", dir=into.parent))  # mode 0700
         try:
@@ -165,6 +167,23 @@ class Authority:
         finally:
             shutil.rmtree(aside, ignore_errors=True)
         return Issued(*_pair(into))
+
+    def _certify(
+        self,
+        name: str,
+        public: ec.EllipticCurvePublicKey,
+        names: Iterable[x509.GeneralName],
+        usages: Sequence[x509.ObjectIdentifier],
+        days: int,
+    ) -> x509.Certificate:
+        builder = (
+            _builder(name, self._issuing.certificate, public, self._clock, days)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_key_usage(authority=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        )
+        return builder.sign(self._issuing.key, hashes.SHA256())
 
 
 def require_environment(trusted: Path, environment: Environment) -> None:

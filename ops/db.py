@@ -51,12 +51,13 @@ def create(
         as_json: Print JSON.
     """
     environment, settings = _cell(config, cell)
-    passwords = {
-        "chukan_broker": _password(settings.broker_password_file),
-        "chukan_app": _password(settings.app_password_file),
+    files = {
+        "chukan_broker": settings.broker_password_file,
+        "chukan_app": settings.app_password_file,
+        "chukan_steward": settings.steward_password_file,
+        "chukan_links": settings.links_password_file,
     }
-    if settings.steward_password_file is not None:
-        passwords["chukan_steward"] = _password(settings.steward_password_file)
+    passwords = {login: _password(file) for login, file in files.items() if file is not None}
 
     async def work(admin: Connection) -> None:
         await runner.prepare_cell(admin, cell, passwords, environment)

@@ -42,6 +42,7 @@ app.command("chukan.ops.drill_summary:summary", name="summary")
 
 EXIT_INTERRUPTED: Final = 130
 ALL: Final = "all"
+LINKS: Final = "links"
 Topology = Literal["2+2", "2+1"]
 Times = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=100))]
 Store = Annotated[Path, Parameter(name="--store")]
@@ -112,6 +113,7 @@ def run(
     *,
     site: Annotated[Path | None, Parameter(name=["--site", "-s"])] = None,
     topology: Topology | None = None,
+    links: Annotated[bool, Parameter(negative="")] = False,
     times: Times = 1,
     i_understand: Annotated[bool, Parameter(negative="")] = False,
     store: Store = _STORE,
@@ -130,6 +132,8 @@ def run(
         The site file of a real site, with a table [drill].
     topology
         Nodes of each cell at home and in the other centre; 2+2, or that of the lab or site that runs.
+    links
+        In a lab of its own: every client behind its body's device, through tunnels; a drill of links needs no word.
     times
         How often to run it.
     i_understand
@@ -141,7 +145,12 @@ def run(
     """
     chosen = list(read_all().values()) if name == ALL else [find(name)]
     session = Session(
-        Screen(for_program=as_json), History(store), site=site, understood=i_understand, patient=name == ALL
+        Screen(for_program=as_json),
+        History(store),
+        site=site,
+        links=links or (name != ALL and LINKS in chosen[0].needs),
+        understood=i_understand,
+        patient=name == ALL,
     )
     with session.history.lock():
         (store / "drill.log").touch(mode=0o600)
@@ -164,10 +173,17 @@ class Session:
     """Drills one after the other on one lab, or on one site."""
 
     def __init__(
-        self, screen: Screen, history: History, *, site: Path | None = None, understood: bool, patient: bool
+        self,
+        screen: Screen,
+        history: History,
+        *,
+        site: Path | None = None,
+        links: bool = False,
+        understood: bool,
+        patient: bool,
     ) -> None:
-        """``patient``: a drill that is not possible here is left out, not refused."""
-        self._screen, self.history, self._site = screen, history, site
+        """``patient``: a drill that is not possible here is left out, not refused. ``links``: in a lab of its own."""
+        self._screen, self.history, self._site, self._links = screen, history, site, links
         self._understood, self._patient = understood, patient
         self._clock = SystemClock()
         self._chance = SystemChance(self._clock)
@@ -216,7 +232,7 @@ class Session:
         place = running_lab()
         if place is None:
             self._screen.title(f"Bringing up a lab of two centres ({topology or '2+2'})")
-            return own_lab(topology or "2+2", self._screen)
+            return own_lab(topology or "2+2", self._screen, links=self._links)
         self._screen.title(f"On the lab that runs ({place.lab})")
         _refuse_other(topology, read(place.site).topology)
         return running(place)

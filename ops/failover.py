@@ -21,8 +21,8 @@ from rich.console import Console
 
 from chukan.errors import Problem
 from chukan.ops.centres.picture import Painter
-from chukan.ops.centres.wires import enter
 from chukan.ops.local.machine import state_folder
+from chukan.ops.namespaces import enter
 from chukan.ops.output import Json, say
 from chukan.replication.patroni import NodeState
 from chukan.replication.site import Site

@@ -73,14 +73,19 @@ class Installation:
         return self._public
 
     @property
-    def publisher(self) -> Publisher:
-        """Publishes the common data; ``Problem`` setting_missing without the key that signs it, or as it is read."""
+    def signing_key(self) -> Ed25519PrivateKey:
+        """The key that signs common data and grants; ``Problem`` setting_missing without it, or as it is read."""
         named = self.settings.operator.directory_signing_key_file
         key = self._key or (None if named is None else _read_half(named, self._public))
         if key is None:
             pointer = "/operator/directory_signing_key_file"
             raise Problem("setting_missing", pointer=pointer, expected="--directory-key FILE")
-        return Publisher(self.cells, key, self.clock, self.law.number, lead_s=self.lead_s)
+        return key
+
+    @property
+    def publisher(self) -> Publisher:
+        """Publishes the common data; ``Problem`` as ``signing_key``."""
+        return Publisher(self.cells, self.signing_key, self.clock, self.law.number, lead_s=self.lead_s)
 
     async def common(self) -> Common:
         """Return the common data as it stands in the cells. Raises ``Problem``."""

@@ -37,7 +37,7 @@ from chukan.platform.exchange.exchange import Exchange
 from chukan.platform.exchange.forgetting import Forgetting
 from chukan.platform.http import openapi
 from chukan.platform.http.api import AgencyApi
-from chukan.platform.http.auth import AddressCheck, NoAddressCheck
+from chukan.platform.http.auth import AddressCheck, LinkAddresses, NoAddressCheck
 from chukan.platform.http.calls import Services
 from chukan.platform.http.desks.copies import PartitionCopies
 from chukan.platform.http.desks.door import CellDoor
@@ -46,6 +46,7 @@ from chukan.platform.http.desks.records import PartitionRecords
 from chukan.platform.http.drain import Drain
 from chukan.platform.http.gauges import Gauges
 from chukan.platform.http.health import Health, Sources
+from chukan.platform.http.link_health import link_application
 from chukan.platform.http.listener import Listener
 from chukan.platform.http.network import network_app
 from chukan.platform.http.ports import Desks
@@ -212,9 +213,11 @@ class Server:
         context = tls.server_context(mine.tls_certificate_file, mine.tls_key_file, mine.tls_ca_file)
         network = network_app(self.exchange.inbox, self._opener, self._signer, network=self.settings.network.name)
         self.health = self._make_health()
-        self._agency_side = Listener(api.application(), mine.agency_host, mine.agency_port, context)
+        inside = tuple(mine.link_hosts)
+        self._agency_side = Listener(api.application(), mine.agency_host, mine.agency_port, context, more_hosts=inside)
         self._network_side = Listener(network, mine.network_host, mine.network_port, context)
         self._health_side = Listener(self.health.application(), mine.health_host, mine.health_port)
+        self._inside: Listener | None = None
         self._metrics.certificate_expiry(
             read_certificates(mine.tls_certificate_file)[0].not_valid_after_utc.timestamp()
         )
@@ -259,6 +262,7 @@ class Server:
         await self._cells.open()
         health = await self._health_side.start()
         _log.info("listening", stage="health", port=health)
+        await self._listen_inside(health)
         self._spawn("health", self.health.run())
         await self.exchange.start()
         self._spawn("exchange", self.exchange.broken())
@@ -274,6 +278,22 @@ class Server:
         _log.info("listening", stage="agency", port=agency)
         self._listening = True
         started(Ports(agency, network, health))
+
+    async def _listen_inside(self, port: int) -> None:
+        """Tell health inside the links too, at the same port and less of it: everybody behind a link can ask.
+
+        ``Problem`` setting_invalid where an address is not this host's, or taken.
+        """
+        hosts = self.settings.exchange.link_hosts
+        if not hosts:
+            return
+        app = link_application(self.health, self.settings.site.centre)
+        self._inside = Listener(app, hosts[0], port, more_hosts=hosts[1:])
+        try:
+            await self._inside.start()
+        except OSError:
+            expected = "addresses of this host, with a free port"
+            raise Problem("setting_invalid", pointer="/exchange/link_hosts", expected=expected) from None
 
     async def stop(self, drain_s: float) -> None:
         """Go out of service: give notice, drain the listeners, stop the exchange, close what is open.
@@ -291,6 +311,8 @@ class Server:
             loop.cancel()
         if self._loops:
             await asyncio.wait(self._loops)
+        if self._inside is not None:
+            await self._inside.close(1.0)
         await self._health_side.close(1.0)
         await self._peer.close()
         await self._cells.close()
@@ -311,13 +333,8 @@ class Server:
 
 
 def _address_check(settings: Settings) -> AddressCheck:
-    """Return the check of source addresses; only a sandbox may go without (the settings refuse it elsewhere).
-
-    Raises ``Problem`` not_in_service: until the directory carries the links, no real site can be served.
-    """
-    if settings.site.sandbox and not settings.site.address_check:
-        return NoAddressCheck()
-    raise Problem("not_in_service", pointer="/site/address_check")
+    """Return the check of source addresses; only a sandbox may go without (the settings refuse it elsewhere)."""
+    return LinkAddresses() if settings.site.address_check else NoAddressCheck()
 
 
 def _private_key(path: Path) -> Ed25519PrivateKey:

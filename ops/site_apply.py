@@ -11,8 +11,8 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from chukan.ops import patroni_settings
-from chukan.ops.centres.wires import enter
 from chukan.ops.failover import SiteFile, confirm, default_site
+from chukan.ops.namespaces import enter
 from chukan.ops.output import Json, say, table
 from chukan.replication.site_file import read
 

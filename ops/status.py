@@ -19,10 +19,10 @@ from chukan.errors import Problem
 from chukan.ops import site_certificates
 from chukan.ops.centres.drawing import draw
 from chukan.ops.centres.picture import Painter, Picture
-from chukan.ops.centres.wires import enter
 from chukan.ops.drills.history import History
 from chukan.ops.failover import default_site
 from chukan.ops.local.machine import CLONE
+from chukan.ops.namespaces import enter
 from chukan.ops.output import Json, say
 from chukan.replication.site import Site
 from chukan.replication.site_file import read

@@ -31,6 +31,20 @@ from chukan.tenants.states import Outcome, Side
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
+ACCESS_CODES: Final = frozenset(
+    {
+        "unauthenticated",
+        "unregistered_system",
+        "outside_links",
+        "wrong_address",
+        "wrong_agency",
+        "agency_closed",
+        "officer_required",
+        "function_not_granted",
+    }
+)
+"""Why a caller may not come in, by the code of the problem."""
+
 _OTHER: Final = "other"
 _METHODS: Final = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "PATCH", "OPTIONS"})
 _SIDES: Final = frozenset(side.name.lower() for side in Side)
@@ -68,6 +82,9 @@ class Metrics:
             "chukan_http_request_seconds", "Time to answer.", ["route"], buckets=_SECONDS, registry=where
         )
         self._problems = Counter("chukan_problems", "Problem documents by code.", ["code"], registry=where)
+        self._access = Counter("chukan_access_refused", "Callers that were not let in.", ["code"], registry=where)
+        for code in ACCESS_CODES:
+            self._access.labels(code)  # from zero on, so that the first one is an increase
         self._in_flight = Gauge("chukan_requests_in_flight", "Requests at work.", ["priority"], registry=where)
         self._queued = Gauge("chukan_requests_queued", "Requests waiting for a place.", ["priority"], registry=where)
         self._parked = Gauge("chukan_requests_parked", "Requests that wait for an outcome.", registry=where)
@@ -81,6 +98,9 @@ class Metrics:
             "chukan_stage_set_size", "Lines in a set.", ["stage"], buckets=_SIZES, registry=where
         )
         self._line_refusals = Counter("chukan_line_refusals", "Refused before acceptance.", ["code"], registry=where)
+        self._queries = Counter("chukan_query_lines", "Lines asked, by the way they came.", ["way"], registry=where)
+        for way in ("link", "other"):
+            self._queries.labels(way)
         self._outcomes = Counter("chukan_outcomes", "Final outcomes.", ["side", "outcome"], registry=where)
 
     def _make_work(self) -> None:
@@ -147,6 +167,10 @@ class Metrics:
         """Count one problem document by its registered code."""
         self._problems.labels(code if code in REGISTRY else _OTHER).inc()
 
+    def access_refused(self, code: str) -> None:
+        """Count one caller on whom tunnel, certificate, path or function did not agree (CON-01)."""
+        self._access.labels(code if code in ACCESS_CODES else _OTHER).inc()
+
     def follow(self, priority: str, *, in_flight: Callable[[], int], queued: Callable[[], int]) -> None:
         """Ask these, whenever metrics are read, how many requests of a priority are at work and queued."""
         self._in_flight.labels(priority).set_function(in_flight)
@@ -176,6 +200,10 @@ class Metrics:
         name = side.name.lower() if isinstance(side, Side) else side
         word = outcome if outcome in _OUTCOMES else _OTHER
         self._outcomes.labels(name if name in _SIDES else _OTHER, word).inc(count)
+
+    def asked(self, lines: int, *, through_link: bool) -> None:
+        """Count the lines of a list that was taken in: through a body's link, or another way (a sandbox's clients)."""
+        self._queries.labels("link" if through_link else "other").inc(lines)
 
     def refusal(self, code: str) -> None:
         """Count one line or message that was refused before acceptance, by its registered code."""

@@ -10,8 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from chukan.replication.site import Cell, Site, halves
+from chukan.replication.site import Cell, Site, gateways, halves
 
+_AGENT_S: Final = 5
+"""Within so long a device's agent has moved its route, with its own default timers."""
 _SURE_S: Final = 3
 """From the end of a leader's lease to the first write at its successor, roughly."""
 
@@ -28,7 +30,7 @@ class Consequence(NamedTuple):
 def explain(site: Site) -> list[Consequence]:
     """Return what the loss of each centre, of the witness and of the link between the centres would do."""
     sentences = [sentence for centre in site.centres for sentence in _centre(site, centre)]
-    return [*sentences, *_witness(site), *_link(site), *_node(site)]
+    return [*sentences, *_witness(site), *_link(site), *_node(site), *_gateways(site)]
 
 
 def _title(site: Site, place: str) -> str:
@@ -132,3 +134,19 @@ def _node(site: Site) -> Iterator[Consequence]:
         f"A synchronous standby takes over within about {site.timers.ttl_s + _SURE_S} s, when its lease has ended.",
         f"約{site.timers.ttl_s + _SURE_S}秒以内に、期限切れを待って同期待機系が引き継ぎます。",
     )
+
+
+def _gateways(site: Site) -> Iterator[Consequence]:
+    for row in gateways(site):
+        centre = site.where(row.host)
+        other = site.other(centre)
+        about, about_ja = f"the gateway of {centre} is lost", f"{_title(site, centre)}のVPNゲートウェイを失ったとき"
+        yield Consequence(
+            about,
+            about_ja,
+            f"No cell is touched. Devices with an agent lead their bodies to {other} within about {_AGENT_S} s, and"
+            f" back when {centre} has stood well for a while; those of one tunnel are taken over by {other}.",
+            f"セルには影響しません。エージェントのある装置は約{_AGENT_S}秒以内に{_title(site, other)}へ切り替え、"
+            f"{_title(site, centre)}がしばらく安定すると戻ります。トンネルが一本の装置は"
+            f"{_title(site, other)}が引き受けます。",
+        )

@@ -54,6 +54,7 @@ _IDLE_MAX_S: Final = 300.0
 _STATEMENTS_MAX: Final = 50_000
 _LENT_MAX: Final = 10_000
 _WATCHER_CONNECTIONS: Final = 1
+_LINKS_CONNECTIONS: Final = 2
 
 _log = log.get("primary")
 
@@ -88,6 +89,11 @@ class _Pools:
     target: Target
     pools: dict[str, RawPool]
 
+    def of(self, door: str) -> RawPool:
+        if door not in self.pools:
+            raise Problem("setting_missing", expected=f"the password file of the login for {door}")
+        return self.pools[door]
+
     def terminate(self) -> None:
         for pool in self.pools.values():
             with contextlib.suppress(asyncpg.InterfaceError):  # a pool that was never opened has nothing to drop
@@ -109,7 +115,14 @@ class CellDoors:
         self._waiting: set[asyncio.Timeout] = set()
         self._attached: set[Connection] = set()
         self._opening: asyncio.Task[None] | None = None
-        self.broker, self.app, self.canary = (Door(self, name) for name in ("broker", "app", "canary"))
+        self.broker, self.app, self.canary, self.links = (
+            Door(self, name) for name in ("broker", "app", "canary", "links")
+        )
+
+    @property
+    def watcher(self) -> str:
+        """The login by which to look for a leader and to listen: the broker's, a gateway's where there is no broker."""
+        return "chukan_broker" if self.cell.broker_password_file is not None else "chukan_links"
 
     @property
     def target(self) -> Target | None:
@@ -152,7 +165,8 @@ class CellDoors:
         """Make the pools to a new leader usable once grants of the past are void, however often that takes."""
         pools = await self._make(target)
         try:
-            while True:
+            # A gateway's process has no grant that a new leader must void before it works.
+            while "canary" in pools.pools:
                 try:
                     await self._resume(pools.pools["canary"])
                     break
@@ -171,12 +185,15 @@ class CellDoors:
         _log.warning("work resumes on a leader", cell=self.name, outcome="epochs raised" if first else "known")
 
     async def _make(self, target: Target) -> _Pools:
-        pools = {
-            "broker": self._pool(target, "chukan_broker", self.cell.broker_connections, _nothing),
-            "app": self._pool(target, "chukan_app", self.cell.app_connections, _reset),
+        pools: dict[str, RawPool] = {}
+        if self.cell.broker_password_file is not None:
+            pools["broker"] = self._pool(target, "chukan_broker", self.cell.broker_connections, _nothing)
             # What is busy must not look dead: whoever watches has a connection of its own.
-            "canary": self._pool(target, "chukan_broker", _WATCHER_CONNECTIONS, _nothing),
-        }
+            pools["canary"] = self._pool(target, "chukan_broker", _WATCHER_CONNECTIONS, _nothing)
+        if self.cell.app_password_file is not None:
+            pools["app"] = self._pool(target, "chukan_app", self.cell.app_connections, _reset)
+        if self.cell.links_password_file is not None:
+            pools["links"] = self._pool(target, "chukan_links", _LINKS_CONNECTIONS, _nothing)
         for pool in pools.values():
             await pool
         return _Pools(target, pools)
@@ -227,7 +244,8 @@ class CellDoors:
     async def lend(self, door: str, timeout_s: float) -> tuple[Proxy, RawPool]:
         """Return a checked connection and the pool that it belongs to.
 
-        Raises ``Problem`` no_primary; ``TimeoutError`` when all connections stay busy; what the driver raises.
+        Raises ``Problem`` no_primary, setting_missing for a door without its login's password file; ``TimeoutError``
+        when all connections stay busy; what the driver raises.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -237,7 +255,7 @@ class CellDoors:
             try:
                 async with scope:
                     self._waiting.add(scope)
-                    pool = pools.pools[door]
+                    pool = pools.of(door)
                     connection = await pool.acquire()
             except TimeoutError:
                 if pools is not self._pools and loop.time() < deadline:
@@ -328,7 +346,7 @@ class Door:
     async def expire_connections(self) -> None:
         """Have every connection replaced before its next use."""
         pools = await self._doors._present(CONNECT_TIMEOUT_S)  # noqa: SLF001 - the two are one piece
-        await pools.pools[self._name].expire_connections()
+        await pools.of(self._name).expire_connections()
 
 
 class Lending:
@@ -365,6 +383,7 @@ def password(cell: Cell, user: str) -> str:
         "chukan_broker": cell.broker_password_file,
         "chukan_app": cell.app_password_file,
         "chukan_steward": cell.steward_password_file,
+        "chukan_links": cell.links_password_file,
     }
     try:
         return (files[user] or Path()).read_text(encoding="ascii").strip()

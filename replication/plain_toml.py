@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-Value = str | int | float | bool | Path | Sequence[str]
+Value = str | int | float | bool | Path | Sequence[str] | Sequence[int]
 Tables = Sequence[tuple[str, Mapping[str, Value]]]
 """Tables in their order: the empty name stands for the top, ``[name]`` (in brackets) for an element of an array."""
 

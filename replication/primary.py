@@ -127,6 +127,13 @@ class Cells:
         doors = self._cells[name].doors
         return CellConnections(doors.broker, doors.app, doors.canary)
 
+    def links(self, name: str) -> Pool:
+        """Return the door of a gateway's login (``links_password_file``); acquiring raises as for ``primary``.
+
+        ``KeyError`` when there is no such cell.
+        """
+        return self._cells[name].doors.links
+
     def leader(self, name: str) -> Leader | None:
         """Return who leads a cell of several members; None when nobody does, and for a cell that is one server."""
         return self._cells[name].leader
@@ -176,7 +183,8 @@ class Cells:
         """
         while True:
             try:
-                connection = await self._cells[name].doors.connect("chukan_broker")
+                doors = self._cells[name].doors
+                connection = await doors.connect(doors.watcher)
             except Problem:
                 await asyncio.sleep(_RETRY_S)
                 continue
@@ -284,8 +292,9 @@ class _Watched:
         target = Target(member.host, member.port, self.leader, self._context)
         try:
             async with asyncio.timeout(_ANSWERS_S):
+                user = self.doors.watcher
                 connection: Connection = await asyncpg.connect(
-                    **target.arguments(self._cell, "chukan_broker"), password=password(self._cell, "chukan_broker")
+                    **target.arguments(self._cell, user), password=password(self._cell, user)
                 )
         except (*DRIVER_ERRORS, Problem):
             return False

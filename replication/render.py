@@ -15,10 +15,10 @@ from typing import Any, Final, NamedTuple
 
 import yaml  # type: ignore[import-untyped] # its stubs are a package that nothing else needs
 
-from chukan.replication import backup
+from chukan.replication import backup, render_links
 from chukan.replication.plain_toml import Value, to_toml
 from chukan.replication.quiet import QUIET
-from chukan.replication.site import Cell, EtcdMember, ExchangeHost, Node, Site, halves
+from chukan.replication.site import Cell, EtcdMember, ExchangeHost, Node, Site, gateways, halves
 
 NAMESPACE: Final = "/chukan/"
 REST_USER: Final = "patroni"
@@ -26,6 +26,8 @@ SUPERUSER: Final = "postgres"
 REPLICATION_USER: Final = "replicator"
 REWIND_USER: Final = "rewinder"
 CLIENTS: Final = ("chukan_broker", "chukan_app", "chukan_steward")
+LINKS_USER: Final = "chukan_links"
+"""The login of the gateways' controllers; it is of use in the cell that holds the links alone."""
 FAR_FIRST: Final = 3
 HOME: Final = 2
 FAR_NEXT: Final = 1
@@ -45,7 +47,7 @@ class Secrets(NamedTuple):
 
 PASSWORDS: Final[Mapping[str, str]] = {
     "broker": "chukan_broker", "app": "chukan_app", "steward": "chukan_steward", "superuser": SUPERUSER,
-    "replication": REPLICATION_USER, "rewind": REWIND_USER,
+    "replication": REPLICATION_USER, "rewind": REWIND_USER, "links": LINKS_USER,
 }  # fmt: skip
 """Logins of each cell by the short name of their password files (``<cell>-<short>``)."""
 REST_PASSWORD: Final = "patroni-rest"  # noqa: S105 - the name of a file
@@ -211,6 +213,7 @@ def pg_hba(site: Site, cell: Cell) -> list[str]:
     nodes = _networks([site.address(node.host) for node in cell.nodes])
     operator = _networks(site.operator.addresses)
     exchanges = _networks([site.address(exchange.host) for exchange in site.exchanges])
+    controllers = _networks([site.address(row.host) for row in gateways(site)])
     clients = ",".join(CLIENTS)
     own = "scram-sha-256 clientcert=verify-ca"
     return [
@@ -220,6 +223,10 @@ def pg_hba(site: Site, cell: Cell) -> list[str]:
         *(
             f"hostssl {cell.database} {clients} {network} scram-sha-256"
             for network in dict.fromkeys([*exchanges, *operator])
+        ),
+        *(
+            f"hostssl {cell.database} {LINKS_USER} {network} scram-sha-256"
+            for network in (controllers if cell is site.cells.get(site.links_cell) else [])
         ),
     ]
 
@@ -283,12 +290,13 @@ def exchange(site: Site, name: str, limits: Mapping[str, Value] | None = None) -
     return to_toml(
         [
             ("site", _site(site, here)),
-            *_cells(site, _identity(*site.certificate(name, here)), folder / "passwords", "broker", "app"),
+            *cells(site, identity(*site.certificate(name, here)), folder / "passwords", "broker", "app"),
             (
                 "exchange",
                 {
                     "name": name,
                     **_listening(site, mine),
+                    **render_links.link_hosts(site, here),
                     "tls_certificate_file": certificate,
                     "tls_key_file": key,
                     "tls_ca_file": folder / "pki" / "everybody.pem",
@@ -301,13 +309,15 @@ def exchange(site: Site, name: str, limits: Mapping[str, Value] | None = None) -
             ("keystores", {centre: site.directory(centre) / "keystore" for centre in site.centres}),
             # Empty until somebody writes there: the last drills, backups, a look at everybody's certificates.
             ("metrics", {"textfiles": folder / "metrics"}),
+            *render_links.tables(site),
         ]
     )
 
 
 def _site(site: Site, centre: str) -> Mapping[str, Value]:
-    # Where the callers' addresses cannot be checked there is no real site: only a sandbox may go without.
-    return {"centre": centre, "sandbox": site.sandbox, "address_check": not site.sandbox}
+    # Where the callers' addresses cannot be checked there is no real site: only a sandbox may go without links.
+    check = site.links is not None or not site.sandbox
+    return {"centre": centre, "sandbox": site.sandbox, "address_check": check, **render_links.site_keys(site)}
 
 
 def _listening(site: Site, mine: ExchangeHost) -> Mapping[str, Value]:
@@ -318,9 +328,14 @@ def _listening(site: Site, mine: ExchangeHost) -> Mapping[str, Value]:
     }
 
 
-def _cells(site: Site, files: Mapping[str, Value], passwords: Path, *logins: str) -> list[_Table]:
+def cells(
+    site: Site, files: Mapping[str, Value], passwords: Path, *logins: str, only: str | None = None
+) -> list[_Table]:
+    """Return the tables of the cells, or of one only, with the password files of some logins."""
     tables: list[_Table] = []
     for cell, row in site.cells.items():
+        if only not in {None, cell}:
+            continue
         secrets = {f"{login}_password_file": passwords / f"{cell}-{login}" for login in logins}
         epoch: Mapping[str, Value] = {} if row.restore_epoch == 1 else {"restore_epoch": row.restore_epoch}
         tables.append((f"cells.{cell}", {"database": row.database, **epoch, **secrets, **files}))
@@ -328,7 +343,8 @@ def _cells(site: Site, files: Mapping[str, Value], passwords: Path, *logins: str
     return tables
 
 
-def _identity(certificate: Path, key: Path, trusted: Path) -> Mapping[str, Value]:
+def identity(certificate: Path, key: Path, trusted: Path) -> Mapping[str, Value]:
+    """Return as whom a process presents itself to the cells' members, and whom it trusts."""
     return {"tls_ca_file": trusted, "tls_certificate_file": certificate, "tls_key_file": key}
 
 
@@ -354,11 +370,11 @@ def _cell_members(site: Site, cell: Cell) -> list[Mapping[str, Value]]:
 def operator(site: Site) -> str:
     """Return settings for an operator's commands (``chukan agency``, ``stop``, …): cells with the steward's login."""
     folder = site.operator.directory
-    own = _identity(folder / "certificate.pem", folder / "key.pem", folder / "ca.pem")
+    own = identity(folder / "certificate.pem", folder / "key.pem", folder / "ca.pem")
     return to_toml(
         [
             ("site", _site(site, next(iter(site.centres)))),
-            *_cells(site, own, folder / "passwords", "broker", "app", "steward"),
+            *cells(site, own, folder / "passwords", "broker", "app", "steward", "links"),
             (
                 "exchange",
                 {
@@ -371,5 +387,6 @@ def operator(site: Site) -> str:
             ("network", _network(site)),
             ("keystores", {name: site.directory(name) / "keystore" for name in site.centres}),
             ("operator", {"directory_signing_key_file": folder / "signing" / "directory.pem"}),
+            *render_links.tables(site),
         ]
     )

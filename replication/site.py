@@ -13,6 +13,7 @@ from typing import Annotated, Final, Literal
 import msgspec
 
 from chukan.replication.site_drills import Drills
+from chukan.replication.site_links import Gateway, Links, Services
 
 Topology = Literal["2+2", "2+1"]
 Name = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,31}$")]
@@ -152,6 +153,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Without it there are no backups, and nothing of them is rendered."""
     drill: Drills | None = None
     """How this site may be drilled; without it only a lab can be."""
+    links: Links | None = None
+    """Gateways and service addresses; without it nobody comes through a tunnel."""
     postgresql: Path = Path("/usr/lib/postgresql/15/bin")
 
     # ------------------------------------------------------------ where things are
@@ -186,8 +189,32 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         raise KeyError(name)
 
     def members(self, place: str) -> list[str]:
-        """Return the names of etcd members, nodes and exchanges that stand in a centre or at the witness."""
+        """Return the names of everything that runs on the hosts of a centre or of the witness."""
         return [row.name for _, row in members(self) if self.where(row.host) == place]
+
+    def gateway(self, centre: str) -> Gateway:
+        """Return the gateway of a centre; ``KeyError`` where the site has none there."""
+        found = next((row for row in gateways(self) if self.where(row.host) == centre), None)
+        if found is None:
+            raise KeyError(centre)
+        return found
+
+    def endpoint(self, centre: str) -> str:
+        """Return where devices reach a centre's gateway; ``KeyError``."""
+        row = self.gateway(centre)
+        return row.endpoint or f"{self.address(row.host)}:{row.listen_port}"
+
+    def services(self, centre: str) -> Services:
+        """Return what the tunnels of a centre lead to; ``KeyError``."""
+        row = self.gateway(centre)
+        exchange = next(each for each in self.exchanges if self.where(each.host) == centre)
+        shared = "" if self.links is None else self.links.shared
+        return Services((row.address, shared), exchange.agency_port, exchange.health_port)
+
+    @property
+    def links_cell(self) -> str:
+        """The cell that holds what is wanted of the links."""
+        return (self.links.cell if self.links is not None else "") or min(self.cells)
 
     def certificate(self, name: str, place: str) -> tuple[Path, Path, Path]:
         """Return certificate, key and trusted roots of a peer that stands in ``place``."""
@@ -199,7 +226,12 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         return self.directory(centre) / "passwords" / name
 
 
-def members(site: Site) -> Iterator[tuple[str, EtcdMember | Node | ExchangeHost]]:
+def gateways(site: Site) -> list[Gateway]:
+    """Return the gateways of a site; there may be none."""
+    return [] if site.links is None else site.links.gateways
+
+
+def members(site: Site) -> Iterator[tuple[str, EtcdMember | Node | ExchangeHost | Gateway]]:
     """Yield whatever runs on a host, with its pointer."""
     for number, member in enumerate(site.etcd.members):
         yield f"/etcd/members/{number}", member
@@ -208,6 +240,8 @@ def members(site: Site) -> Iterator[tuple[str, EtcdMember | Node | ExchangeHost]
             yield f"/cells/{cell}/nodes/{number}", node
     for number, exchange in enumerate(site.exchanges):
         yield f"/exchanges/{number}", exchange
+    for number, gateway in enumerate(gateways(site)):
+        yield f"/links/gateways/{number}", gateway
 
 
 def backup_hosts(site: Site) -> list[str]:

@@ -19,7 +19,7 @@ from chukan.errors import Problem
 
 Action = Literal[
     "kill", "stop", "start", "freeze", "thaw", "lose_centre", "return_centre", "cut", "mend", "isolate", "rejoin",
-    "fill_disk", "free_disk",
+    "fill_disk", "free_disk", "lose_gateway", "return_gateway",
 ]  # fmt: skip
 Word = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
 Command = Annotated[list[Word], msgspec.Meta(max_length=64)]
@@ -32,6 +32,7 @@ UNDONE_BY: Final[Mapping[Action, Action]] = {
     "cut": "mend",
     "isolate": "rejoin",
     "fill_disk": "free_disk",
+    "lose_gateway": "return_gateway",
 }
 """What breaks is possible only together with what mends it: a drill leaves the site as it found it."""
 _PLACES: Final = frozenset({"host", "address", "site", "action", "process", "other"})

@@ -10,6 +10,7 @@ Invariant: pure. ``check`` says everything that is wrong, not only the first thi
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Final
 
 from chukan.errors import Problem
@@ -22,9 +23,11 @@ from chukan.replication.site import (
     Site,
     Topology,
     backup_hosts,
+    gateways,
     halves,
     members,
 )
+from chukan.replication.site_links import SERVICE_NETWORK, Gateway
 
 CENTRES: Final = 2
 PORT_LAST: Final = 32767
@@ -40,12 +43,13 @@ def check(site: Site) -> list[Problem]:
     """Return everything that is wrong with a site, at most a hundred problems; nothing is when it is empty.
 
     Codes: site_name_twice, site_name_unknown, site_address_twice, site_port_high, site_etcd, site_topology,
-    site_strict, site_standbys, site_timers, site_backup, setting_missing and setting_invalid (of ``[drill]``).
+    site_strict, site_standbys, site_timers, site_backup, site_links, setting_missing and setting_invalid (of
+    ``[drill]``).
     """
     problems = [*_names(site)]
     if problems:  # what stands where cannot be judged before the names mean something
         return problems[:_PROBLEMS_MAX]
-    rules = (_addresses, _ports, _etcd, _topologies, _standbys, _exchanges, _timers, _backup, _drill)
+    rules = (_addresses, _ports, _etcd, _topologies, _standbys, _exchanges, _timers, _backup, _links, _drill)
     return [problem for rule in rules for problem in rule(site)][:_PROBLEMS_MAX]
 
 
@@ -94,6 +98,9 @@ def _listeners(site: Site) -> Iterator[tuple[str, str, int]]:
             case ExchangeHost():
                 for part in ("agency_port", "network_port", "health_port"):
                     yield f"{pointer}/{part}", member.host, getattr(member, part)
+            case Gateway():
+                # The others are UDP, and a gateway's host sends nothing of its own by UDP that could take them.
+                yield f"{pointer}/metrics_port", member.host, member.metrics_port
     for name in backup_hosts(site):
         yield "/backup/port", name, site.backup.port if site.backup else 0
 
@@ -185,6 +192,43 @@ def _backup(site: Site) -> Iterator[Problem]:
     for centre in site.backup.hosts if site.backup else ():
         if centre not in site.centres:
             yield Problem("site_name_unknown", pointer=f"/backup/hosts/{centre}", expected=", ".join(site.centres))
+
+
+def _links(site: Site) -> Iterator[Problem]:
+    if site.links is None:
+        return
+    if site.links_cell not in site.cells:
+        yield Problem("site_name_unknown", pointer="/links/cell", expected=", ".join(site.cells))
+    at = Counter(site.where(row.host) for row in gateways(site))
+    for centre in site.centres:
+        if at.pop(centre, 0) != 1:
+            yield Problem("site_links", pointer="/links/gateways", expected=f"one gateway in {centre}")
+    if at:
+        yield Problem("site_links", pointer="/links/gateways", expected="gateways in the two centres only")
+    for number, row in enumerate(gateways(site)):
+        pointer = f"/links/gateways/{number}"
+        if row.listen_port == row.service_port:
+            yield Problem("site_links", pointer=f"{pointer}/service_port", expected="another port than listen_port")
+        if row.interface == row.service_interface:
+            yield Problem("site_links", pointer=f"{pointer}/service_interface", expected="a name of its own")
+    if len({row.service_port for row in gateways(site)}) > 1:
+        yield Problem("site_links", pointer="/links/gateways", expected="the same service_port at both centres")
+    yield from _service_addresses(site, site.links.shared)
+
+
+def _service_addresses(site: Site, shared: str) -> Iterator[Problem]:
+    given = {f"/links/gateways/{number}/address": row.address for number, row in enumerate(gateways(site))}
+    seen = Counter([shared, *given.values()])
+    for pointer, address in (("/links/shared", shared), *given.items()):
+        if not _is_service(address) or seen[address] > 1:
+            yield Problem("site_links", pointer=pointer, expected=f"an address of its own in {SERVICE_NETWORK}")
+
+
+def _is_service(address: str) -> bool:
+    try:
+        return IPv4Address(address) in IPv4Network(SERVICE_NETWORK)
+    except AddressValueError:
+        return False
 
 
 def _drill(site: Site) -> Iterator[Problem]:

@@ -29,7 +29,7 @@ from chukan.tenants.births import patiently
 
 Phase = Literal["pre", "post"]
 
-LOGINS: Final = ("chukan_broker", "chukan_app", "chukan_steward")
+LOGINS: Final = ("chukan_broker", "chukan_app", "chukan_steward", "chukan_links")
 """The login roles of a cell; ``prepare_cell`` gives them their passwords."""
 
 _PHASES: Final[tuple[Phase, ...]] = ("pre", "post")

@@ -69,7 +69,8 @@ async def open_cell(admin: Connection, epoch: int, note: str) -> dt.datetime:
         admin,
         admin.fetchval(
             "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database()"
-            " AND usename IN ('chukan_broker', 'chukan_app', 'chukan_steward') AND pid <> pg_backend_pid()"
+            " AND usename IN ('chukan_broker', 'chukan_app', 'chukan_steward', 'chukan_links')"
+            " AND pid <> pg_backend_pid()"
         ),
     )
     _log.warning("a cell was opened in a new epoch", epoch=epoch, count=ended)

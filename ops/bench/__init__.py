@@ -9,6 +9,10 @@ are the limit, ``figures`` (pure) counts, ``run`` puts it together.
 
 ``commit``: acknowledged commits that wait for the other centre, by the length of the link between the centres, beside
 pgbench with the same statement on the same primary. ``commits`` are both write paths.
+
+``links``: one gateway with 2,500 links (回線), beside ``wg syncconf`` of the same peers. ``noise`` (pure) and ``swarm``
+are the synthetic devices, ``country`` says who they are, ``ground`` where they stand; ``links_stand`` is the gateway
+before them, ``links_limit`` the limit.
 """
 
 from typing import Annotated
@@ -95,3 +99,27 @@ def commit(
             as_json=as_json,
         )
     )
+
+
+@app.command
+def links(
+    *,
+    runs: Annotated[int | None, Parameter(validator=Number(gte=1, lte=1000))] = None,
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    number: Annotated[int, Parameter(name="--links", validator=Number(gte=10, lte=10_000))] = 2_500,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Measure one gateway with 2,500 links: all configured, one changed, all sessions back after its restart.
+
+    Beside ``wg syncconf`` of the same peers. Brings up a gateway of its own with synthetic devices; needs root.
+
+    Args:
+        runs: How often the limit and the gateway are measured in turn; at least 5.
+        quick: Fewer runs and changes, to see that it works; the result is marked, for it is no measurement.
+        number: How many links.
+        as_json: Print the result as one JSON object, last on standard output.
+    """
+    from chukan.ops.bench import links_bench as bench  # noqa: PLC0415 - the gateway is not needed for the others
+
+    runs = runs or (_QUICK_RUNS if quick else RUNS_MIN)
+    return bench.run(bench.Options(runs=runs, quick=quick, as_json=as_json, links=number))

@@ -27,7 +27,8 @@ from chukan.ops.bench.figures import Figure, Run, figure, run_of
 from chukan.ops.bench.measuring import EXIT_FAILED, LIMIT, SEED, Measured, measured, require_runs, tell
 from chukan.ops.centres.databases import leaders
 from chukan.ops.centres.picture import Painter
-from chukan.ops.centres.running import LEADERS_TIMEOUT_S, SETTLED_TIMEOUT_S, CentresRunning, LabPlace
+from chukan.ops.centres.place import LabPlace
+from chukan.ops.centres.running import LEADERS_TIMEOUT_S, SETTLED_TIMEOUT_S, CentresRunning
 from chukan.ops.demo.population import Population
 from chukan.ops.demo.screen import Screen
 from chukan.ops.installation import open_installation

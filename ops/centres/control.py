@@ -20,7 +20,8 @@ SOCKET: Final = "control.sock"
 CALL_S: Final = 300.0
 CALLS: Final = frozenset({
     "kill", "freeze", "thaw", "start", "stop", "lose_centre", "return_centre", "cut", "mend", "isolate", "rejoin",
-    "fill_disk", "free_disk", "back_up", "restore", "open_restored", "heal", "settled",
+    "lose_gateway", "return_gateway", "fill_disk", "free_disk", "back_up", "restore", "open_restored", "heal",
+    "settled",
 })  # fmt: skip
 _LINE_MAX: Final = 64 * 1024
 _WORDS_MAX: Final = 4
@@ -172,6 +173,14 @@ class RemoteStage:
     async def rejoin(self, centre: str) -> None:
         """Let it back."""
         await self._call("rejoin", centre)
+
+    async def lose_gateway(self, centre: str) -> None:
+        """End a centre's gateway with its tunnels."""
+        await self._call("lose_gateway", centre)
+
+    async def return_gateway(self, centre: str) -> None:
+        """Start it again."""
+        await self._call("return_gateway", centre)
 
     async def fill_disk(self, node: str) -> None:
         """Fill a node's disk."""

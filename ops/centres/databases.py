@@ -17,7 +17,7 @@ from chukan.replication.site import Site
 from chukan.replication.superuser import superuser
 from chukan.tenants import migrate
 
-_LOGINS: Final = ("broker", "app", "steward")
+_LOGINS: Final = ("broker", "app", "steward", "links")
 _LOOK_S: Final = 0.5
 
 

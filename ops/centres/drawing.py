@@ -20,7 +20,8 @@ def draw(picture: Picture, at: str = "") -> RenderableType:
     """Return the picture for a terminal of 80 columns."""
     strict = "strict" if picture.strict else "not strict"
     title = f"\n[bold]{escape(picture.site)}[/] {picture.topology}, {strict} [dim]{at}[/]"
-    return Group(title, _nodes(picture), _line("etcd", _etcd(picture)), *_exchanges(picture), *_complaints(picture))
+    lines = (_line("etcd", _etcd(picture)), *_exchanges(picture), *_gateways(picture))
+    return Group(title, _nodes(picture), *lines, *_complaints(picture))
 
 
 def _nodes(picture: Picture) -> Table:
@@ -68,6 +69,17 @@ def _exchanges(picture: Picture) -> Iterator[str]:
         cells = "  ".join(f"{cell} {_mark(good=good)}" for cell, good in exchange.cells.items())
         state = "ready" if exchange.ready else "[red]not ready[/]" if exchange.answers else "[red]silent[/]"
         yield _line(exchange.name, f"{state}   {cells}   [yellow]{escape(' '.join(exchange.warnings))}[/]")
+
+
+def _gateways(picture: Picture) -> Iterator[str]:
+    for gateway in picture.links:
+        if not gateway.answers:
+            yield _line(gateway.name, "[red]silent[/]")
+            continue
+        colour = "green" if gateway.whole else "yellow"
+        drift = f"[yellow]{gateway.drift} differences found[/]" if gateway.drift else "no difference found"
+        drain = "   [yellow]drained[/]" if gateway.draining else ""
+        yield _line(gateway.name, f"[{colour}]{gateway.up} of {gateway.links} links up[/]   {drift}{drain}")
 
 
 def _complaints(picture: Picture) -> Iterator[str]:

@@ -26,6 +26,8 @@ from chukan.replication.site import (
     Topology,
     Witness,
 )
+from chukan.replication.site_links import Gateway, Links
+from chukan.tenants import link_plan
 
 NETWORK_PORT: Final = 8543
 _TITLES: Final = {"east": "東センター", "west": "西センター", "witness": "立会拠点"}
@@ -35,6 +37,7 @@ _HOST: Final = 1
 _FIRST_PORT: Final = 10432
 _FIRST_REST: Final = 10808
 _FAR_FROM: Final = 2
+_GATEWAY_HOST: Final = 51
 NUMBERS: Final = (_HOST,)
 """Last bytes of the addresses of each site: one host, for connections go out from a host's first address anyway."""
 
@@ -46,13 +49,16 @@ def lab_site(
     *,
     backup_user: str | None = None,
     epochs: Mapping[str, int] | None = None,
+    links: bool = False,
 ) -> Site:
     """Return the site of a lab whose trees lie under ``root``; ``Problem`` runtime_missing without PostgreSQL.
 
     With a ``backup_user``, whom pgBackRest and the databases run as, each centre holds a repository; ``epochs`` are the
-    restore epochs of cells that were restored before.
+    restore epochs of cells that were restored before. With ``links`` each centre has a gateway on a host of its own.
     """
     hosts = {f"{site}-{_HOST}": Host(site=site, address=wires.address(site, _HOST)) for site in _TITLES}
+    if links:
+        hosts |= {f"gateway-{site}": Host(site=site, address=wires.address(site, _GATEWAY_HOST)) for site in _HOME}
     outside = root / "outside"
     return Site(
         name="lab",
@@ -79,7 +85,23 @@ def lab_site(
         ),
         operator=Operator(directory=root / "operator", addresses=[wires.address(WAN, 1)], namespace=wires.name(WAN)),
         backup=None if backup_user is None else _backup(backup_user),
+        links=_links(wires) if links else None,
         postgresql=find_binaries("debian", only=True).bin_dir,
+    )
+
+
+def _links(wires: Wires) -> Links:
+    return Links(
+        gateways=[
+            Gateway(
+                name=f"gateway-{site}",
+                host=f"gateway-{site}",
+                address=address,
+                interface=wires.device(f"gw{site[0]}"),
+                service_interface=wires.device(f"sv{site[0]}"),
+            )
+            for site, address in zip(_HOME, link_plan.CENTRE_ADDRESSES, strict=True)
+        ]
     )
 
 
@@ -137,6 +159,7 @@ def site_file(site: Site) -> str:
             },
         ),
         *_repositories(site.backup),
+        *_gateways(site.links),
     ]
     return to_toml(tables)
 
@@ -145,6 +168,18 @@ def _repositories(row: Backup | None) -> list[tuple[str, Mapping[str, Value]]]:
     if row is None:
         return []
     return [("backup", {"port": row.port, "user": row.user, "full_kept": row.full_kept}), ("backup.hosts", row.hosts)]
+
+
+def _gateways(links: Links | None) -> list[tuple[str, Mapping[str, Value]]]:
+    if links is None:
+        return []
+    top: Mapping[str, Value] = {"shared": links.shared, **({"cell": links.cell} if links.cell else {})}
+    return [("links", top), *(("[links.gateways]", _gateway(row)) for row in links.gateways)]
+
+
+def _gateway(row: Gateway) -> Mapping[str, Value]:
+    told: dict[str, Value] = {name: getattr(row, name) for name in row.__struct_fields__}
+    return told
 
 
 def _cells(site: Site) -> list[tuple[str, Mapping[str, Value]]]:

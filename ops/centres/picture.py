@@ -10,11 +10,13 @@ from typing import Any, Final, Self
 import aiohttp
 import msgspec
 
+from chukan.ops.centres import link_picture
+from chukan.ops.centres.link_picture import GatewayPicture
 from chukan.platform import tls
 from chukan.replication import render
 from chukan.replication.etcd import Etcd
 from chukan.replication.patroni import NodeState, Patroni
-from chukan.replication.site import ExchangeHost, Site
+from chukan.replication.site import ExchangeHost, Site, gateways
 
 TIMEOUT_S: Final = 1.5
 _OK: Final = 200
@@ -70,6 +72,8 @@ class Picture(msgspec.Struct, frozen=True):
     cells: list[CellPicture]
     etcd: dict[str, bool]
     exchanges: list[ExchangePicture]
+    links: list[GatewayPicture] = []
+    """The gateways, where the site has links."""
 
     @property
     def whole(self) -> bool:
@@ -91,7 +95,7 @@ class Picture(msgspec.Struct, frozen=True):
                     f"{exchange.name} is not ready" if exchange.answers else f"{exchange.name} does not answer"
                 )
             found += [f"{exchange.name} cannot commit in {cell}" for cell, good in exchange.cells.items() if not good]
-        return found
+        return [*found, *link_picture.complaints(self.links)]
 
 
 def _good(node: NodePicture) -> bool:
@@ -134,10 +138,11 @@ class Painter:
     async def paint(self) -> Picture:
         """Ask everybody; takes as long as the slowest deadline at most."""
         site = self._site
-        cells, etcd, exchanges = await asyncio.gather(
+        cells, etcd, exchanges, links = await asyncio.gather(
             asyncio.gather(*(self._cell(name) for name in site.cells)),
             self.etcd.health(TIMEOUT_S),
             asyncio.gather(*(self._exchange(row) for row in site.exchanges)),
+            asyncio.gather(*(link_picture.paint(site, self._session, row) for row in gateways(site))),
         )
         return Picture(
             site=site.name,
@@ -146,6 +151,7 @@ class Painter:
             cells=list(cells),
             etcd={name: etcd[url] for name, url in self._etcd_urls.items()},
             exchanges=list(exchanges),
+            links=list(links),
         )
 
     async def _cell(self, name: str) -> CellPicture:

@@ -9,9 +9,11 @@ that either can go on without the other's tree.
 import datetime as dt
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
+
+from cryptography import x509
 
 from chukan.chance import Chance
 from chukan.clock import Clock
@@ -23,7 +25,7 @@ from chukan.ops.demo.neighbours import COUNTERPARTS, NETWORK, REGISTRY
 from chukan.ops.demo.place import Place
 from chukan.ops.local.machine import Identity
 from chukan.replication import backup, render
-from chukan.replication.site import Site, backup_hosts, members
+from chukan.replication.site import ExchangeHost, Site, backup_hosts, members
 
 _RENEW_BEFORE: Final = dt.timedelta(days=1)
 _LOOPBACK: Final = "127.0.0.1"
@@ -79,16 +81,18 @@ class LabCredentials(Credentials):
         def issue() -> Issued:
             return authority.issue_peer(name, hosts=hosts)
 
-        return self._kept(authority.folder / "peers" / name, issue)
+        return self._kept(authority.folder / "peers" / name, issue, addresses)
 
     def _keep_client(self, authority: Authority, name: str) -> Issued:
         return self._kept(authority.folder / "clients" / name, lambda: authority.issue_client(name))
 
-    def _kept(self, home: Path, issue: Callable[[], Issued]) -> Issued:
+    def _kept(self, home: Path, issue: Callable[[], Issued], addresses: Sequence[str] = ()) -> Issued:
         kept = Issued(home / "certificate.pem", home / "key.pem")
         if not kept.certificate.exists():
             return issue()
-        if read_certificates(kept.certificate)[0].not_valid_after_utc - self._now() < _RENEW_BEFORE:
+        certificate = read_certificates(kept.certificate)[0]
+        # One of an earlier start without links does not bear the addresses inside them.
+        if certificate.not_valid_after_utc - self._now() < _RENEW_BEFORE or not _bears(certificate, addresses):
             home.rename(home.with_name(f"{home.name}.{self._now():%Y%m%dT%H%M%S}"))
             return issue()
         return kept
@@ -160,7 +164,21 @@ def _authority(folder: Path, name: str, clock: Clock) -> Authority:
 
 
 def _addresses(site: Site, name: str) -> list[str]:
-    return [site.address(row.host) for _, row in members(site) if row.name == name]
+    found = [(row, site.address(row.host)) for _, row in members(site) if row.name == name]
+    inside = [
+        address
+        for row, _ in found
+        if isinstance(row, ExchangeHost) and site.links is not None
+        for address in site.services(site.where(row.host)).addresses
+    ]
+    return [*(address for _, address in found), *inside]
+
+
+def _bears(certificate: x509.Certificate, addresses: Sequence[str]) -> bool:
+    """Tell whether a certificate names these addresses; those with a form of their own (``DNS:``) are not looked at."""
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    borne = {str(address) for address in names.get_values_for_type(x509.IPAddress)}
+    return {address for address in addresses if ":" not in address} <= borne
 
 
 def _join(parts: list[Path], target: Path) -> None:

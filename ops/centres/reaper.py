@@ -5,7 +5,10 @@ until its new parent has waited for it. On a machine whose first process does th
 virtual machines: a second or two) Patroni takes the dead one for alive and loses a round of its loop, which no server
 with a service manager does. So the lab asks the kernel for its orphans (PR_SET_CHILD_SUBREAPER).
 
-Invariant: only what is called postgres is waited for here; every other child belongs to whoever started it.
+Tunnels in user space are orphans too, for they outlive their controller.
+
+Invariant: only what is called postgres or wireguard-go is waited for here; every other child belongs to whoever started
+it.
 """
 
 import asyncio
@@ -21,7 +24,7 @@ from typing import Final
 from chukan import log
 
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_NAME: Final = "(postgres) Z "
+_NAMES: Final = ("(postgres) Z ", "(wireguard-go) Z ")
 
 _log = log.get("ops.centres")
 
@@ -57,7 +60,7 @@ def _nothing() -> None:
 
 
 def bury() -> None:
-    """Wait for every dead postmaster or backend that is ours."""
+    """Wait for every dead postmaster, backend or tunnel that is ours."""
     own = os.getpid()
     try:
         children = Path(f"/proc/{own}/task/{own}/children").read_text(encoding="ascii").split()
@@ -65,5 +68,6 @@ def bury() -> None:
         return
     for child in children:
         with suppress(OSError):
-            if _NAME in Path(f"/proc/{child}/stat").read_text(encoding="ascii"):
+            stat = Path(f"/proc/{child}/stat").read_text(encoding="ascii")
+            if any(name in stat for name in _NAMES):
                 os.waitpid(int(child), os.WNOHANG)

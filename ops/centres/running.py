@@ -8,7 +8,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -23,31 +23,29 @@ from chukan.ops.centres.disks import Disk
 from chukan.ops.centres.keeper import clean, wires_for
 from chukan.ops.centres.layout import NETWORK_PORT, NUMBERS, lab_site, site_file
 from chukan.ops.centres.picture import Painter
-from chukan.ops.centres.pki import LabCredentials, clear_tree
+from chukan.ops.centres.pki import LabCredentials
+from chukan.ops.centres.place import RECONCILED_FILE, RESTORE_FILE, LabPlace
 from chukan.ops.centres.processes import Command, Processes
 from chukan.ops.centres.restore import CellRestore, LabRestorer
 from chukan.ops.centres.stage import LabStage
+from chukan.ops.centres.tunnels import LabLinks
 from chukan.ops.centres.wires import CENTRES, WAN
 from chukan.ops.demo import cast
 from chukan.ops.demo.bring_up import EXCHANGES, Running
 from chukan.ops.demo.config import write_settings
 from chukan.ops.demo.neighbours import COUNTERPARTS, NETWORK, Neighbourhood, counterparts_tables, network_tables
-from chukan.ops.demo.place import Place, choose_ports
+from chukan.ops.demo.place import choose_ports
 from chukan.ops.demo.population import Population
 from chukan.ops.demo.screen import Screen
 from chukan.ops.demo.supervisor import in_thread, together
-from chukan.ops.local.machine import Identity, server_identity, state_folder
+from chukan.ops.local.machine import Identity, server_identity
 from chukan.ops.pgbackrest import ENVIRONMENT
 from chukan.ops.readiness import until_itself
 from chukan.platform.law import Law
 from chukan.replication import render
 from chukan.replication.site import Topology
-from chukan.replication.site_file import read
 from chukan.replication.site_rules import check
 
-SITE_FILE: Final = "site.toml"
-RESTORE_FILE: Final = "restore.json"
-RECONCILED_FILE: Final = "reconciled.json"
 LEADERS_TIMEOUT_S: Final = 90.0
 SETTLED_TIMEOUT_S: Final = 90.0
 _READY_TIMEOUT_S: Final = 60.0
@@ -65,34 +63,10 @@ _LIMITS: Final = {"permit_grace_s": 1.0, "drain_notice_s": 3.0}
 """No answer is half a minute on its way from a network on this machine, and no device here has a route to move."""
 
 
-class LabPlace(Place):
-    """The lab's folders: ``root`` is that of everybody outside the centres; the centres' trees stand beside it."""
-
-    def __init__(self, root: Path | None = None) -> None:
-        """Name them."""
-        self.lab = root or state_folder() / "centres"
-        super().__init__(self.lab / "outside", self.lab / "databases")
-        self.operator = self.lab / "operator" / "operator.toml"
-        self.site = self.lab / SITE_FILE
-
-    def clear(self) -> None:
-        """Remove all data of the lab; its lock stays, because it is held."""
-        super().clear()
-        for name in ("east", "west", "witness", "operator"):
-            clear_tree(self.lab / name)
-        for file in (self.site, self.lab / RESTORE_FILE, self.lab / RECONCILED_FILE):
-            file.unlink(missing_ok=True)
-
-
-def _epochs(place: LabPlace) -> dict[str, int]:
-    """Return the restore epochs of an earlier start, whose data this one goes on with."""
-    if not place.site.exists():
-        return {}
-    return {name: cell.restore_epoch for name, cell in read(place.site).cells.items()}
-
-
 class CentresRunning(Running):
     """The lab's sites, their processes and their neighbours."""
+
+    addresses: LabAddresses
 
     def __init__(
         self,
@@ -104,19 +78,22 @@ class CentresRunning(Running):
         *,
         delay_ms: float | None = None,
         backups: bool = False,
+        bodies: Sequence[str] = (),
     ) -> None:
         """Prepare only. Raises ``Problem`` runtime_missing where PostgreSQL, etcd or Patroni are not installed.
 
         With ``delay_ms`` everything between the centres takes so many milliseconds each way. With ``backups`` the cells
-        archive into a repository in each centre, where pgBackRest is installed.
+        archive into a repository in each centre, where pgBackRest is installed. ``bodies`` have a link each, and their
+        agencies reach the exchanges through it alone; nobody's address is checked where there are none.
         """
         super().__init__(place, screen, population, law)
         if not _ETCD.exists():
             raise Problem("runtime_missing", expected="etcd (Debian's etcd-server)")
         self.lab = place
         self.wires = wires_for(place.lab)
+        backup_user = archives.user() if backups else None
         self.site = lab_site(
-            place.lab, topology, self.wires, backup_user=archives.user() if backups else None, epochs=_epochs(place)
+            place.lab, topology, self.wires, backup_user=backup_user, epochs=place.epochs(), links=bool(bodies)
         )
         for problem in check(self.site):
             raise problem
@@ -132,6 +109,8 @@ class CentresRunning(Running):
         if self.site.backup is not None:
             restore = CellRestore(self.stage, self.processes, self.wires, place.lab / RESTORE_FILE, self._raise_epoch)
             self.stage.restorer = LabRestorer(restore, self.stage, self.wires, place.lab / RECONCILED_FILE)
+        self.links = LabLinks(place, self.site, self.wires, self.processes, bodies) if bodies else None
+        self.stage.links = None if self.links is None else self.links.wires
         self._keeper: asyncio.subprocess.Process | None = None
         self._end_burials: Callable[[], None] = lambda: None
         self._delay_ms = delay_ms
@@ -150,8 +129,12 @@ class CentresRunning(Running):
         await self.start_cells()
         with screen.step("the information-provision network and its counterparts (sandbox), outside"):
             await self._start_neighbours()
-        with screen.step("two exchanges, east and west"):
-            await together([self._start_ready(name) for name in EXCHANGES])
+        with screen.step("two exchanges, east and west" + ("; a gateway at each" if self.links is not None else "")):
+            gateways = [] if self.links is None else [self.links.start_gateways()]
+            await together([*(self._start_ready(name) for name in EXCHANGES), *gateways])
+        if self.links is not None:
+            with screen.step(f"{len(self.links.bodies)} municipalities, each behind its own device"):
+                await self.links.start_devices()
         await self.stage.finish_restore()
         with screen.step("every standby streams, synchronous as configured"):
             await self.stage.settled(SETTLED_TIMEOUT_S)
@@ -187,6 +170,8 @@ class CentresRunning(Running):
             stdin=subprocess.PIPE, start_new_session=True,
         )  # fmt: skip
         await in_thread(lambda: self.wires.build(NUMBERS, cable=self._delay_ms is not None))
+        if self.links is not None:
+            await in_thread(self.links.wires.build)
 
     async def lengthen(self, delay_ms: float) -> float:
         """Make the link so long each way, in a lab with a delay; return the seconds there and back, or ``Problem``."""
@@ -226,6 +211,9 @@ class CentresRunning(Running):
         for name in EXCHANGES:
             text = render.exchange(self.site, name, _LIMITS)
             (folders[EXCHANGES[name]] / f"{name}.toml").write_text(text, encoding="utf-8")
+        if self.links is not None:
+            self.links.write(self.site, folders)
+            self.links.make()
         self.place.operator.write_text(render.operator(self.site), encoding="utf-8")
 
     def _raise_epoch(self, cell: str, epoch: int) -> None:
@@ -266,6 +254,8 @@ class CentresRunning(Running):
             self._know_own(name, centre, ["exchange", "--config", str(config)])
         for name in (NETWORK, "counterparts"):
             self._know_own(name, WAN, ["sandbox", name, "--config", str(self.place.config / f"{name}.toml")])
+        for command in self.links.commands() if self.links is not None else ():
+            self.processes.know(command)
 
     def _know_delays(self, delay_ms: float) -> None:
         """What a centre sends is carried by a process of its own, which is lost with it."""
@@ -317,7 +307,7 @@ class CentresRunning(Running):
     async def _start_neighbours(self) -> None:
         ports = choose_ports([NETWORK, "network-admin", *COUNTERPARTS, "counterparts-admin"], first=_ADMIN_FIRST)
         ports[NETWORK] = NETWORK_PORT
-        self.addresses = LabAddresses.of(self.site, ports)
+        self.addresses = LabAddresses.of(self.site, ports, self.stage.links)
         self.around = self._neighbourhood()
         write_settings(self._settings("network"), network_tables(self.around))
         write_settings(self._settings("counterparts"), counterparts_tables(self.around))
@@ -351,6 +341,9 @@ class CentresRunning(Running):
         """Wait until a process of our own answers, as itself. Raises ``Problem`` process_failed, naming its log."""
         if name.startswith("delay-"):
             return  # it has nobody to answer to; whoever sends through it sees
+        if self.links is not None and self.links.knows(name):
+            await self.links.until_ready(name)
+            return
         try:
             async with asyncio.timeout(_READY_TIMEOUT_S):
                 if name.startswith(archives.SERVER):

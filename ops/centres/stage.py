@@ -16,6 +16,8 @@ from typing import Final, Protocol
 
 from chukan.errors import Problem
 from chukan.ops.centres.disks import Disk
+from chukan.ops.centres.gateway_stage import GatewayStage
+from chukan.ops.centres.link_picture import all_up
 from chukan.ops.centres.picture import Painter, Picture
 from chukan.ops.centres.processes import Processes
 from chukan.ops.centres.wires import Wires
@@ -52,13 +54,14 @@ class Restorer(Protocol):
         ...
 
 
-class LabStage:
+class LabStage(GatewayStage):
     """What may be broken, and how it stands."""
 
     def __init__(self, site: Site, wires: Wires, processes: Processes, ready: Ready, disks: Mapping[str, Disk]) -> None:
         """``ready`` waits until a process of ours answers; ``disks`` are those of nodes that have their own."""
+        super().__init__(processes)
         self.site = site
-        self._wires, self._processes, self._ready, self._disks = wires, processes, ready, disks
+        self._wires, self._ready, self._disks = wires, ready, disks
         self._frozen: set[str] = set()
         self._down: set[str] = set()
         self._lost: set[str] = set()
@@ -74,8 +77,9 @@ class LabStage:
         return self.site.topology
 
     def offers(self, need: str) -> bool:
-        """Tell whether the lab has what some drills need: ``namespaces``, ``small disks``, ``backup``."""
+        """Tell whether the lab has what some drills need: ``namespaces``, ``small disks``, ``backup``, ``links``."""
         return {
+            "links": self.links is not None,
             "backup": self.site.backup is not None,
             "namespaces": self._wires.apart,
             "small disks": any(disk.is_there for disk in self._disks.values()),
@@ -164,6 +168,7 @@ class LabStage:
         self._lost.add(centre)
         self._frozen.difference_update(names, {f"postgres-{node}" for node in nodes})
         await self._processes.kill([*names, *(f"postgres-{node}" for node in nodes)])
+        await self._lose_with(centre)
         tree = self.site.directory(centre)
         tree.chmod(0o000)
         tree.rename(_aside(tree))
@@ -175,6 +180,7 @@ class LabStage:
             _aside(tree).rename(tree)
             tree.chmod(0o755)
         self._lost.discard(centre)
+        await self._return_with(centre)
         names = self._processes.names(centre)
         for name in sorted(names, key=lambda name: not name.startswith("etcd-")):
             await self._processes.start(name)
@@ -259,10 +265,12 @@ class LabStage:
             a, b = self._cut
             work.append((f"mend {a}-{b}", lambda: self.mend(a, b)))
         work += [(f"return {site}", lambda site=site: self.return_centre(site)) for site in sorted(self._lost)]  # type: ignore[misc]
+        down = sorted(self.gateways_down - self._lost)
+        work += [(f"return the gateway of {site}", lambda site=site: self.return_gateway(site)) for site in down]  # type: ignore[misc]
         failed = [what for what, undo in work if not await _done(undo)]
         # Last, and after the centres: what they bring back is up already.
-        down = sorted(self._down, key=lambda name: not name.startswith("etcd-"))
-        failed += [f"start {name}" for name in down if not await _done(lambda name=name: self.start(name))]  # type: ignore[misc]
+        ended = sorted(self._down, key=lambda name: not name.startswith("etcd-"))
+        failed += [f"start {name}" for name in ended if not await _done(lambda name=name: self.start(name))]  # type: ignore[misc]
         if not await _done(self.finish_restore):
             failed.append("finish the restore")
         return failed
@@ -270,10 +278,10 @@ class LabStage:
     async def settled(self, timeout_s: float) -> None:
         """Wait until every cell is led, streams to standbys synchronous as configured, and is served everywhere.
 
-        Raises ``TimeoutError``.
+        And every link is up at both centres, where the lab has links. Raises ``TimeoutError``.
         """
         async with asyncio.timeout(timeout_s), Painter(self.site) as painter:
-            while not (await painter.paint()).whole:  # noqa: ASYNC110 - other machines have no event of ours
+            while not ((picture := await painter.paint()).whole and all_up(picture.links)):  # noqa: ASYNC110 - as above
                 await asyncio.sleep(_LOOK_S)
 
 

@@ -7,7 +7,6 @@ centres shall be long, they have a cable of their own beside the bridge, into wh
 Invariant: nothing outside these namespaces is changed. What an earlier start left is taken away by the next.
 """
 
-import ctypes
 import hashlib
 import os
 import socket
@@ -20,6 +19,7 @@ from typing import Final
 
 from chukan.errors import Problem
 from chukan.ops.local.processes import wait_gone
+from chukan.ops.namespaces import NAMED, standing
 
 SITES: Final = ("east", "west", "witness")
 CENTRES: Final = ("east", "west")
@@ -27,8 +27,9 @@ WAN: Final = "wan"
 _SUBNET: Final = {"east": 1, "west": 2, "witness": 3, WAN: 9}
 _COMMAND_TIMEOUT_S: Final = 20
 _KILL_TIMEOUT_S: Final = 20
-_NEWNET: Final = 0x40000000
-_NAMED: Final = Path("/run/netns")
+_TUNNEL_SOCKETS: Final = Path("/var/run/wireguard")
+_DEVICE_MAX: Final = 15
+"""Linux takes no longer name of a device."""
 _HASH_LEN: Final = 6
 _LOOPBACK_NETS: Final = 200
 _CLOSED_PORT: Final = 9
@@ -49,7 +50,9 @@ class Namespaces:
         self._prefix = f"chukan-{_digest(root)[:_HASH_LEN]}"
         self._cut: tuple[str, str] | None = None
         self._isolated: set[str] = set()
-        self._cabled = False
+        self.cabled = False
+        """Whether the centres have a cable of their own beside the bridge."""
+        self._ports = {site: [f"to-{site}"] for site in SITES}
 
     def name(self, site: str) -> str:
         """Return the name of a site's namespace."""
@@ -59,6 +62,10 @@ class Namespaces:
     def address(site: str, number: int) -> str:
         """Return an address in a site; those of ``number`` 1 to 40 are there."""
         return f"198.18.{_SUBNET[site]}.{number}"
+
+    def device(self, name: str) -> str:
+        """Return a name for a tunnel's device that no other lab on this machine has; ``name`` has 7 letters at most."""
+        return f"ck{self._prefix[-_HASH_LEN:]}{name}"
 
     @staticmethod
     def cable_end(site: str) -> str:
@@ -71,8 +78,9 @@ class Namespaces:
         With a ``cable`` nothing passes between the centres but what somebody carries from one of its ends to the other.
         """
         self.remove()
-        self._cut, self._cabled = None, cable
+        self._cut, self.cabled = None, cable
         self._isolated.clear()
+        self._ports = {site: [f"to-{site}"] for site in SITES}
         for site in (WAN, *SITES):
             _ip(f"netns add {self.name(site)}")
         commands = [
@@ -110,7 +118,7 @@ class Namespaces:
 
         Raises ``TimeoutError`` when nothing comes back.
         """
-        with self._standing(a), socket.socket() as probe:
+        with self.standing(a), socket.socket() as probe:
             probe.settimeout(timeout_s)
             begun = time.monotonic()
             try:
@@ -126,12 +134,16 @@ class Namespaces:
 
         Those who stand in ``wan`` are let be: the lab itself, and others who look. What the lab has there dies with it.
         """
-        for site in (*SITES, WAN):
-            if (_NAMED / self.name(site)).exists():
-                if site != WAN:
-                    self.kill_all(site)
-                with suppress(Problem):
-                    _ip(f"netns delete {self.name(site)}")
+        # Whatever bears this lab's name, also what an earlier start attached and this one does not know.
+        named = {path.name.removeprefix(f"{self._prefix}-") for path in NAMED.glob(f"{self._prefix}-*")}
+        for site in sorted(named, key=lambda name: name == WAN):
+            if site != WAN:
+                self.kill_all(site)
+            with suppress(Problem):
+                _ip(f"netns delete {self.name(site)}")
+        # A tunnel that was killed leaves its socket where all namespaces of a machine see it.
+        for file in _TUNNEL_SOCKETS.glob(f"{self.device('')}*.sock"):
+            file.unlink(missing_ok=True)
 
     def kill_all(self, site: str) -> None:
         """Kill every process in a site's namespace but this one, and wait until they are gone."""
@@ -146,51 +158,70 @@ class Namespaces:
     @contextmanager
     def inside(self) -> Iterator[None]:
         """Stand in ``wan``: connections of this thread, and of threads that it starts, go out from there."""
-        with self._standing(WAN):
+        with self.standing(WAN):
             yield
 
     @contextmanager
-    def _standing(self, site: str) -> Iterator[None]:
-        before = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        try:
-            enter(self.name(site))
-            try:
-                yield
-            finally:
-                _setns(before)
-        finally:
-            os.close(before)
+    def standing(self, site: str) -> Iterator[None]:
+        """Stand at a site, or in an attached namespace, for a block."""
+        with standing(self.name(site)):
+            yield
+
+    def attach(self, name: str, device: str, address: str, *, of: str | None = None) -> None:
+        """Put one more namespace on the bridge, with one address; ``of`` is the site whose fate its cable shares.
+
+        Raises ``Problem`` process_failed.
+        """
+        port = f"to-{name}"[:_DEVICE_MAX]
+        _ip(f"netns add {self.name(name)}")
+        self.batch(
+            WAN,
+            [
+                f"link add {port} type veth peer name {device} netns {self.name(name)}",
+                f"link set {port} master centres",
+                f"link set {port} up",
+            ],
+        )
+        self.batch(name, ["link set lo up", f"addr add {address}/16 dev {device}", f"link set {device} up"])
+        if of is not None:
+            self._ports[of].append(port)
+
+    def batch(self, site: str, commands: Sequence[str]) -> None:
+        """Carry out commands of ``ip`` at a site. Raises ``Problem`` process_failed."""
+        _batch(self.name(site), commands)
 
     def cut(self, a: str, b: str) -> None:
         """Let nothing pass between two sites; both still see everybody else. ``Problem`` not_possible_here."""
         if self._cut not in {None, (a, b)}:
             raise Problem("not_possible_here", expected="one cut link at a time")
-        for site in (a, b):
-            _batch(self.name(WAN), [f"link set to-{site} type bridge_slave isolated on"])
+        self.batch(
+            WAN, [f"link set {port} type bridge_slave isolated on" for port in (*self._ports[a], *self._ports[b])]
+        )
         self._cut = (a, b)
         self._switch_cable()
 
     def mend(self) -> None:
         """Let everything pass again."""
-        _batch(self.name(WAN), [f"link set to-{site} type bridge_slave isolated off" for site in SITES])
+        ports = [port for ports in self._ports.values() for port in ports]
+        self.batch(WAN, [f"link set {port} type bridge_slave isolated off" for port in ports])
         self._cut = None
         self._switch_cable()
 
     def isolate(self, site: str) -> None:
         """Cut a site off from everybody."""
-        _batch(self.name(WAN), [f"link set to-{site} down"])
+        self.batch(WAN, [f"link set {port} down" for port in self._ports[site]])
         self._isolated.add(site)
         self._switch_cable()
 
     def rejoin(self, site: str) -> None:
         """Let it back."""
-        _batch(self.name(WAN), [f"link set to-{site} up"])
+        self.batch(WAN, [f"link set {port} up" for port in self._ports[site]])
         self._isolated.discard(site)
         self._switch_cable()
 
     def _switch_cable(self) -> None:
         """Take down the ends that are cut, with what is on its way to them, and bring up the others."""
-        if not self._cabled:
+        if not self.cabled:
             return
         parted = self._cut is not None and set(self._cut) == set(CENTRES)
         states = {site: "down" if parted or site in self._isolated else "up" for site in CENTRES}
@@ -214,6 +245,11 @@ class Loopback:
     def address(self, site: str, number: int) -> str:
         """Return an address in a site."""
         return f"127.{self._net}.{_SUBNET[site]}.{number}"
+
+    @staticmethod
+    def device(name: str) -> str:
+        """Return the name as it is: there is no tunnel on loopback."""
+        return name
 
     @staticmethod
     def cable_end(site: str) -> str:  # noqa: ARG004 - the same call as with namespaces
@@ -253,24 +289,6 @@ class Loopback:
 
 
 Wires = Namespaces | Loopback
-
-
-def enter(namespace: str) -> None:
-    """Stand in a named network namespace from here on. Raises ``Problem`` not_possible_here."""
-    try:
-        descriptor = os.open(_NAMED / namespace, os.O_RDONLY)
-    except OSError:
-        raise Problem("not_possible_here", expected=f"a running lab (namespace {namespace}) and root") from None
-    try:
-        _setns(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _setns(descriptor: int) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(descriptor, _NEWNET) != 0:
-        raise Problem("not_possible_here", expected="the right to enter a network namespace (root)")
 
 
 def _batch(namespace: str, commands: Sequence[str]) -> None:

@@ -37,6 +37,7 @@ def demo(
     centres: Annotated[bool, Parameter(negative="")] = False,
     topology: Topology = "2+2",
     delay: Annotated[float | None, Parameter(validator=Number(gte=0, lte=DELAY_MAX_MS))] = None,
+    links: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
     """Bring everything up, run the main job, and stay up until Ctrl-C. A second start goes on from the data.
 
@@ -49,7 +50,10 @@ def demo(
         centres: On two centres and a witness: etcd, PostgreSQL under Patroni, links that can be cut.
         topology: Nodes of each cell at home and in the other centre; with --centres.
         delay: Milliseconds each way between the two centres, for everything; with --centres, as root.
+        links: Every municipality in a network of its own, behind its own device: nothing is asked but through its
+            tunnels to the two centres. As root; --centres goes without saying.
     """
+    centres = centres or links
     options = Options(once=once, as_json=as_json, reset=reset, people=people, queries=queries, seed=SEED)
     if delay is not None and not centres:
         raise Problem("invalid_field", pointer="/delay", expected="--centres")
@@ -57,4 +61,4 @@ def demo(
         return run(options)
     from chukan.ops.centres.run import run_centres  # noqa: PLC0415 - it stands on the demo: not the other way round
 
-    return run_centres(options, topology, delay_ms=delay)
+    return run_centres(options, topology, delay_ms=delay, links=links)

@@ -89,6 +89,19 @@ class Addresses:
         home = cast.home(agency)
         return self.agency_url(next(name for name, centre in EXCHANGES.items() if centre == home))
 
+    def client_urls(self, agency: str) -> list[str]:
+        """Return where an agency's systems and officers ask, in the order in which they try."""
+        home = self.home_url(agency)
+        return [home, *(url for url in map(self.agency_url, EXCHANGES) if url != home)]
+
+    def namespace(self, agency: str) -> str:  # noqa: ARG002 - in a lab with links each body has its own
+        """Return the network namespace in which they stand; none where they stand on this machine as it is."""
+        return ""
+
+    def published(self) -> list[tuple[str, str, str]]:
+        """Return name, agency API and health endpoint of whatever clients may ask, in the order to try."""
+        return [(name, self.agency_url(name), self.health_url(name)) for name in EXCHANGES]
+
 
 class Credentials:
     """The demo's certificates and signing keys, made at the first start; a certificate about to end is replaced."""

@@ -7,7 +7,7 @@ national counterparts stand outside the platform, one that answers and one that 
 from functools import cache
 from typing import Final, NamedTuple
 
-from chukan.tenants import bodies
+from chukan.tenants import bodies as directory
 from chukan.tenants.bodies import AgencyEntry, AgencyKind, own_code
 from chukan.tenants.directory import ClientRow, Function
 
@@ -67,10 +67,15 @@ def agencies() -> tuple[AgencyEntry, ...]:
     return tuple(sorted(map(entry, codes), key=lambda each: each.code))
 
 
+def bodies() -> tuple[str, ...]:
+    """Return the bodies whose agencies are on the platform, each with one link where there are any."""
+    return tuple(dict.fromkeys(agency.body for agency in agencies()))
+
+
 @cache
 def entry(code: str) -> AgencyEntry:
     """Return one agency of the shipped data."""
-    found = bodies.agency(code)
+    found = directory.agency(code)
     if found is None:
         raise ValueError("the demo names an agency that the directory data does not hold")
     return found

@@ -6,7 +6,7 @@ that a reader never sees half of it.
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -15,7 +15,7 @@ import msgspec
 
 from chukan.ops.certificates import Issued
 from chukan.ops.demo import cast
-from chukan.ops.demo.bring_up import EXCHANGES, Running
+from chukan.ops.demo.bring_up import Running
 from chukan.ops.demo.population import Population
 from chukan.ops.demo.questions import Planned
 from chukan.ops.sandbox.people import addressee_number
@@ -24,7 +24,7 @@ EXAMPLES_MAX: Final = 10
 
 
 class ExchangeAddress(msgspec.Struct, frozen=True):
-    """Where an exchange listens."""
+    """Where an exchange listens; through links the address that moves between them comes first, as ``service``."""
 
     name: str
     agency_url: str
@@ -39,7 +39,7 @@ class OfficerFiles(msgspec.Struct, frozen=True):
     key: str
 
 
-class AgencyFiles(msgspec.Struct, frozen=True):
+class AgencyFiles(msgspec.Struct, frozen=True, omit_defaults=True):
     """An agency, its home cell, its system's certificate and key, its officers, numbers of residents that it knows."""
 
     name: str
@@ -48,6 +48,8 @@ class AgencyFiles(msgspec.Struct, frozen=True):
     key: str
     officers: list[OfficerFiles]
     examples: list[str]
+    namespace: str = ""
+    """The network namespace from which its systems reach the platform, where there are links."""
 
 
 class AffairExample(msgspec.Struct, frozen=True):
@@ -86,9 +88,13 @@ def describe(
     certificates: Mapping[str, Issued],
     population: Population,
     planned: Iterable[Planned],
+    namespace: Callable[[str], str] = lambda _: "",
 ) -> Connection:
-    """Return the contents; ``certificates`` are by the ids of systems and officers."""
-    agencies = {agency.code: _agency(agency.code, certificates, population) for agency in cast.agencies()}
+    """Return the contents; ``certificates`` are by the ids of systems and officers, ``namespace`` by an agency."""
+    agencies = {
+        agency.code: _agency(agency.code, certificates, population, namespace(agency.code))
+        for agency in cast.agencies()
+    }
     affairs = _affairs(planned, population)
     return Connection(str(trusted), exchanges, network_admin_url, counterparts_admin_url, agencies, affairs)
 
@@ -98,17 +104,18 @@ def publish(running: Running, planned: Iterable[Planned]) -> None:
     addresses, credentials = running.addresses, running.credentials
     described = describe(
         trusted=credentials.authority.trusted,
-        exchanges=[ExchangeAddress(name, addresses.agency_url(name), addresses.health_url(name)) for name in EXCHANGES],
+        exchanges=[ExchangeAddress(*told) for told in addresses.published()],
         network_admin_url=addresses.network_admin_url,
         counterparts_admin_url=addresses.counterparts_admin_url,
         certificates=credentials.clients,
         population=running.population,
         planned=planned,
+        namespace=addresses.namespace,
     )
     write(described, running.place.connection)
 
 
-def _agency(code: str, certificates: Mapping[str, Issued], population: Population) -> AgencyFiles:
+def _agency(code: str, certificates: Mapping[str, Issued], population: Population, namespace: str) -> AgencyFiles:
     system = certificates[cast.system_of(code)]
     officers = [
         OfficerFiles(officer.id, str(certificates[officer.id].certificate), str(certificates[officer.id].key))
@@ -117,7 +124,7 @@ def _agency(code: str, certificates: Mapping[str, Issued], population: Populatio
     examples = [addressee_number(person, code) for person in population.coded(code)[:EXAMPLES_MAX]]
     entry = cast.entry(code)
     return AgencyFiles(
-        entry.name, entry.home_centre or "", str(system.certificate), str(system.key), officers, examples
+        entry.name, entry.home_centre or "", str(system.certificate), str(system.key), officers, examples, namespace
     )
 
 

@@ -26,6 +26,7 @@ _LOGINS: Final[Mapping[str, str]] = {
     "broker": "chukan_broker",
     "app": "chukan_app",
     "steward": "chukan_steward",
+    "links": "chukan_links",
 }
 
 

@@ -36,6 +36,17 @@ def show_result(screen: Screen, tally: Tally) -> None:
         rows[f"  → {name}"] = (number, "decided by two officers")
     rows["withheld"] = (tally.withheld, "不開示 of them: in no view of the person's own")
     screen.counts(f"{tally.queries:,} queries by outcome, {tally.cross_cell:,} between cells", rows)
+    if tally.links is not None:
+        screen.counts(
+            "Links",
+            {
+                "up": (tally.links.up, "municipalities whose device has both tunnels up"),
+                "through": (
+                    tally.links.queries_through_tunnels,
+                    "queries that came through a tunnel",
+                ),
+            },
+        )
     screen.counts(
         "Provision records of this run",
         {

@@ -124,6 +124,7 @@ class Demo:
         connection.publish(self._running, planned)
         async with connect(self._running) as systems:
             result = await guarded(self._main_job(systems, planned), self._running.watch())
+        result = await self._complete(result)
         guide.show_result(self._screen, result)
         good = self._judge(result)
         self.finished = True
@@ -159,6 +160,10 @@ class Demo:
         self._disclosed = sum(query.aim == "withheld" for query in planned) - withheld
         seconds = self._screen.seconds
         return tally(asking.answers, recorded, copies=copies, codes=codes, seconds=seconds, withheld=withheld)
+
+    async def _complete(self, result: Tally) -> Tally:
+        """Add to the result what only some kinds of demo have; nothing here."""
+        return result
 
     async def _ask_the_others(self, asking: Asking) -> None:
         async with asking.aside():

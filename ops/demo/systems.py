@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from chukan.chance import SystemChance
 from chukan.clock import SystemClock
 from chukan.ops.demo import cast
-from chukan.ops.demo.bring_up import EXCHANGES, Running
+from chukan.ops.demo.bring_up import Running
 from chukan.ops.demo.neighbours import NETWORK, REGISTRY
 from chukan.ops.sandbox.agency_client import AgencyClient
 from chukan.ops.sandbox.config import RegistryConfig, Tls
@@ -48,15 +48,14 @@ class Systems:
     def _client(self, agency: str, client: str) -> AgencyClient:
         issued = self._running.credentials.clients[client]
         addresses = self._running.addresses
-        home = addresses.home_url(agency)
-        others = [url for url in map(addresses.agency_url, EXCHANGES) if url != home]
         connection = Connection(
             agency=agency,
-            urls=[home, *others],
+            urls=addresses.client_urls(agency),
             ca=self._running.credentials.authority.trusted,
             certificate=issued.certificate,
             key=issued.key,
             retry_s=RETRY_S,
+            namespace=addresses.namespace(agency),
         )
         return AgencyClient(connection, clock=self._clock, chance=self._chance)
 

@@ -25,7 +25,7 @@ SETTLE_TIMEOUT_S: Final = 30.0
 _LOOK_S: Final = 0.5
 
 
-class Tally(msgspec.Struct, frozen=True, kw_only=True):
+class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The result as ``--json`` prints it; queries, outcomes and records are those of this run."""
 
     agencies: int
@@ -47,6 +47,17 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True):
     """Lines of the network's records about which all parties tell the same."""
     differences: dict[str, int]
     seconds: float
+    links: "LinksTally | None" = None
+    """Where every municipality stands behind its device; left out elsewhere."""
+
+
+class LinksTally(msgspec.Struct, frozen=True, kw_only=True):
+    """What went through the tunnels, as the exchanges saw it by the addresses of their callers."""
+
+    up: int
+    """Links that are up at every gateway."""
+    queries_through_tunnels: int
+    """Lines that came through a body's link; none can come another way, for the address is checked."""
 
 
 class Recorded(msgspec.Struct, frozen=True):

@@ -25,6 +25,7 @@ ACTS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {
     "cut": (("cut", "{centre}"),),
     "isolate": (("isolate", "{centre}"),),
     "fill_disk": (("fill_disk", ""),),
+    "lose_gateway": (("lose_gateway", "{centre}"),),
 }
 """By the verb of a sentence; what undoes an act is possible wherever the act is (``replication.site_drills``)."""
 

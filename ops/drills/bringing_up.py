@@ -14,9 +14,9 @@ from typing import Final
 from chukan.clock import SystemClock, today_jst
 from chukan.errors import Problem
 from chukan.ops.centres.control import SOCKET, RemoteStage
-from chukan.ops.centres.running import CentresRunning, LabPlace
-from chukan.ops.centres.wires import enter
-from chukan.ops.demo import connection
+from chukan.ops.centres.place import LabPlace
+from chukan.ops.centres.running import CentresRunning
+from chukan.ops.demo import cast, connection
 from chukan.ops.demo.bring_up import Memory, read_memory, write_memory
 from chukan.ops.demo.lodging import Lodging
 from chukan.ops.demo.place import Lock
@@ -27,6 +27,7 @@ from chukan.ops.demo.systems import connect
 from chukan.ops.drills.history import hold
 from chukan.ops.drills.lab import Lab
 from chukan.ops.local.machine import state_folder
+from chukan.ops.namespaces import enter
 from chukan.ops.sandbox.connection_file import read_connection
 from chukan.platform.law import Law
 from chukan.replication import site_file
@@ -34,7 +35,7 @@ from chukan.replication.site import Topology
 
 PEOPLE: Final = 300
 SEED: Final = 7
-NEEDS: Final = ("namespaces", "small disks", "backup", "agency moves")
+NEEDS: Final = ("namespaces", "small disks", "backup", "agency moves", "links")
 _EXAMPLES: Final = 200
 _LOCK: Final = "drill.lock"
 _NOTICE: Final = ("CHUKAN__EXCHANGE__DRAIN_NOTICE_S", "3")
@@ -47,15 +48,21 @@ def own_root(topology: Topology) -> Path:
 
 
 @asynccontextmanager
-async def own_lab(topology: Topology, screen: Screen, root: Path | None = None) -> AsyncIterator[Lab]:
-    """Bring a lab up for a block. Raises ``Problem`` already_running, or with the log to read."""
+async def own_lab(
+    topology: Topology, screen: Screen, root: Path | None = None, *, links: bool = False
+) -> AsyncIterator[Lab]:
+    """Bring a lab up for a block, with ``links`` every client behind its body's device.
+
+    Raises ``Problem`` already_running, or with the log to read.
+    """
     os.environ.setdefault(*_NOTICE)
     place = LabPlace(root or own_root(topology))
     clock = SystemClock()
     with Lock(place.root):
         memory = read_memory(place) or Memory(people=PEOPLE, seed=SEED)
         population, law = Population(memory.people, memory.seed, today_jst(clock)), Law.load()
-        own = CentresRunning(place, screen, population, law, topology, backups=True)
+        bodies = cast.bodies() if links else ()
+        own = CentresRunning(place, screen, population, law, topology, backups=True, bodies=bodies)
         try:
             await own.lay()
             with own.wires.inside():

@@ -12,6 +12,7 @@ from typing import Final, Self
 
 import aiohttp
 
+from chukan.ops.namespaces import sockets_in
 from chukan.ops.sandbox.transport import CONNECT_TIMEOUT_S, Connection
 
 DURABILITY: Final = "Chukan-Durability"
@@ -68,7 +69,10 @@ class Caller:
     async def __aenter__(self) -> Self:
         """Open nothing yet but the pool. Raises ``Problem`` certificate_unreadable."""
         self._contexts = {name: connection.context() for name, connection in self._connections.items()}
-        connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX, keepalive_timeout=15)
+        # One system stands in one place, whichever exchange it asks.
+        place = next((one.namespace for one in self._connections.values()), "")
+        factory = sockets_in(place) if place else None
+        connector = aiohttp.TCPConnector(limit=CONNECTIONS_MAX, keepalive_timeout=15, socket_factory=factory)
         self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         return self
 

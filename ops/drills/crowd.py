@@ -46,7 +46,7 @@ class Crowd:
         self._asks = share_out(cases, list(self._agencies), CASES_EACH)
         self._owns = [case for asks in self._asks.values() for case in asks]
         cells = sorted({cell for cell, _ in self._agencies.values()})
-        self.routes = Routes(installation.exchanges(), cells)
+        self.routes = Routes(installation.exchanges(), cells, routed=installation.routed)
         self.probers: dict[str, Prober] = {}
         self.reader = Reader(installation, list(self._agencies), clock.now())
         self._clients: dict[str, Client] = {}

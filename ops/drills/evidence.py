@@ -58,8 +58,10 @@ class Reader:
         """All exchanges, and patience: when a drill is over, a reader may repeat."""
         found = [self._installation.connection(agency, name) for name in self._installation.exchanges()]
         first = found[0]
-        urls = [connection.urls[0] for connection in found]
-        return Connection(first.agency, urls, first.ca, first.certificate, first.key, RETRY_S, CALL_S)
+        urls = list(dict.fromkeys(connection.urls[0] for connection in found))
+        return Connection(
+            first.agency, urls, first.ca, first.certificate, first.key, RETRY_S, CALL_S, namespace=first.namespace
+        )
 
     async def mark_places(self) -> None:
         """Note how far each agency's log goes now, so that only what comes after is read. Raises ``Problem``."""

@@ -71,6 +71,8 @@ class Hands:
             "mend": self._mend,
             "isolate": self._isolate,
             "rejoin": self._rejoin,
+            "lose_gateway": self._lose_gateway,
+            "return_gateway": self._return_gateway,
             "fence": self._fence,
             "fill_disk": self._fill,
             "free_disk": self._free,
@@ -232,6 +234,12 @@ class Hands:
 
     async def _rejoin(self, step: Step) -> None:
         await self._installation.stage.rejoin(step.words["centre"])
+
+    async def _lose_gateway(self, step: Step) -> None:
+        await self._installation.stage.lose_gateway(step.words["centre"])
+
+    async def _return_gateway(self, step: Step) -> None:
+        await self._installation.stage.return_gateway(step.words["centre"])
 
     async def _fill(self, step: Step) -> None:
         node = await self._sight.primary(step.words["cell"])

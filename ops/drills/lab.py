@@ -95,6 +95,11 @@ class Lab:
             raise Problem("not_possible_here", expected="backup")
         return self._restorer
 
+    @property
+    def routed(self) -> bool:
+        """Tell whether the clients stand behind the devices of their bodies."""
+        return any(agency.namespace for agency in self._connection.agencies.values())
+
     def home(self, cell: str) -> str:
         """Return the home centre of a cell; ``KeyError`` for none of its cells."""
         return self._site.cells[cell].home
@@ -115,7 +120,9 @@ class Lab:
     def connection(self, agency: str, exchange: str) -> Connection:
         """Return how an agency's system reaches one exchange. Raises ``Problem`` unknown_agency."""
         known = self._connection.connect(agency)
-        return Connection(agency, [self.exchanges()[exchange].agency_url], known.ca, known.certificate, known.key)
+        # Behind a device the first address is the one that it moves, wherever it leads.
+        url = known.urls[0] if known.namespace else self.exchanges()[exchange].agency_url
+        return Connection(agency, [url], known.ca, known.certificate, known.key, namespace=known.namespace)
 
     def cases(self) -> Sequence[Case]:
         """Return who can ask whom about whom."""

@@ -88,6 +88,14 @@ class Stage(Protocol):
         """Let it back."""
         ...
 
+    async def lose_gateway(self, centre: str) -> None:
+        """End a centre's gateway with its tunnels, and keep it down."""
+        ...
+
+    async def return_gateway(self, centre: str) -> None:
+        """Start it again; returns when it serves its links."""
+        ...
+
     async def fill_disk(self, node: str) -> None:
         """Fill the disk of a node."""
         ...
@@ -185,6 +193,11 @@ class Installation(Protocol):
 
     def does(self, act: str, target: str) -> bool:
         """Tell whether its stage can do an act (``kill``, ``freeze``…) to a process, a kind of process or a place."""
+        ...
+
+    @property
+    def routed(self) -> bool:
+        """Tell whether a body's device moves its clients' route: then a client asks at one address only."""
         ...
 
     def home(self, cell: str) -> str:

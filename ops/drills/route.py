@@ -1,7 +1,8 @@
 """Which exchange a client asks: the choice that a body's device makes (DESIGN §8), from health checks alone.
 
 ``/readyz?cell=C`` of each exchange is asked every half second; one that says no, or does not answer twice, is left, and
-taken again as soon as it says yes. A request that is under way is never moved and never repeated.
+taken again as soon as it says yes. A request that is under way is never moved and never repeated. Where the clients
+stand behind real devices (``routed``) nothing is asked here, for those choose.
 """
 
 import asyncio
@@ -22,8 +23,8 @@ _OK: Final = 200
 class Routes:
     """The health of the exchanges for each cell; ``run`` looks until cancelled."""
 
-    def __init__(self, exchanges: Mapping[str, Exchange], cells: Sequence[str]) -> None:
-        self._exchanges = exchanges
+    def __init__(self, exchanges: Mapping[str, Exchange], cells: Sequence[str], *, routed: bool = False) -> None:
+        self._exchanges, self._routed = exchanges, routed
         self._misses = {(name, cell): 0 for name in exchanges for cell in cells}
 
     @property
@@ -47,6 +48,8 @@ class Routes:
 
     async def run(self) -> None:
         """Look at everything until cancelled."""
+        if self._routed:
+            return
         timeout = aiohttp.ClientTimeout(total=TIMEOUT_S)
         async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
             for name, cell in self._misses:

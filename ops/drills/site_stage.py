@@ -53,6 +53,8 @@ class SiteStage:
         known = target in self._hosts or any(name.partition("-")[0] == target for name in self._hosts)
         if act in _PROCESS_ACTS:
             return self._drill.does(cast("Action", act)) and known
+        if act == "lose_gateway":
+            return self._drill.does("lose_gateway") and self._site.links is not None
         if act == "lose_centre":
             return target in self._site.centres and (
                 self._drill.does("lose_centre") or (self._drill.does("kill") and self._drill.does("start"))
@@ -139,6 +141,23 @@ class SiteStage:
         await self._call("rejoin", site=centre)
         self._strike("isolate", centre)
 
+    async def lose_gateway(self, centre: str) -> None:
+        """End a centre's gateway with its tunnels: by a command of its own, for tunnels outlive their controller."""
+        self._note("lose_gateway", centre)
+        await self._gateway("lose_gateway", centre)
+
+    async def return_gateway(self, centre: str) -> None:
+        """Start it again."""
+        await self._gateway("return_gateway", centre)
+        self._strike("lose_gateway", centre)
+
+    async def _gateway(self, act: Action, centre: str) -> None:
+        try:
+            row = self._site.gateway(centre)
+        except KeyError:
+            raise Problem("not_possible_here", expected="links") from None
+        await self._call(act, site=centre, host=row.host, process=row.name)
+
     # ------------------------------------------------------------ disks
 
     async def fill_disk(self, node: str) -> None:
@@ -164,6 +183,7 @@ class SiteStage:
             "fill_disk": self.free_disk,
             "isolate": self.rejoin,
             "cut": self.mend,
+            "lose_gateway": self.return_gateway,
             "lose_centre": self.return_centre,
             "kill": self.start,
             "stop": self.start,

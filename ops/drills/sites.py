@@ -17,13 +17,13 @@ import msgspec
 from chukan.clock import SystemClock, today_jst
 from chukan.errors import Problem
 from chukan.ops.centres.picture import Painter
-from chukan.ops.centres.wires import enter
 from chukan.ops.certificates import require_environment
 from chukan.ops.demo.population import Population
 from chukan.ops.drills.history import hold
 from chukan.ops.drills.lab import Lab
 from chukan.ops.drills.site_stage import NOTES, SiteStage
 from chukan.ops.failover import Hand, Move
+from chukan.ops.namespaces import enter
 from chukan.ops.sandbox.connection_file import AgencyFiles, ConnectionFile, read_connection
 from chukan.platform.law import Law
 from chukan.replication import site_file
@@ -31,7 +31,7 @@ from chukan.replication.site import Site
 from chukan.replication.site_drills import DrillClients, Drills
 
 _LOCK: Final = "drill.lock"
-_ACT_OF_NEED: Final = {"namespaces": ("cut", "isolate"), "small disks": ("fill_disk",)}
+_ACT_OF_NEED: Final = {"namespaces": ("cut", "isolate"), "small disks": ("fill_disk",), "links": ("lose_gateway",)}
 """What a lab offers as a whole is on a real site a matter of single acts, which ``does`` is asked for."""
 
 

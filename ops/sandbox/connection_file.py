@@ -34,6 +34,8 @@ class AgencyFiles(msgspec.Struct, frozen=True):
     certificate: str
     key: str
     officers: list[OfficerFiles] = []
+    namespace: str = ""
+    """The network namespace of the body, where a lab has links."""
 
 
 class AffairExample(msgspec.Struct, frozen=True):
@@ -78,6 +80,7 @@ class ConnectionFile(msgspec.Struct, frozen=True):
             certificate=Path(certificate),
             key=Path(key),
             retry_s=retry_s,
+            namespace=known.namespace,
         )
 
 

@@ -23,6 +23,7 @@ import msgspec
 from chukan.chance import Chance, SystemChance
 from chukan.clock import Clock, SystemClock
 from chukan.errors import REGISTRY, Problem
+from chukan.ops.namespaces import sockets_in
 from chukan.platform import tls
 from chukan.platform.wire.agency import ProblemBody
 
@@ -80,6 +81,8 @@ class Connection:
     retry_s: float = 0.0
     """How long a call may be repeated for; 0 takes the first answer of each exchange that can be reached."""
     timeout_s: float = CALL_TIMEOUT_S
+    namespace: str = ""
+    """The network namespace in which the system stands, on the machine of a lab; none at a real body."""
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS context. Raises ``Problem`` certificate_unreadable."""
@@ -208,7 +211,11 @@ class Transport:
         self, url: str, request: Request, headers: Mapping[str, str], timeout: aiohttp.ClientTimeout
     ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
         if self._session is None:
-            connector = aiohttp.TCPConnector(ssl=self._context, limit=self._limit, keepalive_timeout=60)
+            place = self.connection.namespace
+            factory = sockets_in(place) if place else None
+            connector = aiohttp.TCPConnector(
+                ssl=self._context, limit=self._limit, keepalive_timeout=60, socket_factory=factory
+            )
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
         if isinstance(request.body, Path):
             # Announced: a body of unknown length counts as one of the greatest length, of which few come in at once.

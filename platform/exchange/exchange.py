@@ -29,6 +29,7 @@ from chukan.platform.exchange.facts import Persons
 from chukan.platform.exchange.holders import Holders
 from chukan.platform.exchange.inbox import Inbox
 from chukan.platform.exchange.inquiries import Inquiries
+from chukan.platform.exchange.links import BodyLinks
 from chukan.platform.exchange.openings import Openings
 from chukan.platform.exchange.provisions import Provisions
 from chukan.platform.exchange.query_files import QueryFiles
@@ -110,6 +111,7 @@ class Exchange:
         self.codes = Codes(self.context, self._persons, peer)
         self.code_files = CodeFiles(self.context, self.codes, self.door)
         self.holders = Holders(self.context, self._persons, peer)
+        self.links = BodyLinks(self.context)
         self.inbox = Inbox(self.context, self._provisions, verifier, answered=self._answered, asked=self._asked)
         self._announced: set[tuple[str, str]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()

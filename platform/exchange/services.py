@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import AsyncGenerator, Iterable, Sequence
-from typing import Protocol
+from typing import Literal, Protocol
 
 from chukan.platform.exchange.code_files import CodeFileLine, CodeFileResult
 from chukan.platform.exchange.query_files import FileLine, FileResult, SentFile
@@ -26,7 +26,11 @@ from chukan.platform.wire.agency import (
 from chukan.platform.wire.events import EventPage
 from chukan.platform.wire.files import CodeFile, QueryFile
 from chukan.platform.wire.holders import HolderAsk, HolderViews
+from chukan.platform.wire.links import LinkView, LinkViews
 from chukan.tenants.directory import AgencyRow, ClientRow
+
+OfficersAct = Literal["suspend", "resume", "revoke"]
+"""What officers of a body may do to its links by themselves."""
 
 
 class InquiryService(Protocol):
@@ -136,4 +140,30 @@ class CodeFileService(Protocol):
 
     async def result(self, agency: AgencyRow, file: uuid.UUID, after: int) -> CodeFileResult:
         """The status of each line behind a line. Raises Problem ``not_found``, ``file_incomplete``."""
+        ...
+
+
+class LinkService(Protocol):
+    """The links of a body (団体の回線), as the body's own systems and officers may see and stop them."""
+
+    async def list(self, agency: AgencyRow) -> LinkViews:
+        """All links of the agency's body."""
+        ...
+
+    async def act(
+        self,
+        agency: AgencyRow,
+        officer: ClientRow,
+        link: str,
+        act: OfficersAct,
+        reason: str,
+        *,
+        key: str,
+        content: bytes,
+    ) -> LinkView:
+        """Carry out an officer's act on a link of the body; a repeated key has no second effect.
+
+        Raises Problem ``not_found``, ``link_state``, ``second_officer_required``, ``link_of_operator``,
+        ``idempotency_key_reused``.
+        """
         ...

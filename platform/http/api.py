@@ -22,7 +22,7 @@ from chukan.chance import Chance
 from chukan.errors import Problem
 from chukan.platform.admission import Priority
 from chukan.platform.http import bodies, headers, problems
-from chukan.platform.http.auth import AddressCheck, authenticate, authorise
+from chukan.platform.http.auth import AddressCheck, Gate
 from chukan.platform.http.calls import Call, Pieces, Reply, Route, Services, Work
 from chukan.platform.http.ports import RequestKey
 from chukan.platform.http.poured import PouredResponse
@@ -68,7 +68,7 @@ class AgencyApi:
     ) -> None:
         """Take the table, and the documents (path, JSON bytes) that any registered system may read."""
         self._services = services
-        self._addresses = addresses
+        self._gate = Gate(addresses, services.metrics.access_refused)
         self._chance = chance
         self._routes = tuple(routes)
         self._documents = tuple(documents)
@@ -92,7 +92,7 @@ class AgencyApi:
         trail = _Trail(route, str(self._chance.uuid7()), self._services.clock.monotonic())
         try:
             headers.refuse_nonsense(request.headers)
-            request[_CLIENT] = authenticate(request, self._services.exchange.directory, self._addresses)
+            request[_CLIENT] = self._gate.authenticate(request, self._services.exchange.directory)
             answer = await handler(request)
         except Problem as problem:
             answer = trail.refuse(problem)
@@ -157,7 +157,7 @@ class AgencyApi:
 
     def _admit(self, route: Route, request: web.Request) -> Call:
         directory = self._services.exchange.directory
-        caller = authorise(request[_CLIENT], request.match_info["agency"], route.right, directory)
+        caller = self._gate.authorise(request, request[_CLIENT], route.right, directory)
         priority = route.priority
         length = request.content_length
         if route.bulk and priority is Priority.COUNTER and (length is None or length > SMALL_BODY_BYTES):

@@ -1,25 +1,33 @@
 """Who is calling, and whether it may (DESIGN §3, invariant 8): tunnel, certificate and path must agree.
 
 The client certificate names a registered system or officer (SAN URI ``urn:chukan:client:<id>``); the directory says at
-which agencies and for which functions; the source address says through which body's tunnel the packet came. What a
-request says about itself (``X-Forwarded-For``, a header, a body) is never asked.
+which agencies and for which functions; the source address says through which body's tunnel the packet came, by the plan
+of addresses alone (``tenants.link_plan``). What a request says about itself (``X-Forwarded-For``, a header, a body) is
+never asked.
 
-Every refusal leaves one line in the log with the peer's id and the code. This module must never look at a body.
+They are asked in this order, and each refuses with a code of its own: a certificate that names no client, or one that
+is not registered; an address of no link (``outside_links``); another body's tunnel (``wrong_address``: a copied
+certificate); a path that is not the certificate's (``wrong_agency``); a function. So nobody behind a wrong tunnel
+learns what a certificate may do.
+
+Every refusal is counted by its code and leaves one line in the log: the peer's id, the code, and the bodies of the
+certificate and of the tunnel where they are known. This module must never look at a body.
 """
 
-import ipaddress
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from aiohttp import web
 
 from chukan import log
 from chukan.errors import Problem
 from chukan.platform.tls import CLIENT_URN, peer_urn
+from chukan.tenants import link_plan
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_PLAN_DIGITS: Final = 5
+"""An address tells the first five digits of its body's code; the sixth only checks them."""
 _log = log.get("http.auth")
 
 
@@ -27,7 +35,11 @@ class AddressCheck(Protocol):
     """Tells through which body's link a source address comes (接続元の検査)."""
 
     def allows(self, address: str, body: str) -> bool:
-        """Tell whether the address belongs to the link of the body with this 6-digit code."""
+        """Tell whether the address belongs to a link of the body with this 6-digit code."""
+        ...
+
+    def tunnel(self, address: str) -> str | None:
+        """Return the 6-digit code of the body whose link the address belongs to; None where none is known."""
         ...
 
 
@@ -41,41 +53,24 @@ class NoAddressCheck:
         """Allow it."""
         return True
 
+    def tunnel(self, address: str) -> str | None:
+        """Return the body of a link's address; the clients of a sandbox may have others."""
+        return link_plan.owner_body(address)
+
 
 class LinkAddresses:
-    """Knows the pinned networks of each body's link; an address of nobody's link is nobody's."""
+    """Knows whose an inner address is by the plan of addresses; an address of nobody's link is nobody's.
 
-    def __init__(self, links: Mapping[str, Sequence[str]]) -> None:
-        """Take the networks (``10.64.0.7/32``, ``fd00:64:7::/48``) by 6-digit body code.
-
-        Raises ``ValueError`` when a network is malformed or overlaps another body's.
-        """
-        self._networks = [(ipaddress.ip_network(network), body) for body, given in links.items() for network in given]
-        _refuse_overlaps(self._networks)
-        self._exact = {net.network_address: body for net, body in self._networks if net.num_addresses == 1}
+    Nothing is looked up: the first five digits of the body's code stand in the address.
+    """
 
     def allows(self, address: str, body: str) -> bool:
-        """Tell whether the address belongs to the body's own link."""
-        try:
-            source = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        if isinstance(source, ipaddress.IPv6Address) and source.ipv4_mapped is not None:
-            source = source.ipv4_mapped
-        owner = self._exact.get(source)
-        if owner is None:
-            owner = next((owner for network, owner in self._networks if source in network), None)
-        return owner == body
+        """Tell whether the address belongs to a link of the body."""
+        return link_plan.owner(address) == body[:_PLAN_DIGITS]
 
-
-def _refuse_overlaps(networks: Sequence[tuple[Network, str]]) -> None:
-    reached: dict[int, tuple[int, str]] = {}
-    for network, owner in sorted(networks, key=lambda entry: (entry[0].version, int(entry[0].network_address))):
-        last, last_owner = reached.get(network.version, (-1, owner))
-        if int(network.network_address) <= last and owner != last_owner:
-            raise ValueError("two bodies' links share addresses")
-        if int(network.broadcast_address) > last:
-            reached[network.version] = (int(network.broadcast_address), owner)
+    def tunnel(self, address: str) -> str | None:
+        """Return the body of a link's address, None for an address of no link."""
+        return link_plan.owner_body(address)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +88,63 @@ class Caller:
     agency: AgencyRow
 
 
+def _uncounted(_code: str) -> None:
+    """Count nowhere."""
+
+
+class Gate:
+    """Lets callers in; ``count`` hears the code of every refusal."""
+
+    def __init__(self, addresses: AddressCheck, count: Callable[[str], None] = _uncounted) -> None:
+        self._addresses = addresses
+        self._count = count
+
+    def authenticate(self, request: web.Request, directory: Directory) -> ClientRow:
+        """Return the registered client behind a request.
+
+        Raises ``Problem``: unauthenticated, unregistered_system, outside_links, wrong_address.
+        """
+        peer: str | None = None
+        client: ClientRow | None = None
+        try:
+            peer = client_id(request)
+            client = directory.client(peer)
+            self._check_address(request.remote, client)
+        except Problem as problem:
+            self._refused(request, peer, client, problem.code)
+            raise
+        return client
+
+    def _check_address(self, address: str | None, client: ClientRow) -> None:
+        if address is None:
+            raise Problem("outside_links")
+        if not self._addresses.allows(address, client.body):
+            raise Problem("outside_links" if self._addresses.tunnel(address) is None else "wrong_address")
+
+    def authorise(self, request: web.Request, client: ClientRow, right: Right, directory: Directory) -> Caller:
+        """Return the caller, once it may use one of the functions at the agency of the path.
+
+        Raises ``Problem``: wrong_agency, agency_closed, officer_required, function_not_granted.
+        """
+        try:
+            return authorise(client, request.match_info["agency"], right, directory)
+        except Problem as problem:
+            self._refused(request, client.id, client, problem.code)
+            raise
+
+    def _refused(self, request: web.Request, peer: str | None, client: ClientRow | None, code: str) -> None:
+        self._count(code)
+        resource = request.match_info.route.resource
+        _log.warning(
+            "access refused",
+            peer=peer,
+            code=code,
+            body=None if client is None else client.body,
+            tunnel=None if request.remote is None else self._addresses.tunnel(request.remote),
+            route=None if resource is None else resource.canonical,
+        )
+
+
 def client_id(request: web.Request) -> str:
     """Return the id in the client certificate. Raises ``Problem`` unauthenticated where it names no client."""
     urn = peer_urn(request)
@@ -101,29 +153,8 @@ def client_id(request: web.Request) -> str:
     return urn.removeprefix(CLIENT_URN)
 
 
-def authenticate(request: web.Request, directory: Directory, addresses: AddressCheck) -> ClientRow:
-    """Return the registered client behind a request.
-
-    Raises ``Problem``: unauthenticated, unregistered_system, wrong_address.
-    """
-    peer: str | None = None
-    try:
-        peer = client_id(request)
-        client = directory.client(peer)
-        _check_address(addresses, request.remote, client)
-    except Problem as problem:
-        _log.warning("access refused", peer=peer, code=problem.code)
-        raise
-    return client
-
-
-def _check_address(addresses: AddressCheck, address: str | None, client: ClientRow) -> None:
-    if address is None or not addresses.allows(address, client.body):
-        raise Problem("wrong_address")
-
-
 def authorise(client: ClientRow, agency_code: str, right: Right, directory: Directory) -> Caller:
-    """Return the caller, once it may use one of the functions at the agency of the path.
+    """Return the caller, once it may use one of the functions at the agency.
 
     Raises ``Problem``: wrong_agency, agency_closed, officer_required, function_not_granted.
     """
@@ -136,5 +167,4 @@ def authorise(client: ClientRow, agency_code: str, right: Right, directory: Dire
             refusal = problem
     if refusal is None:
         raise ValueError("a right names at least one function")
-    _log.warning("access refused", peer=client.id, code=refusal.code)
     raise refusal

@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Final
 
+from chukan import log
+from chukan.errors import Problem
 from chukan.platform.admission import Priority
 from chukan.platform.http.auth import Right, authorise
 from chukan.platform.http.calls import Call, Pieces, Reply, Route, Work
@@ -19,6 +21,7 @@ EVENT_STREAM: Final = "text/event-stream"
 LAST_EVENT_ID: Final = "Last-Event-ID"
 RETRY: Final = b"retry: 2000\n\n"
 _RIGHT: Final = Right(("queries",))
+_log = log.get("http.events")
 
 
 async def follow(call: Call) -> Reply:
@@ -33,9 +36,19 @@ async def _pieces(call: Call, pages: AsyncGenerator[EventPage, None], first: Eve
     async with aclosing(pages):
         yield RETRY + render(first)
         while (page := await _next(call, pages)) is not None:
-            directory = call.services.exchange.directory
-            authorise(directory.client(call.client.id), call.agency.code, call.route.right, directory)
+            _look_again(call)
             yield render(page)
+
+
+def _look_again(call: Call) -> None:
+    """Refuse who lost the right meanwhile. Raises ``Problem`` as ``authorise`` and unregistered_system."""
+    directory = call.services.exchange.directory
+    try:
+        authorise(directory.client(call.client.id), call.agency.code, call.route.right, directory)
+    except Problem as problem:
+        call.services.metrics.access_refused(problem.code)
+        _log.warning("access refused", peer=call.client.id, code=problem.code, route=call.route.template)
+        raise
 
 
 async def _next(call: Call, pages: AsyncGenerator[EventPage, None]) -> EventPage | None:

@@ -305,24 +305,23 @@ class Health:
 
     def application(self) -> web.Application:
         """Return the application of the health listener: plain HTTP on an address of its own, GET only."""
-        app = web.Application(middlewares=[_problems])
+        app = web.Application(middlewares=[as_problems])
         app.router.add_get("/healthz", self._healthz, expect_handler=bodies.expect_later)
         app.router.add_get("/readyz", self._readyz, expect_handler=bodies.expect_later)
         app.router.add_get("/metrics", self._metrics_page, expect_handler=bodies.expect_later)
         return app
 
     async def _healthz(self, _request: web.Request) -> web.Response:
-        return _json({"ok": True}, 200)
+        return answer_json({"ok": True}, 200)
 
     async def _readyz(self, request: web.Request) -> web.Response:
-        detail = self.detail()
-        ready = detail["ready"]
-        cell = request.query.get("cell")
-        if cell is not None:
-            if cell not in self.cells:
-                raise Problem("not_found")
-            ready = ready and self.cell_ok(cell)
-        return _json(detail, 200 if ready else 503)
+        return answer_json(self.detail(), 200 if self.ready_for(request.query.get("cell")) else 503)
+
+    def ready_for(self, cell: str | None) -> bool:
+        """Whether this exchange is ready, and a cell commits where one is named. Raises ``Problem`` not_found."""
+        if cell is not None and cell not in self.cells:
+            raise Problem("not_found")
+        return not self.faults() and (cell is None or self.cell_ok(cell))
 
     async def _metrics_page(self, _request: web.Request) -> web.Response:
         answer = web.Response(body=self._metrics.render())
@@ -357,7 +356,8 @@ def _finite(seconds: float) -> float | None:
     return round(seconds, 3) if math.isfinite(seconds) else None
 
 
-def _json(detail: Mapping[str, Any], status: int) -> web.Response:
+def answer_json(detail: Mapping[str, Any], status: int) -> web.Response:
+    """Return a document that nobody keeps, with the time to come back where it says 503."""
     answer = web.Response(status=status, body=msgspec.json.encode(detail), content_type=bodies.JSON)
     answer.headers["Cache-Control"] = "no-store"
     if status == web.HTTPServiceUnavailable.status_code:
@@ -366,7 +366,10 @@ def _json(detail: Mapping[str, Any], status: int) -> web.Response:
 
 
 @web.middleware
-async def _problems(request: web.Request, handler: Callable[..., Awaitable[web.StreamResponse]]) -> web.StreamResponse:
+async def as_problems(
+    request: web.Request, handler: Callable[..., Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Let nothing leave but an answer or a problem document."""
     try:
         return await handler(request)
     except Problem as problem:

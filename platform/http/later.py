@@ -55,5 +55,4 @@ ROUTES: Final = (
     _later("POST", "/delegations", "postDelegation", "委任の登録。Register a delegation.", _QUERIES),
     _later("GET", "/notices", "listNotices", "お知らせ。Notices of the operator.", _QUERIES),
     _later("GET", "/calendar", "getCalendar", "運用時間。Service hours.", _QUERIES),
-    _later("GET", "/links", "listLinks", "回線の状態。State of the body's links.", _QUERIES),
 )

@@ -1,4 +1,4 @@
-"""A listener: one application on one address, within bounds, and its orderly end.
+"""A listener: one application on one address or several, within bounds, and its orderly end.
 
 aiohttp's own server is used, with what it leaves open closed: requests that are no HTTP get a problem document (its own
 answer would quote them), compressed bodies are not unpacked, headers are short and few, a TLS handshake and an idle or
@@ -13,6 +13,7 @@ over only then is closed unread, for behind it nobody works any more. Whoever en
 import asyncio
 import logging
 import ssl
+from collections.abc import Sequence
 from typing import Any, Final, cast
 
 from aiohttp import web
@@ -118,7 +119,7 @@ def _abort(transport: asyncio.BaseTransport) -> None:
 
 
 class Listener:
-    """Serves one application on one address from ``start`` to ``close``."""
+    """Serves one application on its addresses from ``start`` to ``close``."""
 
     def __init__(
         self,
@@ -127,29 +128,40 @@ class Listener:
         port: int,
         context: ssl.SSLContext | None = None,
         *,
+        more_hosts: Sequence[str] = (),
         connections_max: int = CONNECTIONS_MAX,
     ) -> None:
-        """``port`` 0 lets the system choose; ``context`` None means plain HTTP, for the health listener only."""
+        """``port`` 0 lets the system choose; ``context`` None means plain HTTP, for the health listener only.
+
+        At ``more_hosts`` the same port is listened at, and the bounds are shared with the first address.
+        """
         self._runner = web.AppRunner(app, access_log=None, handle_signals=False)
-        self._address = (host, port)
+        self._hosts = (host, *more_hosts)
+        self._port = port
         self._context = context
         self._connections_max = connections_max
         self._connections = _Connections()
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
 
     async def start(self) -> int:
-        """Listen, and return the port."""
+        """Listen at every address, and return the port. Raises ``OSError`` where one is not this host's, or taken."""
         await self._runner.setup()
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
+        port = self._port
+        for host in self._hosts:
+            server = await self._listen(host, port)
+            self._servers.append(server)
+            port = int(server.sockets[0].getsockname()[1])
+        return port
+
+    async def _listen(self, host: str, port: int) -> asyncio.Server:
+        return await asyncio.get_running_loop().create_server(
             self._connection,
-            host=self._address[0],
-            port=self._address[1],
+            host=host,
+            port=port,
             ssl=self._context,
             backlog=BACKLOG,
             ssl_handshake_timeout=None if self._context is None else HANDSHAKE_TIMEOUT_S,
         )
-        return int(self._server.sockets[0].getsockname()[1])
 
     def _connection(self) -> asyncio.Protocol:
         manager = self._runner.server
@@ -159,8 +171,8 @@ class Listener:
 
     def stop_listening(self) -> None:
         """Take no new connection; those that stand go on."""
-        if self._server is not None:
-            self._server.close()
+        for server in self._servers:
+            server.close()
 
     async def close(self, deadline_s: float) -> None:
         """Close what is idle, finish what is at work, close what is left; after about ``deadline_s`` it is over."""

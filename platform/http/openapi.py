@@ -29,6 +29,7 @@ COMMON: Final = (
     "malformed_request",
     "unauthenticated",
     "unregistered_system",
+    "outside_links",
     "wrong_address",
     "wrong_agency",
     "agency_closed",
@@ -180,6 +181,7 @@ def _path_parameters(route: Route) -> list[dict[str, Any]]:
     forms: dict[str, dict[str, Any]] = {
         "agency": {"type": "string", "pattern": "^[0-9]{16}$", "description": "機関番号"},
         "part": {"type": "integer", "minimum": 0, "exclusiveMaximum": PARTS_MAX},
+        "link": {"type": "string", "pattern": "^[0-9]{6}-[1-9][0-9]?$", "description": "回線の名前"},
     }
     return [
         {

@@ -19,6 +19,7 @@ from chukan.platform.exchange.services import (
     EventService,
     HolderService,
     InquiryService,
+    LinkService,
     QueryFileService,
     ReviewService,
 )
@@ -172,6 +173,11 @@ class AgencyExchange(Protocol):
     @property
     def code_files(self) -> CodeFileService:
         """符号取得ファイル."""
+        ...
+
+    @property
+    def links(self) -> LinkService:
+        """団体の回線."""
         ...
 
     @property

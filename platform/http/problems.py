@@ -19,7 +19,7 @@ from aiohttp import web
 
 from chukan.errors import Problem
 from chukan.platform.http import params
-from chukan.platform.wire import agency, network
+from chukan.platform.wire import agency, links, network
 from chukan.platform.wire.agency import ProblemBody
 from chukan.platform.wire.network import LINES_MAX
 
@@ -47,7 +47,7 @@ def _field_names(module: ModuleType) -> set[str]:
     return {name for kind in kinds for name in kind.__struct_encode_fields__}
 
 
-_OUR_NAMES: Final = _field_names(agency) | _field_names(network) | _field_names(params)
+_OUR_NAMES: Final = _field_names(agency) | _field_names(network) | _field_names(params) | _field_names(links)
 
 DEPTH_MAX: Final = 16
 """Deepest nesting of a JSON body; the messages themselves need 6."""

@@ -20,6 +20,7 @@ from chukan.platform.http.auth import Right
 from chukan.platform.http.calls import Call, Example, Reply, Route, Work
 from chukan.platform.http.params import QueryPageParams, WaitParams
 from chukan.platform.wire.agency import Batch, Queries, QueryLine, QueryLineView, QueryPage
+from chukan.tenants import link_plan
 from chukan.tenants.states import OPEN_INQUIRY
 
 OPEN_STATES: Final = frozenset(state.name.lower() for state in OPEN_INQUIRY)
@@ -35,6 +36,9 @@ async def post(call: Call) -> Reply:
     inquiries = call.services.exchange.inquiries
     async with call.place(len(body.lines)), asyncio.timeout(HANDLER_DEADLINE_S):
         batch = await inquiries.accept(call.agency, call.client, body, call.need_key().key, call.raw)
+    # By the address of the connection itself, as the check of callers sees it.
+    through = call.request.remote is not None and link_plan.owner(call.request.remote) is not None
+    call.services.metrics.asked(len(body.lines), through_link=through)
     wait_s = headers.preferred_wait_s(call.request)
     applied = False
     if wait_s is not None and _is_open(batch):

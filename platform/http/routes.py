@@ -12,6 +12,7 @@ from chukan.platform.http import (
     events,
     holders,
     later,
+    links,
     loads,
     queries,
     query_files,
@@ -34,5 +35,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     *reviews.ROUTES,
     *records.ROUTES,
     *statistics.ROUTES,
+    *links.ROUTES,
     *later.ROUTES,
 )

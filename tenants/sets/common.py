@@ -32,6 +32,7 @@ UNGUARDED: Final = frozenset({
     # what only reads
     "opening", "inquiry_views", "batch_progress", "read_requests", "find_codes", "lookup", "provision_views", "backlog",
     "agency_backlog", "copy_ages", "sequencer_age", "current_snapshot", "snapshot_number",
+    "body_links",
     # the cell's own affairs, and giving back what is held
     "snapshot_take", "snapshot_confirm", "canary_sing", "release",
 })  # fmt: skip

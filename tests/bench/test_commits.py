@@ -119,7 +119,7 @@ def test_a_quick_run_measures_each_length_and_leaves_nothing() -> None:
     place = state_folder() / f"bench-commit-test-{uuid.uuid4().hex[:8]}-{os.getpid()}"
     probe = (
         "import sys; from pathlib import Path; from chukan.ops.bench.commit_bench import Options, run\n"
-        "from chukan.ops.centres.running import LabPlace\n"
+        "from chukan.ops.centres.place import LabPlace\n"
         "options = Options(runs=1, quick=True, seconds=1, as_json=True, delays_ms=(0, 20), clients=(1, 4))\n"
         "sys.exit(run(options, LabPlace(Path(sys.argv[1]))))"
     )

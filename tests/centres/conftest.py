@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 import threading
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -13,7 +13,8 @@ from typing import Any, Self, TypeVar
 import pytest
 
 from chukan.clock import SystemClock, today_jst
-from chukan.ops.centres.running import CentresRunning, LabPlace
+from chukan.ops.centres.place import LabPlace
+from chukan.ops.centres.running import CentresRunning
 from chukan.ops.demo.lodging import Lodging
 from chukan.ops.demo.population import Population
 from chukan.ops.demo.questions import Planned, plan
@@ -36,11 +37,11 @@ T = TypeVar("T")
 class StandingLab:
     """A lab that stands; ``run`` does something in its thread."""
 
-    def __init__(self) -> None:
-        self.place = LabPlace(state_folder() / f"test-centres-{os.getpid()}")
-        population = Population(PEOPLE, 11, today_jst(SystemClock()))
+    def __init__(self, name: str = "test-centres", *, people: int = PEOPLE, bodies: Sequence[str] = ()) -> None:
+        self.place = LabPlace(state_folder() / f"{name}-{os.getpid()}")
+        population = Population(people, 11, today_jst(SystemClock()))
         law = Law.load()
-        self.running = CentresRunning(self.place, Screen(for_program=True), population, law, "2+1")
+        self.running = CentresRunning(self.place, Screen(for_program=True), population, law, "2+1", bodies=bodies)
         self.stage = self.running.stage
         self.planned: list[Planned] = [query for query in plan(population, law, QUERIES, 0) if query.aim == "answered"]
         self.up_s = 0.0
@@ -55,6 +56,8 @@ class StandingLab:
             self._up.result(UP_S)
         except BaseException:
             self._end()
+            print_ends_of_logs(self.place.lab)
+            shutil.rmtree(self.place.lab, ignore_errors=True)
             raise
         return self
 

@@ -12,11 +12,13 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from chukan.clock import SystemClock, today_jst
-from chukan.ops.centres.running import CentresRunning, LabPlace
-from chukan.ops.centres.wires import CENTRES, enter
+from chukan.ops.centres.place import LabPlace
+from chukan.ops.centres.running import CentresRunning
+from chukan.ops.centres.wires import CENTRES
 from chukan.ops.demo.population import Population
 from chukan.ops.demo.screen import Screen
 from chukan.ops.local.machine import state_folder
+from chukan.ops.namespaces import enter
 from chukan.platform.law import Law
 
 DELAY_MS = 5.0

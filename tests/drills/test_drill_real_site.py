@@ -172,7 +172,7 @@ def refused(made: SiteStage) -> set[str]:
 
 
 def test_what_no_hand_does_is_not_possible(site: Site, notes: Path) -> None:
-    elsewhere = {"centre-isolated", "interconnect-cut", "disk-full", "network-outage"}
+    elsewhere = {"centre-isolated", "interconnect-cut", "disk-full", "network-outage", "gateway-loss"}
     assert refused(stage(site, notes)) == elsewhere
     frozen = table(notes.parent, ["kill", "start"])
     assert refused(stage(site, notes, frozen)) == elsewhere | {

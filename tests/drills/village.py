@@ -44,7 +44,7 @@ CHANCE = SystemChance(CLOCK)
 class Village:
     """The store, the exchanges, and the stage that breaks them; it is an installation to drill on."""
 
-    name, topology, marked = "village", "2+1", True
+    name, topology, marked, routed = "village", "2+1", True, False
 
     def __init__(self, cases: Sequence[Case], folder: Path) -> None:
         self._cases = cases

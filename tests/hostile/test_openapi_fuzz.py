@@ -15,6 +15,8 @@ from typing import Any
 import aiohttp
 import pytest
 
+from chukan.tenants.links import LinkSteward
+from chukan.tests.support.link_desk import LinkDesk
 from chukan.tests.support.nation import ASKS, GIVES, TAX
 
 from .conftest import Api, problems_of
@@ -58,7 +60,7 @@ def operations(found: dict[str, Any]) -> dict[str, tuple[bool, bool]]:
 
 
 async def real_ids(api: Api) -> dict[str, str]:
-    """Ids that exist, so that a call meets more than ``not_found``: an answered batch, an open load, a held review."""
+    """Ids that exist, so that a call meets more than ``not_found``: a batch, a load, a review, a link."""
     world = api.world
     free, held = await world.person(ASKS, GIVES), await world.person(ASKS, GIVES, review=True)
     done = await world.answered(ASKS, await world.ask(ASKS, [world.line(free, GIVES)]))
@@ -66,7 +68,14 @@ async def real_ids(api: Api) -> dict[str, str]:
     review = await world.until_some(world.west.reviews.list, world.agency(GIVES))
     body = {"kind": TAX, "layout": 202506, "mode": "difference", "expected": 1, "period": "2026"}
     load = (await api.send("POST", "/loads", body))[2]
-    return {"path.query": str(done.batch), "path.load": load["id"], "path.review": str(review.id)}
+    steward = LinkSteward(world.west.cells, "east")
+    link = await LinkDesk(steward, None, None, None, None).active(GIVES[4:10])  # type: ignore[arg-type]
+    return {
+        "path.query": str(done.batch),
+        "path.load": load["id"],
+        "path.review": str(review.id),
+        "path.link": link,
+    }
 
 
 async def fuzz(

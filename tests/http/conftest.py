@@ -35,9 +35,11 @@ from chukan.platform.wire import agency as wire
 from chukan.platform.wire.compare import LoadCompare, LoadDifferences
 from chukan.platform.wire.statistics import Statistics, StatisticsLine
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory, Snapshot
+from chukan.tests.support.fake_addresses import AnyAddress
 from chukan.tests.support.fake_events import Events
 from chukan.tests.support.fake_files import CodeFiles, Files
 from chukan.tests.support.fake_holders import Holders
+from chukan.tests.support.fake_links import Links
 
 CITY = "1310100000000001"
 SCHOOLS = "1310100000000002"
@@ -310,6 +312,7 @@ class FakeExchange:
     events: Events = field(default_factory=Events)
     code_files: CodeFiles = field(default_factory=CodeFiles)
     holders: Holders = field(default_factory=Holders)
+    links: Links = field(default_factory=Links)
     desk: Desk = field(default_factory=Desk)
 
     @property
@@ -322,19 +325,9 @@ class FakeExchange:
             *self.events.calls,
             *self.code_files.calls,
             *self.holders.calls,
+            *self.links.calls,
             *self.desk.calls,
         ]
-
-
-class AnyAddress:
-    """Allows every address, and remembers what it was asked."""
-
-    def __init__(self) -> None:
-        self.asked: list[tuple[str, str]] = []
-
-    def allows(self, address: str, body: str) -> bool:
-        self.asked.append((address, body))
-        return True
 
 
 @dataclass

@@ -31,7 +31,7 @@ DEMO = """
 import sys
 from pathlib import Path
 from chukan.ops.centres.run import run_centres
-from chukan.ops.centres.running import LabPlace
+from chukan.ops.centres.place import LabPlace
 from chukan.ops.demo.run import Options
 options = Options(once=False, as_json=False, reset=True, people=300, queries=200, seed=11)
 sys.exit(run_centres(options, "2+1", LabPlace(Path(sys.argv[1]))))

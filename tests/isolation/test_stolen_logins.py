@@ -1,7 +1,7 @@
 """What each login can do by itself, with its password in a thief's hands and as many statements as the thief likes.
 
-The broker and the steward can reach no table at all. The login of door 1 can become any agency: that is what encryption
-is for, and one test says so, lest anybody believe that roles would hold it.
+The broker, the steward and a gateway's login can reach no table at all. The login of door 1 can become any agency:
+that is what encryption is for, and one test says so, lest anybody believe that roles would hold it.
 """
 
 import asyncpg
@@ -10,20 +10,27 @@ import pytest
 pytestmark = pytest.mark.requirement("TEN-01")
 
 DENIED = asyncpg.InsufficientPrivilegeError
-LOGINS = ("chukan_broker", "chukan_app", "chukan_steward")
+LOGINS = ("chukan_broker", "chukan_app", "chukan_steward", "chukan_links")
 # A new function of the broker is added here on purpose.
 BROKER = {
-    "accept", "agency_backlog", "backlog", "batch_progress", "canary_sing", "close_inquiries", "collect",
-    "copy_ages", "current_snapshot", "decide_provisions", "deliver_answers", "environment", "find_codes",
-    "fold_statistics", "forget", "inquiry_views", "lease", "lookup", "open_codes", "open_doors", "opening",
-    "provide", "provide_notices", "provision_views", "purge_results", "put_codes", "raise_epochs", "read_requests",
-    "release", "resume", "sequence", "sequencer_age", "set_numbers", "settle_inquiries", "settle_provisions",
-    "snapshot_confirm", "snapshot_number", "snapshot_take", "standings", "succeed", "take_inquiries",
-    "take_provisions", "whoami", "worker_share",
+    "accept", "agency_backlog", "backlog", "batch_progress", "body_link_act", "body_links", "canary_sing",
+    "close_inquiries", "collect", "copy_ages", "current_snapshot", "decide_provisions", "deliver_answers",
+    "environment", "find_codes", "fold_statistics", "forget", "inquiry_views", "lease", "lookup", "open_codes",
+    "open_doors", "opening", "provide", "provide_notices", "provision_views", "purge_results", "put_codes",
+    "raise_epochs", "read_requests", "release", "resume", "sequence", "sequencer_age", "set_numbers",
+    "settle_inquiries", "settle_provisions", "snapshot_confirm", "snapshot_number", "snapshot_take", "standings",
+    "succeed", "take_inquiries", "take_provisions", "whoami", "worker_share",
 }  # fmt: skip
 STEWARD = {
-    "arrival_turn", "birth", "close_agency", "environment", "list_agencies", "open_doors", "opening", "order_begin",
-    "order_finish", "snapshot_confirm", "snapshot_plan", "snapshot_put", "whoami",
+    "arrival_turn", "birth", "close_agency", "environment", "link_approve", "link_drain", "link_extend",
+    "link_gateway_put", "link_gateway_rows", "link_gateway_turn", "link_history", "link_invite", "link_next_key",
+    "link_request", "link_resume", "link_revoke", "link_rows", "link_suspend", "list_agencies", "open_doors", "opening",
+    "order_begin", "order_finish", "snapshot_confirm", "snapshot_plan", "snapshot_put", "whoami",
+}  # fmt: skip
+# Of a gateway's process: what it must have, what it saw, and nothing that decides who has a link.
+LINKS = {
+    "environment", "link_desired", "link_drifted", "link_gateway", "link_hold_service", "link_leave_service",
+    "link_number", "link_rotated", "link_seen", "open_doors", "opening", "whoami",
 }  # fmt: skip
 ESCALATIONS = {
     "a server setting": "ALTER SYSTEM SET log_statement = 'all'",
@@ -73,6 +80,9 @@ async def test_the_operators_logins_can_not_delete_or_read_a_copy(eyes, log_in, 
         "chukan.records",
         "a00008.statistics",
         "chukan.statistics",
+        "chukan.links",
+        "chukan.link_peers",
+        "chukan.link_change",
     ):
         for sql in (f"SELECT * FROM {table}", f"DELETE FROM {table}", f"TRUNCATE {table}", f"DROP TABLE {table}"):
             with pytest.raises(DENIED):
@@ -100,8 +110,8 @@ async def test_no_login_rises_above_itself(eyes, log_in, login):
     assert await eyes.picture() == before
 
 
-@pytest.mark.parametrize("login", ["chukan_broker", "chukan_steward"])
-async def test_neither_broker_nor_steward_becomes_an_agency(eyes, log_in, login):
+@pytest.mark.parametrize("login", ["chukan_broker", "chukan_steward", "chukan_links"])
+async def test_none_but_the_login_of_door_1_becomes_an_agency(eyes, log_in, login):
     connection = await log_in(login)
     for role in ("a00007", "a00008", "chukan_app"):
         with pytest.raises(DENIED):
@@ -109,7 +119,9 @@ async def test_neither_broker_nor_steward_becomes_an_agency(eyes, log_in, login)
     await connection.close()
 
 
-@pytest.mark.parametrize(("login", "functions"), [("chukan_broker", BROKER), ("chukan_steward", STEWARD)])
+@pytest.mark.parametrize(
+    ("login", "functions"), [("chukan_broker", BROKER), ("chukan_steward", STEWARD), ("chukan_links", LINKS)]
+)
 async def test_a_login_may_execute_its_functions_and_no_others(eyes, login, functions):
     rows = await eyes.admin.fetch(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'chukan'::regnamespace"
@@ -140,6 +152,25 @@ async def test_the_steward_reads_nothing_by_its_functions(eyes, log_in):
     listed = await steward.fetch("SELECT * FROM chukan.list_agencies()")
     assert [tuple(row) for row in listed] == [(7, 1, "open"), (8, 1, "open")]
     await steward.close()
+    assert await eyes.picture() == before
+
+
+async def test_a_stolen_gateways_login_learns_what_is_sealed_for_gateways_and_decides_nothing(eyes, log_in):
+    links = await log_in("chukan_links")
+    before = await eyes.picture()
+    assert await links.fetch("SELECT * FROM chukan.link_desired('east')") == []
+    for act in (
+        "link_invite('131016', 'pair', 'wireguard', 'x', now(), 'me')",
+        "link_approve('131016-1', '{}', '{}', NULL, NULL, 'me', 'you')",
+        "link_resume('131016-1', 'me', 'you', 'x')",
+        "link_gateway_put('east', 'here:1', 'x', 'x', NULL, NULL, NULL, 'me')",
+        "link_enter(1, '131016-1', NULL, 'approve', 'me', NULL, NULL, NULL)",
+        "link_claim('131016-1', '{}')",
+        "body_links('131016')",
+    ):
+        with pytest.raises(DENIED):
+            await links.execute(f"SELECT chukan.{act}")
+    await links.close()
     assert await eyes.picture() == before
 
 

@@ -23,6 +23,8 @@ from chukan.replication.leader import Leader
 from chukan.replication.patroni import NodeState
 from chukan.replication.primary import CellPicture
 from chukan.tenants.states import Side
+from chukan.vpn.gateway.kinds import Sighting
+from chukan.vpn.gateway.metrics import LinkFigures, Snapshot, render
 
 ROOT = Path(__file__).resolve().parents[2]
 RULES = ROOT / "ops" / "monitoring" / "alerts.yml"
@@ -30,6 +32,7 @@ PAGES = [ROOT / "docs" / "operators" / name for name in ("alerts.ja.md", "alerts
 SELECTOR = re.compile(r"\b(chukan_\w+)(?:\{([^}]*)\})?")
 MATCHER = re.compile(r'(\w+)(=~|!=|=)"([^"]*)"')
 GROUPING = re.compile(r"\b(?:by|on|group_left)\s*\(([^)]*)\)")
+MADE = re.compile(r'label_replace\(.*, "(\w+)", "[^"]*", "(\w+)", "[^"]*"\)')
 SECTION = r"^## (Chukan\w+)\n(.*?)(?=^## |\Z)"
 MUST = {"alert", "expr", "labels", "annotations"}
 OF_THE_SCRAPE = {"instance", "job"}
@@ -94,10 +97,22 @@ def textfiles(folder: Path) -> str:
     return generate_latest(registry).decode()
 
 
+def gateway(centre: str, *, up: bool) -> str:
+    """Return what a gateway exports that knows one link."""
+    sighting = Sighting(endpoint="203.0.113.1:51820", handshake_at=99.0 if up else None)
+    link = LinkFigures(link="131016-1", body="131016", active=True, sighting=sighting, valid_until=200.0)
+    snapshot = Snapshot(
+        centre=centre, now_s=100.0, links=[link], drops={"port": 1}, drift={"rogue": 1}, passes={"done": 1},
+        pass_age_s=1.0, desired_age_s=1.0, service_held=True,
+    )  # fmt: skip
+    return render(snapshot).decode()
+
+
 def exported() -> list[Sample]:
     """Return every sample of all."""
     with tempfile.TemporaryDirectory() as folder:
-        texts = (exchange(), drills(), textfiles(Path(folder)))
+        links = gateway("east", up=True), gateway("west", up=False)
+        texts = (exchange(), drills(), textfiles(Path(folder)), *links)
     families = [family for text in texts for family in text_string_to_metric_families(text)]
     return [Sample(sample.name, sample.labels) for family in families for sample in family.samples]
 
@@ -119,7 +134,9 @@ def unmet(expression: str, samples: list[Sample]) -> list[str]:
         if not any(all(meets(sample.labels, *matcher) for matcher in wanted) for sample in mine):
             found.append(f"{name}{{{matchers}}}")
     labels = {label.strip() for group in GROUPING.findall(expression) for label in group.split(",")} - {""}
-    return found + sorted(labels - known)
+    made = MADE.findall(expression)
+    labels |= {source for _, source in made}
+    return found + sorted(labels - known - {label for label, _ in made})
 
 
 def meets(labels: dict[str, str], label: str, how: str, value: str) -> bool:
@@ -145,6 +162,9 @@ def test_what_is_not_exported_is_noticed() -> None:
     assert unmet('chukan_ready{colour="red"} == 1', samples)
     assert unmet("max by (planet) (chukan_ready) == 0", samples) == ["planet"]
     assert not unmet("max by (instance) (chukan_ready) == 0", samples)
+    renamed = 'max by (planet) (label_replace(chukan_ready, "planet", "$1", "{}", "(.*)"))'
+    assert unmet(renamed.format("colour"), samples) == ["colour"]
+    assert not unmet(renamed.format("instance"), samples)
 
 
 def test_the_rules_have_the_form_that_prometheus_reads() -> None:

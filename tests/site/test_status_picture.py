@@ -7,6 +7,7 @@ import msgspec
 from rich.console import Console
 
 from chukan.ops.centres.drawing import draw
+from chukan.ops.centres.link_picture import GatewayPicture
 from chukan.ops.centres.picture import CellPicture, ExchangePicture, NodePicture, Picture
 
 
@@ -101,3 +102,27 @@ def test_the_picture_fits_a_terminal_of_80_columns_and_says_who_leads_away_from_
 
 def test_names_of_a_site_are_text_and_never_markup() -> None:
     assert "[red]towns" in shown(replace(GOOD, site="[red]towns"))
+
+
+def linked(**given: Any) -> Picture:
+    told: dict[str, Any] = {"answers": True, "links": 10, "up": 10}
+    return replace(GOOD, links=[GatewayPicture(name="gateway-east", centre="east", **{**told, **given})])
+
+
+def test_gateways_are_shown_with_their_links() -> None:
+    assert linked().whole
+    assert "10 of 10 links up" in shown(linked())
+    assert "no difference found" in shown(linked())
+    assert "3 differences found" in shown(linked(drift=3))
+
+
+def test_a_link_that_is_down_is_shown_and_no_complaint() -> None:
+    assert linked(up=9).whole
+    assert "9 of 10 links up" in shown(linked(up=9))
+
+
+def test_a_silent_and_a_drained_gateway_are_complained_of() -> None:
+    assert linked(answers=False).complaints() == ["gateway-east does not answer"]
+    assert "silent" in shown(linked(answers=False))
+    assert not linked(draining=True).whole
+    assert "drained" in shown(linked(draining=True))

@@ -58,7 +58,10 @@ class Site:
     client: ssl.SSLContext
 
     def settings(self, **changes: Any) -> Path:
-        """Write a settings file; ``changes`` are of the site's table, ``host`` of the cell's, ``roots`` a file."""
+        """Write a settings file; ``changes`` are of the site's table, ``host`` of the cell's, ``roots`` a file.
+
+        ``link_hosts`` are of the exchange's table.
+        """
         folder, cell = self.folder, self.cell.settings
         roots = changes.get("roots", folder / "ca" / "ca.pem")
         site = {"centre": "east", "sandbox": True, "address_check": False}
@@ -87,6 +90,7 @@ class Site:
                     "signing_key_file": folder / "x1.pem",
                     "directory_key_file": folder / "directory.public.pem",
                     "drain_notice_s": 1.0,
+                    "link_hosts": changes.get("link_hosts", []),
                 },
             ),
             (

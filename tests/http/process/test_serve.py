@@ -1,7 +1,6 @@
 """``chukan exchange``: a process that serves, says how it is, and goes out of service without losing anybody."""
 
 import asyncio
-import json
 import signal
 import uuid
 from contextlib import suppress
@@ -130,13 +129,54 @@ async def test_a_signal_while_starting_ends_it_too(site: Any, tmp_path: Any) -> 
             assert await running.process.wait() == 0
 
 
-async def test_no_real_site_is_served_without_the_check_of_addresses(site: Any) -> None:
+async def _ended(running: Any, status: int, *words: str) -> None:
+    async with asyncio.timeout(60):
+        assert await running.process.wait() == status
+    assert all(word in "".join(running.raw) for word in words)
+    assert "agency" not in running.ports
+
+
+@pytest.mark.requirement("TEN-03")
+async def test_inside_the_links_everybody_is_asked_whose_tunnel_it_is(site: Any) -> None:
+    inside = "127.0.0.5"
+    async with site.running(site.settings(address_check=True, link_hosts=[inside])) as running:
+        await _ready(running)
+        port, health = running.ports["agency"], running.ports["health"]
+        connector = aiohttp.TCPConnector(ssl=site.client)
+        async with aiohttp.ClientSession(connector=connector) as client:
+            for host in ("127.0.0.1", inside):
+                # Nobody comes through a tunnel here, and no word of the caller's makes it one.
+                url = f"https://{host}:{port}/v1/agencies/{CITY}/records"
+                forged = {"X-Forwarded-For": "10.76.203.65"}
+                async with client.get(url, headers=forged, server_hostname="localhost") as answer:
+                    assert (answer.status, (await answer.json(content_type=None))["code"]) == (403, "outside_links")
+            async with client.get(f"http://{inside}:{health}/readyz") as answer:
+                assert (answer.status, await answer.json()) == (200, {"ready": True, "centre": "east"})
+            async with client.get(f"http://{inside}:{health}/metrics") as answer:
+                assert answer.status == 404
+            async with client.get(f"http://127.0.0.1:{health}/metrics") as answer:
+                assert 'chukan_access_refused_total{code="outside_links"} 2.0' in await answer.text()
+            with pytest.raises(aiohttp.ClientConnectionError):
+                await client.get(f"https://{inside}:{running.ports['network']}/")
+        running.process.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(40):
+            assert await running.process.wait() == 0
+    refused = [line for line in running.lines if line["event"] == "access refused"]
+    assert [(line["code"], line["body"]) for line in refused] == [("outside_links", "131016")] * 2
+
+
+async def test_an_address_inside_the_links_that_is_not_this_host_s_ends_the_start(site: Any) -> None:
+    async with site.running(site.settings(link_hosts=["192.0.2.77"])) as running:
+        await _ended(running, 2, "setting_invalid", "/exchange/link_hosts")
+
+
+async def test_without_the_check_of_addresses_there_is_a_sandbox_only(site: Any) -> None:
+    async with site.running(site.settings(address_check=False, sandbox=False)) as running:
+        await _ended(running, 2, "setting_forbidden", "/site/address_check")
+    # And production has roots of its own.
     roots = Authority.create(site.folder / "real", "test", SystemClock()).trusted
-    async with site.running(site.settings(address_check=True, sandbox=False, roots=roots)) as running:
-        async with asyncio.timeout(60):
-            assert await running.process.wait() == 2
-    assert "not_in_service" in "".join(running.raw)
-    assert not any(json.dumps(line).count("listening") for line in running.lines)
+    async with site.running(site.settings(address_check=True, roots=roots)) as running:
+        await _ended(running, 2, "other_environment")
 
 
 async def test_an_exchange_starts_and_seals_without_the_other_centres_key_store(site: Any) -> None:
