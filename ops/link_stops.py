@@ -4,12 +4,14 @@ One operator may stop (``suspend``, ``revoke``, ``drain``); to resume takes anot
 be taken back, or moves everybody, asks first.
 """
 
+import datetime as dt
 from pathlib import Path
 from typing import Annotated
 
 import msgspec
 from cyclopts import App, Parameter
 
+from chukan.clock import JST
 from chukan.errors import Problem
 from chukan.ops import installation as acts
 from chukan.ops import link_view
@@ -17,6 +19,7 @@ from chukan.ops.failover import confirm
 from chukan.ops.installation import Installation
 from chukan.ops.link_acts import steward
 from chukan.ops.link_options import By, Yes, person, public_key, read_file
+from chukan.ops.moments import read_moment
 from chukan.ops.output import Json, say
 from chukan.tenants.links import GatewayPart
 from chukan.vpn.gateway.key_files import PublicHalves
@@ -24,7 +27,7 @@ from chukan.vpn.gateway.key_files import PublicHalves
 
 def register(app: App) -> None:
     """Add the commands of this module to ``chukan link``."""
-    for command in (suspend, resume, revoke, drain, gateway):
+    for command in (suspend, resume, extend, revoke, drain, gateway):
         app.command(command)
 
 
@@ -56,6 +59,36 @@ def resume(link: str, *, by: By, reason: str, config: Path | None = None, as_jso
     second = person(by)
     acts.run(config, lambda installation: steward(installation).resume(link, second=second, reason=reason))
     say({"link": link, "state": "active"}, f"{link}: active", as_json=as_json)
+
+
+def extend(
+    link: str,
+    *,
+    until: str,
+    asked_by: Annotated[str, Parameter(name="--asked-by")],
+    by: By,
+    config: Path | None = None,
+    as_json: Json = False,
+) -> None:
+    """Let a link be used for longer, or less long, than was approved; keys and addresses stay. Two people.
+
+    Args:
+        link: Name of the link.
+        until: The last moment, ISO 8601 with its zone.
+        asked_by: Name of the operator who asks for it.
+        by: Name of another operator, who confirms.
+        config: Settings file; CHUKAN_SETTINGS names it otherwise.
+        as_json: Print JSON.
+    """
+    who, second, end = person(asked_by), person(by), read_moment(until, "--until").astimezone(dt.UTC)
+
+    async def act(installation: Installation) -> None:
+        door = steward(installation)
+        row = await door.show(link)
+        await door.extend(link, valid_from=row.valid_from, valid_until=end, who=who, second=second)
+
+    acts.run(config, act)
+    say({"link": link, "valid_until": end}, f"{link}: until {end.astimezone(JST):%Y-%m-%d %H:%M} JST", as_json=as_json)
 
 
 def revoke(

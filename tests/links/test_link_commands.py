@@ -247,6 +247,20 @@ def test_stopping_takes_one_and_letting_in_again_takes_another(link: Operator, t
         assert link("suspend", town.link, "--by", name, "--reason", "drill", status=2)["pointer"] == "/by"
 
 
+def test_a_link_is_extended_by_two_people_and_keeps_its_keys(link: Operator, town: Town) -> None:
+    town.active()
+    before = town.shown()
+    words = ("extend", town.link, "--until", "2031-04-01T00:00:00+09:00", "--asked-by", "anna", "--by")
+    assert link(*words, "Anna", status=2)["code"] == "second_person"
+    bare = ("extend", town.link, "--until", "2031-04-01", "--asked-by", "anna", "--by", "berta")
+    assert link(*bare, status=2)["pointer"] == "--until"
+    assert town.shown() == before
+    assert link(*words, "berta") == {"link": town.link, "valid_until": "2031-03-31T15:00:00Z"}
+    after = town.shown()
+    assert after["valid_until"] == "2031-03-31T15:00:00Z"
+    assert {key for key in after if after[key] != before[key]} <= {"valid_until", "generation"}
+
+
 def test_what_cannot_be_taken_back_asks_first(
     link: Operator, town: Town, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -19,13 +19,10 @@ from chukan.clock import SystemClock
 from chukan.ops.bench.country import LINKS, Member, country
 from chukan.ops.bench.links_stand import CENTRE, FIRST, SERVICE, LinksStand
 from chukan.ops.bench.swarm import Device
-from chukan.ops.local.machine import is_root, state_folder
+from chukan.ops.local.machine import state_folder
 from chukan.tenants.link_plan import prefixes
 
-pytestmark = [
-    pytest.mark.full,
-    pytest.mark.skipif(not is_root(), reason="network namespaces need root"),
-]
+pytestmark = pytest.mark.full
 
 SESSIONS_S = 120.0
 PASS_S = 90.0

@@ -11,14 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from chukan.ops.bench.ground import GATEWAY, Ground, command
 from chukan.ops.bench.swarm import Device, Swarm, checksum, echo_request
-from chukan.ops.local.machine import is_root
 
 PORT = 51820
 INNER = "10.64.0.{}"
 SERVICE = "10.255.0.1"
 TIMEOUT_S = 20
-
-pytestmark = pytest.mark.skipif(not is_root(), reason="network namespaces need root")
 
 
 @dataclass
