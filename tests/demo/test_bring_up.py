@@ -140,7 +140,7 @@ async def test_a_second_start_goes_on_with_what_an_operator_did(place: Place) ->
         assert [each.number for each in await third.snapshots()] == [number, number]
     passwords = [file for files in third.databases.passwords.values() for file in files.values()]
     assert {stat.S_IMODE(file.stat().st_mode) for file in passwords} == {0o600}
-    assert len({file.read_text() for file in passwords}) == len(passwords) == 6
+    assert len({file.read_text() for file in passwords}) == len(passwords) == 8
 
 
 async def test_a_closed_agency_is_named_with_what_to_do(place: Place) -> None:

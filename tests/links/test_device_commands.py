@@ -188,7 +188,11 @@ def status(device: DeviceFolder, **changes: Any) -> Status:
         "pid": 1,
         "active": "east",
         "moves": 3,
-        "centres": {centre: centre_status(interface=name) for centre, name in device.identity.interfaces.items()},
+    }
+    shaken_at = (changes.get("at") or NOW).timestamp() - 60
+    fields["centres"] = {
+        centre: centre_status(interface=name, handshake_at=shaken_at)
+        for centre, name in device.identity.interfaces.items()
     }
     made = Status(**{**fields, **changes})
     write(device.path / FILE, made)
