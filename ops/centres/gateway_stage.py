@@ -5,6 +5,7 @@ A tunnel in user space is a process of its own that outlives its controller: a g
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 
 from chukan.errors import Problem
 from chukan.ops.centres.link_wires import LinkWires, gateway_name
@@ -19,6 +20,8 @@ class GatewayStage(ABC):
         self._processes = processes
         self.links: LinkWires | None = None
         """The network of the links, where the lab has any."""
+        self.devices_at_home: Callable[[], bool] = lambda: True
+        """Whether every device sends by its home; a lab with links knows."""
         self.gateways_down: set[str] = set()
         """Centres whose gateway alone was lost."""
 

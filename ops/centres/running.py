@@ -110,7 +110,8 @@ class CentresRunning(Running):
             restore = CellRestore(self.stage, self.processes, self.wires, place.lab / RESTORE_FILE, self._raise_epoch)
             self.stage.restorer = LabRestorer(restore, self.stage, self.wires, place.lab / RECONCILED_FILE)
         self.links = LabLinks(place, self.site, self.wires, self.processes, bodies) if bodies else None
-        self.stage.links = None if self.links is None else self.links.wires
+        if self.links is not None:
+            self.stage.links, self.stage.devices_at_home = self.links.wires, self.links.at_home
         self._keeper: asyncio.subprocess.Process | None = None
         self._end_burials: Callable[[], None] = lambda: None
         self._delay_ms = delay_ms

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 import aiohttp
+import msgspec
 
 from chukan import private_file
 from chukan.chance import SystemChance
@@ -40,7 +41,7 @@ from chukan.replication.site import Site, gateways
 from chukan.settings import load
 from chukan.tenants import bodies as directory
 from chukan.tenants.links import GatewayPart, LinkRow
-from chukan.vpn.device import enrolling
+from chukan.vpn.device import enrolling, status
 from chukan.vpn.device.folder import DeviceFolder, create
 from chukan.vpn.device.settings import FILE as AGENT_FILE
 from chukan.vpn.gateway import config, key_files
@@ -93,6 +94,11 @@ class LabLinks:
     def folder(self, body: str) -> Path:
         """Return the folder of a body's device."""
         return self._place.towns / body
+
+    def at_home(self) -> bool:
+        """Tell whether every device's service route leads through its home, as the devices themselves write down."""
+        now = self._clock.now()
+        return all(_leads_home(self.folder(body), now) for body in self.bodies)
 
     # ------------------------------------------------------------ what runs
 
@@ -243,6 +249,13 @@ class LabLinks:
                 row is not None and row.state == "active" and (ends is None or ends - self._clock.now() > _RENEW_BEFORE)
             )
         return False
+
+
+def _leads_home(folder: Path, now: dt.datetime) -> bool:
+    with suppress(Problem, OSError, msgspec.MsgspecError):
+        said = msgspec.json.decode((folder / status.FILE).read_bytes(), type=status.Status)
+        return said.at_work(now) and said.active == DeviceFolder(folder).centres[0]
+    return False
 
 
 async def _answers(session: aiohttp.ClientSession, url: str) -> bool:
