@@ -121,6 +121,9 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
     tls_certificate_file: Path
     tls_key_file: Path
     tls_ca_file: Path
+    crl_files: dict[str, Path] = {}
+    """Revocation lists (失効リスト) by the name of their authority, each with its issuing certificate. They are looked
+    at every second, and honoured on both listeners and in calls of the network (``chukan pki crl`` makes them)."""
     signing_key_file: Path
     directory_key_file: Path
     """Public half (PEM, Ed25519) of the key that signs the common data."""
@@ -176,6 +179,19 @@ class Links(msgspec.Struct, frozen=True, kw_only=True):
     """Likewise."""
 
 
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """Keys that sign and cosign the logs of records (証跡); without any, no checkpoint is made."""
+
+    name: str = "chukan.invalid"
+    """With what the logs' origin lines begin: a name of the installation's own, without spaces or plus signs."""
+    signing_key_file: Path | None = None
+    """This centre's private key (PEM, Ed25519). It exists in this centre only."""
+    public_key_files: dict[str, Path] = {}
+    """The public half of each centre's key, this one's among them."""
+    memory_cell: str | None = None
+    """Cell that keeps what this centre has cosigned: the one that bears the centre's name unless given."""
+
+
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
     """What only an operator's machine has; no exchange needs it."""
 
@@ -183,16 +199,32 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
     """Private key (PEM, Ed25519) that signs the common data; ``--directory-key`` goes before it."""
 
 
+class KeyToken(msgspec.Struct, frozen=True, kw_only=True):
+    """The token (HSM) that holds one centre's master keys (親鍵), reached by PKCS#11."""
+
+    module: Path
+    """The library of the HSM's maker."""
+    token: str
+    """Label of the token."""
+    pin_file: Path
+    """File with the PIN in one line, of mode 0600."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """All settings of one process; ``keystores`` maps a centre (拠点) to its key-store directory."""
+    """All settings of one process; ``keystores`` maps a centre (拠点) to its key-store directory.
+
+    ``key_tokens`` maps a centre to the token of its master keys; without any they lie in the directories, for a demo.
+    """
 
     site: Site
     cells: dict[str, Cell]
     exchange: Exchange
     network: Network
     keystores: dict[str, Path]
+    key_tokens: dict[str, KeyToken] = {}
     data: Data = Data()
     metrics: Metrics = Metrics()
+    evidence: Evidence = Evidence()
     operator: Operator = Operator()
     links: Links = Links()
 
@@ -216,6 +248,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         toml_reading.convert(members, Cell, f"/cells/{name}")
     settings = toml_reading.convert(raw.tree, Settings, "")
     _check_site(settings)
+    _check_tokens(settings)
     check_link_hosts(settings.exchange)
     for name, cell in settings.cells.items():
         check_cell(f"/cells/{name}", cell)
@@ -237,6 +270,19 @@ def _check_site(settings: Settings) -> None:
         raise Problem("setting_forbidden", pointer="/site/common_data_lead_s", expected="at least 60 s")
     if settings.site.links_cell is not None and settings.site.links_cell not in settings.cells:
         raise Problem("setting_invalid", pointer="/site/links_cell", expected="the name of a cell")
+
+
+def _check_tokens(settings: Settings) -> None:
+    """Refuse tokens for some centres only, and one token for two: each centre's master keys are its own."""
+    if not settings.key_tokens:
+        return
+    for centre in sorted({*settings.keystores, *settings.key_tokens}):
+        if centre not in settings.key_tokens or centre not in settings.keystores:
+            table = "key_tokens" if centre in settings.keystores else "keystores"
+            raise Problem("setting_missing", pointer=f"/{table}/{centre}")
+    tokens = [(token.module, token.token) for token in settings.key_tokens.values()]
+    if len(set(tokens)) != len(tokens):
+        raise Problem("setting_invalid", pointer="/key_tokens", expected="a token of its own for each centre")
 
 
 def check_link_hosts(exchange: Exchange) -> None:

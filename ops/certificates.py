@@ -17,12 +17,10 @@ Invariants: a private key is written once, with mode 0600, and never printed; a 
 """
 
 import datetime as dt
-import ipaddress
 import os
-import re
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -33,27 +31,24 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from chukan.clock import Clock
 from chukan.errors import Problem
-from chukan.platform.tls import CLIENT_URN, PEER_URN, URN
+from chukan.ops import certificate_forms as forms
+from chukan.ops.certificate_forms import Identity
+from chukan.ops.certificate_register import Begun, IssuedLine, Register, Usage
+from chukan.platform.tls import CLIENT_URN, PEER_URN
 from chukan.settings import Environment
 
-ROOT_DAYS: Final = 3653
-ISSUING_DAYS: Final = 1826
 LEAF_DAYS: Final = 397
-"""Lifetimes: ten years, five years, thirteen months (a yearly renewal with a month to spare)."""
+"""Lifetime of what is issued: thirteen months (a yearly renewal with a month to spare)."""
 
 CERTIFICATE_FILE: Final = "certificate.pem"
 KEY_FILE: Final = "key.pem"
 TRUSTED_FILE: Final = "ca.pem"
-NAME_FORM: Final = "[0-9A-Za-z][0-9A-Za-z._-]{0,63}"
-
-_NAME: Final = re.compile(NAME_FORM)
-_AS_NAME: Final = "DNS:"
-"""Before an address: certify it as a name, for peers that compare names only (pgBackRest does)."""
-_SANDBOX_URN: Final = f"{URN}environment:sandbox"
 _LABEL_MAX: Final = 48
-_BACKDATED: Final = dt.timedelta(minutes=5)  # a reader's clock may be behind ours
-_ONLY_CLIENT: Final = (ExtendedKeyUsageOID.CLIENT_AUTH,)
-_BOTH: Final = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+_USAGES: Final[Mapping[Usage, tuple[x509.ObjectIdentifier, ...]]] = {
+    "client": (ExtendedKeyUsageOID.CLIENT_AUTH,),
+    "peer": (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH),
+}
+_URNS: Final[Mapping[Usage, str]] = {"client": CLIENT_URN, "peer": PEER_URN}
 
 
 class Issued(NamedTuple):
@@ -63,11 +58,22 @@ class Issued(NamedTuple):
     key: Path
 
 
-class Identity(NamedTuple):
-    """A key and its certificate in memory."""
+class Subject(NamedTuple):
+    """Who is certified: a name, what for, and a peer's host names and addresses (see ``certificate_forms``)."""
 
-    certificate: x509.Certificate
-    key: ec.EllipticCurvePrivateKey
+    name: str
+    usage: Usage
+    hosts: tuple[str, ...] = ()
+
+    @property
+    def urn(self) -> str:
+        """The one URI that says who it is."""
+        return _URNS[self.usage] + self.name
+
+    def names(self) -> list[x509.GeneralName]:
+        """Return what stands as alternative names. Raises ``Problem`` certificate_name_invalid."""
+        forms.checked(self.name)
+        return [x509.UniformResourceIdentifier(self.urn), *map(forms.host_name, self.hosts)]
 
 
 class Described(NamedTuple):
@@ -84,15 +90,17 @@ class Described(NamedTuple):
 class Authority:
     """A folder with ``ca.pem`` (the root's certificate), ``root/`` and ``issuing/`` (key and certificate each).
 
-    ``root/key.pem`` is needed by nothing but ``create`` and the next issuing authority: keep it offline.
+    ``root/key.pem`` is needed by nothing but ``create`` and the next issuing authority: keep it offline. Everything
+    that is issued stands in the register first (``certificate_register``).
     """
 
     def __init__(self, folder: Path, clock: Clock) -> None:
         """Open an existing authority. Raises ``Problem`` certificate_unreadable."""
         self.folder = folder
         self.trusted = folder / TRUSTED_FILE
-        self._clock = clock
-        self._issuing = read_identity(Issued(*_pair(folder / "issuing")))
+        self.clock = clock
+        self.issuing = read_identity(Issued(*_pair(folder / "issuing")))
+        self.register = Register(folder)
         read_certificates(self.trusted)
 
     @classmethod
@@ -102,8 +110,8 @@ class Authority:
             raise Problem("certificate_name_invalid", limit=_LABEL_MAX, expected="a printable name")
         if folder.exists() and any(folder.iterdir()):
             raise Problem("certificate_exists", expected=str(folder))
-        root = _make_root(f"{name} root", clock, environment)
-        issuing = _make_issuing(f"{name} issuing", root, clock)
+        root = forms.make_root(f"{name} root", clock, environment)
+        issuing = forms.make_issuing(f"{name} issuing", root, clock)
         folder.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".pki-", dir=folder.parent))
         try:
@@ -122,17 +130,16 @@ class Authority:
 
         Raises ``Problem`` certificate_name_invalid, certificate_exists.
         """
-        names = [x509.UniformResourceIdentifier(CLIENT_URN + _checked(client))]
-        return self._issue(client, names, _ONLY_CLIENT, into or self.folder / "clients" / client, days)
+        return self.issue(Subject(client, "client"), into, days=days)
 
     def certify_client(self, client: str, public: ec.EllipticCurvePublicKey, *, days: int = LEAF_DAYS) -> bytes:
         """Return the certificate (PEM, with the chain) of a system whose private key is elsewhere and stays there.
 
         Raises ``Problem`` certificate_name_invalid.
         """
-        names = [x509.UniformResourceIdentifier(CLIENT_URN + _checked(client))]
-        certificate = self._certify(client, public, names, _ONLY_CLIENT, days)
-        return b"".join(map(_pem, (certificate, self._issuing.certificate)))
+        certificate = self._certify(Subject(client, "client"), public, days, None)
+        self._tell_issued(certificate)
+        return b"".join(map(_pem, (certificate, self.issuing.certificate)))
 
     def issue_peer(
         self,
@@ -146,44 +153,58 @@ class Authority:
 
         Raises ``Problem`` certificate_name_invalid, certificate_exists.
         """
-        names = [x509.UniformResourceIdentifier(PEER_URN + _checked(peer)), *map(_host, hosts)]
-        return self._issue(peer, names, _BOTH, into or self.folder / "peers" / peer, days)
+        return self.issue(Subject(peer, "peer", tuple(hosts)), into, days=days)
 
-    def _issue(
-        self,
-        name: str,
-        names: Iterable[x509.GeneralName],
-        usages: Sequence[x509.ObjectIdentifier],
-        into: Path,
-        days: int,
+    def issue(
+        self, subject: Subject, into: Path | None = None, *, days: int = LEAF_DAYS, renews: str | None = None
     ) -> Issued:
+        """Certify somebody with a new key; ``renews`` is the serial of the certificate that this one follows.
+
+        Raises ``Problem`` certificate_name_invalid, certificate_exists, register_unreadable.
+        """
+        forms.checked(subject.name)
+        into = into or self.folder / f"{subject.usage}s" / subject.name
+        if into.exists() and not (into.is_dir() and not any(into.iterdir())):
+            raise Problem("certificate_exists", expected=str(into))
         key = ec.generate_private_key(ec.SECP256R1())
-        identity = Identity(self._certify(name, key.public_key(), names, usages, days), key)
+        identity = Identity(self._certify(subject, key.public_key(), days, renews), key)
         into.parent.mkdir(parents=True, exist_ok=True)
         aside = Path(tempfile.mkdtemp(prefix=".new-", dir=into.parent))  # mode 0700
         try:
-            _write_pair(aside, identity, (self._issuing.certificate,))
+            _write_pair(aside, identity, (self.issuing.certificate,))
             _rename_whole(aside, into)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
+        self._tell_issued(identity.certificate)
         return Issued(*_pair(into))
 
     def _certify(
-        self,
-        name: str,
-        public: ec.EllipticCurvePublicKey,
-        names: Iterable[x509.GeneralName],
-        usages: Sequence[x509.ObjectIdentifier],
-        days: int,
+        self, subject: Subject, public: ec.EllipticCurvePublicKey, days: int, renews: str | None
     ) -> x509.Certificate:
-        builder = (
-            _builder(name, self._issuing.certificate, public, self._clock, days)
-            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-            .add_extension(_key_usage(authority=False), critical=True)
-            .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+        names, serial = subject.names(), x509.random_serial_number()
+        issuer, clock = self.issuing.certificate, self.clock
+        # On disk before there is anything to be known of: nothing is signed that the register does not know.
+        begun = Begun(
+            at=clock.now(),
+            serial=f"{serial:x}",
+            subject=subject.urn,
+            usage=subject.usage,
+            hosts=list(subject.hosts),
+            until=forms.end(issuer, clock, days),
+            renews=renews,
         )
-        return builder.sign(self._issuing.key, hashes.SHA256())
+        self.register.add(begun)
+        return (
+            forms.builder(subject.name, issuer, public, clock, days, serial)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(forms.key_usage(authority=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage(_USAGES[subject.usage]), critical=False)
+            .add_extension(x509.SubjectAlternativeName(names), critical=False)
+            .sign(self.issuing.key, hashes.SHA256())
+        )
+
+    def _tell_issued(self, certificate: x509.Certificate) -> None:
+        self.register.add(IssuedLine(at=self.clock.now(), serial=f"{certificate.serial_number:x}"))
 
 
 def require_environment(trusted: Path, environment: Environment) -> None:
@@ -200,93 +221,7 @@ def _environment_of(root: x509.Certificate) -> Environment:
         names = root.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         return "production"
-    return "sandbox" if _SANDBOX_URN in names.get_values_for_type(x509.UniformResourceIdentifier) else "production"
-
-
-def _make_root(name: str, clock: Clock, environment: Environment) -> Identity:
-    key = ec.generate_private_key(ec.SECP256R1())
-    builder = (
-        _builder(name, None, key.public_key(), clock, ROOT_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=1), critical=True)
-        .add_extension(_key_usage(authority=True), critical=True)
-    )
-    if environment == "sandbox":
-        stamp = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(_SANDBOX_URN)])
-        builder = builder.add_extension(stamp, critical=False)
-    return Identity(builder.sign(key, hashes.SHA256()), key)
-
-
-def _make_issuing(name: str, root: Identity, clock: Clock) -> Identity:
-    key = ec.generate_private_key(ec.SECP256R1())
-    builder = (
-        _builder(name, root.certificate, key.public_key(), clock, ISSUING_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_key_usage(authority=True), critical=True)
-    )
-    return Identity(builder.sign(root.key, hashes.SHA256()), key)
-
-
-def _builder(
-    name: str,
-    issuer: x509.Certificate | None,
-    public: ec.EllipticCurvePublicKey,
-    clock: Clock,
-    days: int,
-) -> x509.CertificateBuilder:
-    """Return what every certificate has; ``issuer`` None makes it self-issued."""
-    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    now = clock.now().replace(microsecond=0)
-    until = now + dt.timedelta(days=days)
-    if issuer is not None:
-        until = min(until, issuer.not_valid_after_utc)
-    identifier = x509.SubjectKeyIdentifier.from_public_key(public)
-    authority = (
-        identifier if issuer is None else issuer.extensions.get_extension_for_class(x509.SubjectKeyIdentifier).value
-    )
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(subject if issuer is None else issuer.subject)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - _BACKDATED)
-        .not_valid_after(until)
-        .add_extension(identifier, critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(authority), critical=False)
-    )
-
-
-def _key_usage(*, authority: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not authority,
-        key_cert_sign=authority,
-        crl_sign=authority,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
-def _checked(name: str) -> str:
-    if _NAME.fullmatch(name) is None:
-        raise Problem("certificate_name_invalid", expected=NAME_FORM)
-    return name
-
-
-def _host(host: str) -> x509.GeneralName:
-    if host.startswith(_AS_NAME):
-        return x509.DNSName(host.removeprefix(_AS_NAME))
-    try:
-        return x509.IPAddress(ipaddress.ip_address(host))
-    except ValueError:
-        pass
-    try:
-        return x509.DNSName(host)
-    except ValueError:
-        raise Problem("certificate_name_invalid", expected="an ASCII host name or an IP address") from None
+    return "sandbox" if forms.SANDBOX_URN in names.get_values_for_type(x509.UniformResourceIdentifier) else "production"
 
 
 # ---------------------------------------------------------------- files

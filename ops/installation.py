@@ -131,21 +131,24 @@ async def open_installation(
     public = _read_public(settings.exchange.directory_key_file)
     key = None if directory_key is None else _read_half(directory_key, public)
     try:
-        keystores = KeyStores(settings.keystores, chance=chance, environment=environment)
+        keystores = KeyStores.of(settings, chance=chance)
     except ValueError:
         raise Problem("setting_invalid", pointer="/keystores", expected="a folder for each of two centres") from None
-    keystores.check()
-    async with Cells(settings.cells, environment) as cells:
-        yield Installation(
-            settings,
-            cells=cells,
-            keystores=keystores,
-            law=Law.load(settings.data.law_directory),
-            public=public,
-            key=key,
-            clock=clock,
-            chance=chance,
-        )
+    try:
+        keystores.check()
+        async with Cells(settings.cells, environment) as cells:
+            yield Installation(
+                settings,
+                cells=cells,
+                keystores=keystores,
+                law=Law.load(settings.data.law_directory),
+                public=public,
+                key=key,
+                clock=clock,
+                chance=chance,
+            )
+    finally:
+        keystores.close()
 
 
 def read_directory_key(path: Path) -> Ed25519PrivateKey:
@@ -305,6 +308,16 @@ async def destroy_agency(
             publisher=publisher,
             admin=admin,
         )
+
+
+async def destroy_keys(installation: Installation, code: str, document: SignedOrder | None) -> AgencyRow:
+    """Destroy a closed agency's keys in every centre (crypto-erase); its tables stay, and nobody can read them.
+
+    ``Problem`` unknown_agency, order_required, order_invalid, and as ``departure.destroy_keys`` says.
+    """
+    agency, approved = await _demand(installation, code, document, "destroy")
+    await departure.destroy_keys(approved, agency, cells=installation.cells, keystores=installation.keystores)
+    return agency
 
 
 async def _demand(

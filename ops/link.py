@@ -17,7 +17,7 @@ from cyclopts import App, Parameter
 from chukan.clock import JST
 from chukan.errors import Problem
 from chukan.ops import installation as acts
-from chukan.ops import link_acts, link_appliance, link_stops, link_view
+from chukan.ops import link_acts, link_appliance, link_refusals, link_stops, link_view
 from chukan.ops.installation import Installation
 from chukan.ops.link_acts import GRANT_DAYS, GRANT_DAYS_MAX, Granted, steward
 from chukan.ops.link_options import By, SigningKey, kept, person, read_file, within
@@ -28,6 +28,7 @@ from chukan.tenants.numbers import is_body_code
 
 app = App(name="link", help="Invite, approve, look at, suspend, resume, revoke and rotate the links of bodies.")
 link_stops.register(app)
+link_refusals.register(app)
 
 _DAYS: Final = 7
 
@@ -70,9 +71,10 @@ def invite(
     invited = acts.run(config, act)
     # An appliance asks for nothing, so nobody needs a code for it.
     code = invited.code if kind == "wireguard" else None
-    told = {"link": invited.link, "code": code, "expires_at": invited.expires_at}
+    told = {"link": invited.link, "code": code, "expires_at": invited.expires_at, "platform_key": invited.platform_key}
     until = f"until {invited.expires_at.astimezone(JST):%Y-%m-%d %H:%M} JST"
-    say(told, "\n".join((f"link: {invited.link}", *([f"code: {code}"] if code else []), until)), as_json=as_json)
+    secret = [f"code: {code}", f"platform key: {invited.platform_key}"] if code else []
+    say(told, "\n".join((f"link: {invited.link}", *secret, until)), as_json=as_json)
 
 
 @app.command
@@ -146,6 +148,7 @@ def rotate(
     *,
     by: By,
     to: Path,
+    asked_by: Annotated[str | None, Parameter(name="--asked-by")] = None,
     wish: Path | None = None,
     centre: str | None = None,
     replace: Annotated[bool, Parameter(negative="")] = False,
@@ -158,7 +161,9 @@ def rotate(
     Args:
         link: Name of the link.
         by: Name of the operator who acts.
-        to: File to make: the grant with the new keys, for the device.
+        to: File to make: the grant with the new keys, for the device; for a link of kind ipsec the sheet.
+        asked_by: Name of another operator, who asks for it; needed for a link of kind ipsec, whose sheet holds its keys
+            in the clear.
         wish: The file by which the device asks for a new key of its own; without it the pre-shared keys alone change.
         centre: The centre whose tunnel gets new keys; all unless given, or the one of the wish.
         replace: Also in the place of new keys that were laid down before and that the device has not turned to.
@@ -166,14 +171,14 @@ def rotate(
         directory_key: Private key that signs the common data, and grants.
         as_json: Print JSON.
     """
-    who = person(by)
+    who, asking = person(by), None if asked_by is None else person(asked_by)
     asked = None if wish is None else read_file(wish)
 
     async def act(installation: Installation) -> Granted:
         with kept(to) as keep:
             if await _is_appliance(installation, link):
                 return await link_appliance.rotate(
-                    installation, link, who=who, keep=keep, centre=centre, replace=replace
+                    installation, link, who=asking, second=who, keep=keep, centre=centre, replace=replace
                 )
             return await link_acts.rotate(
                 installation, link, who=who, keep=keep, centre=centre, wish=asked, replace=replace

@@ -40,11 +40,16 @@ SERVICE: Final = "service"
 
 
 class Invited(NamedTuple):
-    """An invitation; its ``code`` is to be told to one person, once, and is nowhere else."""
+    """An invitation; its ``code`` is to be told to one person, once, and is nowhere else.
+
+    ``platform_key`` is the id of the key that grants are signed with: the device shows it when its folder is made, and
+    two people compare it.
+    """
 
     link: str
     code: str
     expires_at: dt.datetime
+    platform_key: str
 
     def __repr__(self) -> str:
         return f"Invited({self.link})"
@@ -82,7 +87,7 @@ async def invite(installation: Installation, body: str, *, mode: Mode, kind: Kin
     code = invitation.new_code(installation.chance)
     expires_at = installation.clock.now() + dt.timedelta(days=days)
     link = await steward(installation).invite(body, mode, kind, invitation.public_of(code), expires_at, who)
-    return Invited(link, code, expires_at)
+    return Invited(link, code, expires_at, key_id(installation.public))
 
 
 async def enrol(installation: Installation, file: bytes, who: str) -> Enrolled:
@@ -112,7 +117,12 @@ async def enrol(installation: Installation, file: bytes, who: str) -> Enrolled:
 
 def digits(file: bytes) -> str:
     """Return what two people compare over the telephone: 16 digits in groups of four."""
-    text = enrolment.digest(file).hex()[:16]
+    return grouped(enrolment.digest(file))
+
+
+def grouped(digest: bytes) -> str:
+    """Return the beginning of a digest as people compare it."""
+    text = digest.hex()[:16]
     return " ".join(text[at : at + 4] for at in range(0, len(text), 4))
 
 
@@ -217,12 +227,24 @@ async def rotate(
     peers = {name: peer for name, peer in row.peers.items() if centre in (None, name) or row.mode == "service"}
     if not peers:
         raise Problem("invalid_field", pointer="/centre", expected=", ".join(row.peers))
+    require_free(peers, replace=replace)
     sealed, ends = _make_keys(installation, row, peers, await door.gateways(), following)
     granted = _grant(installation, row, ends, installation.clock.now().replace(microsecond=0), row.valid_until, None)
     keep(granted.file)
     for name, psk in sealed.items():
         await door.put_next_key(link, name, public_key=following, psk=psk, who=who, replace=replace)
     return granted
+
+
+def require_free(peers: Mapping[str, PeerRow], *, replace: bool) -> None:
+    """Refuse before the first commit what the database would refuse at a later centre; ``Problem`` link_state.
+
+    There is a commit for each centre and one file for all: taken away at a refusal, it would take along the keys that
+    lie at the centres before.
+    """
+    waiting = [name for name, peer in peers.items() if peer.next_public_key is not None or peer.next_psk is not None]
+    if waiting and not replace:
+        raise Problem("link_state", expected=f"--replace, or --centre without {', '.join(sorted(waiting))}")
 
 
 def link_of_wish(file: bytes) -> str:
@@ -327,6 +349,12 @@ def _grant(
         valid_until=until,
     )
     file = enrolment.sign_grant(grant, installation.signing_key)
+    try:
+        # As the device will: a name in an endpoint or an address beside the plan would be found there, too late.
+        enrolment.verify_grant(file, installation.public, now)
+    except Problem:
+        expected = "address:port of each gateway (chukan link gateway), and [links] as the plan of addresses has it"
+        raise Problem("gateway_incomplete", expected=expected) from None
     return Granted(row.link, file, digits(file), sorted(ends), until)
 
 

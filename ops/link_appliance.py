@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from chukan.errors import Problem
 from chukan.ops.installation import Installation
-from chukan.ops.link_acts import GRANT_DAYS, Granted, Keep, centre_address, digits, steward
+from chukan.ops.link_acts import GRANT_DAYS, Granted, Keep, centre_address, digits, require_free, steward
 from chukan.tenants.links import GatewayRow, LinkRow, LinkSteward, Requested, RequestedPeer
 from chukan.vpn.ipsec.sheet import ipsec_sheet
 from chukan.vpn.model import KEY_BYTES
@@ -55,15 +55,19 @@ async def rotate(
     installation: Installation,
     link: str,
     *,
-    who: str,
+    who: str | None,
+    second: str,
     keep: Keep,
     centre: str | None = None,
     replace: bool = False,
 ) -> Granted:
     """Lay down new pre-shared keys and keep their sheet; the present ones hold until the appliance uses the new ones.
 
-    Raises ``Problem``: link_state, no_such_link, invalid_field for a centre that the link has not.
+    Who has the sheet can come in with it, so it takes two people: ``who`` asks, ``second`` does it. Raises ``Problem``:
+    second_person, link_state, no_such_link, invalid_field for a centre that the link has not.
     """
+    if who is None or second.casefold() == who.casefold():
+        raise Problem("second_person", expected="--asked-by")
     door = steward(installation)
     row = await door.show(link)
     if row.kind != "ipsec" or row.state not in ("active", "suspended") or row.valid_until is None:
@@ -71,10 +75,11 @@ async def rotate(
     centres = sorted(name for name in row.peers if centre in (None, name))
     if not centres:
         raise Problem("invalid_field", pointer="/centre", expected=", ".join(sorted(row.peers)))
+    require_free({name: row.peers[name] for name in centres}, replace=replace)
     sealed, granted = _draw(installation, row, await door.gateways(), centres, row.valid_until)
     keep(granted.file)
     for name, psk in sealed.items():
-        await door.put_next_key(link, name, psk=psk, who=who, replace=replace)
+        await door.put_next_key(link, name, psk=psk, who=who, second=second, replace=replace)
     return granted
 
 

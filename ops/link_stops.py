@@ -22,6 +22,7 @@ from chukan.ops.link_options import By, Yes, person, public_key, read_file
 from chukan.ops.moments import read_moment
 from chukan.ops.output import Json, say
 from chukan.tenants.links import GatewayPart
+from chukan.vpn.enrolment import is_endpoint
 from chukan.vpn.gateway.key_files import PublicHalves
 
 
@@ -172,6 +173,9 @@ def gateway(
         as_json: Print JSON.
     """
     who = person(by)
+    for option, place in (("--endpoint", endpoint), ("--next-endpoint", next_endpoint)):
+        if place is not None and not is_endpoint(place):
+            raise Problem("invalid_field", pointer=f"/{option.strip('-')}", expected="address:port, and no name")
     halves = None if keys is None else _halves(keys, centre)
     part = GatewayPart(
         endpoint=endpoint,

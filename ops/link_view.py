@@ -14,6 +14,7 @@ from rich.table import Table
 
 from chukan.clock import JST
 from chukan.errors import Problem
+from chukan.ops.link_acts import grouped
 from chukan.ops.output import table
 from chukan.tenants import bodies
 from chukan.tenants.links import Change, GatewayRow, LinkRow
@@ -39,6 +40,7 @@ def document(row: LinkRow) -> dict[str, Any]:
         "invited_by": row.invited_by,
         "invitation_expires_at": row.invitation_expires_at,
         "requested_at": row.requested_at,
+        "digits": grouped(row.request_digest) if row.request_digest and row.kind == "wireguard" else None,
         "suspended_by": row.suspended_by,
         "centres": {
             centre: {

@@ -1,7 +1,8 @@
 """``chukan pki``: an authority of one's own for installations that have none (DESIGN §9).
 
 ``init`` makes a root and an issuing authority, ``issue`` certifies a client system, an officer or a peer, ``show`` says
-who is certified and until when. What is certified, for how long and how files are written stands in ``certificates``;
+who is certified by files and until when; ``renew``, ``revoke``, ``list`` and ``crl`` stand in ``pki_life``. What is
+certified, for how long and how files are written stands in ``certificates``;
 this module only talks to people. It never prints a key, and never writes over one.
 """
 
@@ -17,10 +18,13 @@ from rich.table import Table
 
 from chukan.clock import Clock, SystemClock
 from chukan.errors import Problem
-from chukan.ops import certificates
+from chukan.ops import certificates, pki_life
 from chukan.ops.certificates import CERTIFICATE_FILE, LEAF_DAYS, TRUSTED_FILE, Authority, Described, Issued
 
-app = App(name="pki", help="Make an authority, issue certificates, see when they end.")
+app = App(name="pki", help="Make an authority; issue, renew, revoke certificates; see when they end.")
+for _command in (pki_life.renew, pki_life.revoke, pki_life.crl):
+    app.command(_command)
+app.command(pki_life.list_issued, name="list")
 
 _DAYS_MIN = 1
 _SOON_DAYS = 30
@@ -50,8 +54,9 @@ def issue(
     host: Annotated[tuple[str, ...], Parameter(consume_multiple=True)] = ("localhost", "127.0.0.1"),
     out: Path | None = None,
     days: int = LEAF_DAYS,
+    as_json: pki_life.AsJson = False,
 ) -> None:
-    """Certify a client system or officer, or a peer (an exchange, the network), with a new key.
+    """Certify a client system or officer, or a peer (an exchange, the network, Patroni, etcd), with a new key.
 
     Args:
         directory: Folder of the authority.
@@ -60,6 +65,7 @@ def issue(
         host: Host names and addresses of a peer; an address that is to stand as a name (pgBackRest): DNS:192.0.2.11.
         out: Folder to create for the key and the certificate; one inside the authority's folder unless given.
         days: Lifetime; it never exceeds the issuing authority's own.
+        as_json: Print JSON.
     """
     if (client is None) == (peer is None):
         raise Problem("certificate_name_invalid", expected="either --client or --peer")
@@ -70,12 +76,18 @@ def issue(
         issued = authority.issue_client(client, out, days=days)
     else:
         issued = authority.issue_peer(peer or "", out, hosts=host, days=days)
-    _tell(issued)
+    _tell(authority, issued, as_json=as_json)
 
 
-def _tell(issued: Issued) -> None:
-    described = certificates.describe(certificates.read_certificates(issued.certificate)[0])
+def _tell(authority: Authority, issued: Issued, *, as_json: bool) -> None:
+    certificate = certificates.read_certificates(issued.certificate)[0]
+    described = certificates.describe(certificate)
     console = Console()
+    if as_json:
+        entry = authority.register.read().entries[f"{certificate.serial_number:x}"]
+        files = {"certificate": str(issued.certificate), "key": str(issued.key)}
+        console.print_json(json.dumps({**pki_life.as_told(authority, entry), **files}))
+        return
     console.print(f"{described.name} until {described.not_after:%Y-%m-%d}", soft_wrap=True)
     console.print(f"certificate: {issued.certificate}\nkey:         {issued.key}", soft_wrap=True)
 

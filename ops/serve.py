@@ -29,6 +29,7 @@ from chukan.chance import SystemChance
 from chukan.clock import SystemClock
 from chukan.errors import Problem
 from chukan.ops.certificates import read_certificates, require_environment
+from chukan.ops.key_watch import KeyWatch
 from chukan.platform import tls
 from chukan.platform.admission import Admission, Limits
 from chukan.platform.certificate_ends import CertificateEnds, authorities_of, peers_of
@@ -41,6 +42,7 @@ from chukan.platform.http.auth import AddressCheck, LinkAddresses, NoAddressChec
 from chukan.platform.http.calls import Services
 from chukan.platform.http.desks.copies import PartitionCopies
 from chukan.platform.http.desks.door import CellDoor
+from chukan.platform.http.desks.evidence import PartitionEvidence
 from chukan.platform.http.desks.loads import PartitionLoads
 from chukan.platform.http.desks.records import PartitionRecords
 from chukan.platform.http.drain import Drain
@@ -50,20 +52,22 @@ from chukan.platform.http.link_health import link_application
 from chukan.platform.http.listener import Listener
 from chukan.platform.http.network import network_app
 from chukan.platform.http.ports import Desks
+from chukan.platform.http.refusals import Refusals
 from chukan.platform.http.routes import ROUTES
 from chukan.platform.http.stalls import Stalls
 from chukan.platform.law import Law
 from chukan.platform.metrics import Metrics
 from chukan.platform.peer import NetworkPeer
+from chukan.platform.revocation_watch import RevocationLists
 from chukan.platform.textfiles import Textfiles
 from chukan.replication.primary import Cells
 from chukan.settings import Settings
-from chukan.tenants.key_files import FileKeyStore
 from chukan.tenants.keystore import KeyStores
 from chukan.tenants.sets import CellSets
 
 DRAIN_S: Final = 20.0
 """How long requests at work may take to finish after SIGTERM; DESIGN asks for no failed request in a drain."""
+REFUSALS_S: Final = 5.0
 EXIT_FAULT: Final = 70  # EX_SOFTWARE of sysexits.h
 
 _log = log.get("ops.serve")
@@ -146,12 +150,15 @@ class Server:
         self._drain = Drain()
         self._law = Law.load(settings.data.law_directory)
         environment = settings.site.environment
-        for root in (settings.exchange.tls_ca_file, settings.network.ca_file):
+        trusted = (settings.exchange.tls_ca_file, settings.network.ca_file)
+        for root in trusted:
             require_environment(root, environment)
+        roots = [root for file in trusted for root in read_certificates(file)]
+        self._revoked = RevocationLists(settings.exchange.crl_files, roots, self._clock, self._metrics)
         self._address_check = _address_check(settings)
         # An exchange only uses keys. It goes on with those that were confirmed while the other centre was there, also
         # when it is started without it.
-        self._keystores = KeyStores(settings.keystores, chance=self._chance, degraded=True, environment=environment)
+        self._keystores = KeyStores.of(settings, chance=self._chance, degraded=True)
         self._keystores.check()
         self._cells = Cells(settings.cells, environment)
         self._make_network()
@@ -167,7 +174,7 @@ class Server:
         self._opener = Opener({network.name: self._network_key}, self._clock)
         context = tls.client_context(mine.tls_certificate_file, mine.tls_key_file, network.ca_file)
         self._certificate_ends = CertificateEnds(peers_of(self.settings, context), self._metrics)
-        self._peer = NetworkPeer(network, self._signer, self._opener, context, name=network.name)
+        self._peer = NetworkPeer(network, self._signer, self._opener, context, name=network.name, revoked=self._revoked)
 
     def _make_exchange(self) -> None:
         self.exchange = Exchange(
@@ -183,6 +190,9 @@ class Server:
             meter=self._metrics,
         )
         door, keys = CellDoor(self._cells), self._keystores.load
+        # Written with a deadline of its own: the way out must not wait long for it.
+        links = CellSets(self._cells.primary(self.settings.links_cell).broker, timeout_s=REFUSALS_S)
+        self._refusals = Refusals(self.settings.exchange.name, links.enter_refusals, self._clock, self._chance)
         limits = Limits(in_flight_max=self.settings.exchange.in_flight_max).divided_by(self.settings.site.fraction)
         self._services = Services(
             exchange=self.exchange,
@@ -190,6 +200,7 @@ class Server:
                 PartitionCopies(door, keys, self._law, self._clock, self._chance),
                 PartitionLoads(door, keys, self._law, self._clock, self._chance, self._metrics),
                 PartitionRecords(door, keys),
+                PartitionEvidence(door, keys, lambda cell: self.exchange.sets[cell].confirm()),
             ),
             law=self._law,
             admission=Admission(limits, self._clock, self._metrics),
@@ -201,6 +212,7 @@ class Server:
             # Looked up at each call: health is made later, of what is made here.
             stalls=Stalls(self._commits, most=max(1, limits.in_flight_max // 4)),
             admit=self.exchange.openings.admit,
+            refused=self._refusals.tell,
         )
 
     def _commits(self, cell: str) -> bool:
@@ -214,8 +226,15 @@ class Server:
         network = network_app(self.exchange.inbox, self._opener, self._signer, network=self.settings.network.name)
         self.health = self._make_health()
         inside = tuple(mine.link_hosts)
-        self._agency_side = Listener(api.application(), mine.agency_host, mine.agency_port, context, more_hosts=inside)
-        self._network_side = Listener(network, mine.network_host, mine.network_port, context)
+        self._agency_side = Listener(
+            api.application(),
+            mine.agency_host,
+            mine.agency_port,
+            context,
+            more_hosts=inside,
+            revoked=self._revoked,
+        )
+        self._network_side = Listener(network, mine.network_host, mine.network_port, context, revoked=self._revoked)
         self._health_side = Listener(self.health.application(), mine.health_host, mine.health_port)
         self._inside: Listener | None = None
         self._metrics.certificate_expiry(
@@ -231,7 +250,7 @@ class Server:
         if centre not in self.settings.keystores:
             raise Problem("setting_missing", pointer=f"/keystores/{centre}")
         # Our own centre's store: the other centre's being away is no fault of this exchange.
-        store = FileKeyStore(self.settings.keystores[centre], self._chance, self.settings.site.environment)
+        store = self._keystores.stores[centre]
         sources = Sources(
             canaries={name: CellSets(self._cells.primary(name).canary).canary for name in self._cells.names},
             keys=lambda: len(store.agencies()),
@@ -269,8 +288,11 @@ class Server:
         gauges = Gauges(self.exchange.sets, lambda: self.exchange.directory, self._metrics, self._clock)
         self._spawn("gauges", gauges.run())
         self._spawn("certificates", self._certificate_ends.run())
+        self._spawn("revocation", self._revoked.run())
         if (folder := self.settings.metrics.textfiles) is not None:
             self._spawn("textfiles", Textfiles(folder, self._metrics.registry).run())
+        self._spawn("keys", KeyWatch(self._keystores, lambda: self.exchange.directory).run())
+        self._spawn("refusals", self._refusals.run())
         self._spawn("forgetting", Forgetting(self.exchange.sets).run())
         network = await self._network_side.start()
         agency = await self._agency_side.start()
@@ -311,11 +333,14 @@ class Server:
             loop.cancel()
         if self._loops:
             await asyncio.wait(self._loops)
+        if self._listening:
+            await self._refusals.write()
         if self._inside is not None:
             await self._inside.close(1.0)
         await self._health_side.close(1.0)
         await self._peer.close()
         await self._cells.close()
+        self._keystores.close()
         _log.info("out of service")
 
     def _spawn(self, name: str, work: Coroutine[Any, Any, None]) -> None:

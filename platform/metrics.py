@@ -34,6 +34,7 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 ACCESS_CODES: Final = frozenset(
     {
         "unauthenticated",
+        "certificate_revoked",
         "unregistered_system",
         "outside_links",
         "wrong_address",
@@ -114,6 +115,9 @@ class Metrics:
         self._copy_age = Gauge(
             "chukan_copy_age_seconds", "Age of the newest copy (副本).", ["agency", "kind"], registry=where
         )
+        self._evidence_age = Gauge(
+            "chukan_evidence_age_seconds", "Age of the oldest leaf without a checkpoint.", ["cell"], registry=where
+        )
         self._sequencer_age = Gauge(
             "chukan_sequencer_age_seconds", "Age of the oldest record without a position.", ["cell"], registry=where
         )
@@ -144,10 +148,22 @@ class Metrics:
             "chukan_authority_expiry_timestamp_seconds", "End of a trusted or issuing certificate.", ["authority"],
             registry=where,
         )  # fmt: skip
+        self._make_revocation()
         self._common_age = Gauge(
             "chukan_common_data_age_seconds", "Time since a cell's common data was read.", ["cell"], registry=where
         )
         self._cells = CellMetrics(where)
+
+    def _make_revocation(self) -> None:
+        where, by_list = self.registry, ["list"]
+        self._crl_this = Gauge(
+            "chukan_crl_this_update_timestamp_seconds", "When a revocation list was made.", by_list, registry=where
+        )
+        self._crl_next = Gauge(
+            "chukan_crl_next_update_timestamp_seconds", "When the next one is due.", by_list, registry=where
+        )
+        self._crl_revoked = Gauge("chukan_crl_revoked", "Certificates that it revokes.", by_list, registry=where)
+        self._crl_usable = Gauge("chukan_crl_usable", "1 when the file was taken as it lies.", by_list, registry=where)
 
     # ---------------------------------------------------------------- what happens
 
@@ -238,6 +254,10 @@ class Metrics:
         """Tell the age of the oldest record without a position in a cell."""
         self._sequencer_age.labels(cell).set(seconds)
 
+    def evidence_age(self, cell: str, seconds: float) -> None:
+        """Tell the age of the oldest leaf without a signed checkpoint in a cell."""
+        self._evidence_age.labels(cell).set(seconds)
+
     def leases(self, cell: str, side: Side, count: int) -> None:
         """Tell how many shards of a side this process holds in a cell."""
         self._leases.labels(cell, side.name.lower()).set(count)
@@ -283,6 +303,16 @@ class Metrics:
     def authority(self, name: str, ends_at: float) -> None:
         """Tell when a trusted or issuing certificate ends (seconds since 1970)."""
         self._authority.labels(name).set(ends_at)
+
+    def revocation_list(self, name: str, this_update: float, next_update: float, revoked: int) -> None:
+        """Tell the dates (seconds since 1970) of a revocation list in force, and how many certificates it revokes."""
+        self._crl_this.labels(name).set(this_update)
+        self._crl_next.labels(name).set(next_update)
+        self._crl_revoked.labels(name).set(revoked)
+
+    def revocation_list_usable(self, name: str, *, usable: bool) -> None:
+        """Tell whether what lies in a list's file was taken; the last good one is in force where it was not."""
+        self._crl_usable.labels(name).set(usable)
 
     def follow_common_data(self, cell: str, age_s: Callable[[], float]) -> None:
         """Ask this, whenever metrics are read, how long ago a cell's common data was read; infinity where never."""

@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeVar
 
 import aiohttp
 import msgspec
 import yarl
 
 from chukan.errors import REGISTRY, Problem
+from chukan.platform import revocation
 from chukan.platform.envelope import OK, Opened
 from chukan.platform.wire.network import (
     AcquisitionReply,
@@ -33,6 +34,8 @@ from chukan.platform.wire.network import (
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping, Sequence
+
+    from aiohttp.tracing import Trace
 
     from chukan.platform.envelope import Opener, Signed, Signer
     from chukan.settings import Network
@@ -62,15 +65,53 @@ _Reply = TypeVar(
 class NetworkTrouble(Problem):
     """The network did not answer as agreed; ``reason`` is a stable word for metrics and logs.
 
-    ``timeout``, ``unreachable``, ``too_large``, ``bad_reply``, ``wrong_items``, ``wrong_sender``, or a code of the
-    error registry: from our own check of the reply (``signature_invalid``, ``message_stale``, ``malformed_json``…) or
-    from the network's signed refusal. ``about_items`` is true where one item may be to blame for the rest.
+    ``timeout``, ``unreachable``, ``certificate_revoked`` (the network's own), ``too_large``, ``bad_reply``,
+    ``wrong_items``, ``wrong_sender``, or a code of the error registry: from our own check of the reply
+    (``signature_invalid``, ``message_stale``, ``malformed_json``…) or from the network's signed refusal.
+    ``about_items`` is true where one item may be to blame for the rest.
     """
 
     def __init__(self, reason: str, *, retry_after_s: int | None = None, about_items: bool = False) -> None:
         super().__init__("network_unavailable", retry_after_s=retry_after_s)
         self.reason = reason
         self.about_items = about_items
+
+
+class Revoked(Protocol):
+    """Knows which certificates are revoked (``RevocationLists``)."""
+
+    def refuses(self, identity: revocation.Identity | None) -> bool:
+        """Tell whether a certificate is revoked."""
+        ...
+
+    def refused(self) -> None:
+        """Count one connection that was refused or ended."""
+        ...
+
+
+class _RevokedError(aiohttp.ClientConnectionError):
+    """The server's certificate is revoked."""
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Hands out connections, new and kept ones, for a request; none whose server's certificate is revoked."""
+
+    def __init__(self, tls: ssl.SSLContext, limit: int, revoked: Revoked | None) -> None:
+        super().__init__(ssl=tls, limit=limit, keepalive_timeout=_KEEP_ALIVE_S)
+        self._revoked = revoked
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 (aiohttp's signature)
+    ) -> aiohttp.connector.Connection:
+        connection = await super().connect(req, traces, timeout)
+        if self._revoked is not None and self._revoked.refuses(revocation.identity(connection.transport)):
+            self._revoked.refused()
+            connection.close()
+            raise _RevokedError
+        return connection
 
 
 class _Named(msgspec.Struct):
@@ -100,6 +141,7 @@ class NetworkPeer:
         *,
         name: str = NETWORK,
         in_flight_max: int = 16,
+        revoked: Revoked | None = None,
     ) -> None:
         self._url = _origin(settings.url)
         self._timeout_s = settings.timeout_s
@@ -108,6 +150,7 @@ class NetworkPeer:
         self._tls = tls
         self._name = name
         self._in_flight_max = in_flight_max
+        self._revoked = revoked
         self._opened_session: aiohttp.ClientSession | None = None
         self.answered = True
         """Whether the last call that ended got a signed answer; for health."""
@@ -173,12 +216,14 @@ class NetworkPeer:
                 return _Received(response.status, response.headers, await _read(response))
         except TimeoutError:
             raise NetworkTrouble("timeout") from None
+        except _RevokedError:
+            raise NetworkTrouble("certificate_revoked") from None
         except (aiohttp.ClientError, OSError):
             raise NetworkTrouble("unreachable") from None
 
     def _session(self) -> aiohttp.ClientSession:
         if self._opened_session is None:
-            connector = aiohttp.TCPConnector(ssl=self._tls, limit=self._in_flight_max, keepalive_timeout=_KEEP_ALIVE_S)
+            connector = _Connector(self._tls, self._in_flight_max, self._revoked)
             self._opened_session = aiohttp.ClientSession(
                 connector=connector,
                 cookie_jar=aiohttp.DummyCookieJar(),

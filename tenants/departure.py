@@ -10,6 +10,7 @@ never happens again under it. Destroying what is destroyed already does nothing.
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -120,13 +121,7 @@ async def destroy_agency(
         Problem: agency_open; order_invalid; keys_unconfirmed when a key store could not be reached (the others are
             cleared, nothing else is done: repeat it); busy when locks were not to be had; as the cells do.
     """
-    _check(approved, agency, "destroy")
-    if agency.state != "closed":
-        raise Problem("agency_open")
-    await _begin(cells, approved, agency)
-    await close_in_cell(cells, agency)
-    keystores.destroy(agency.number)
-    _log.warning("keys destroyed", agency=agency.number, request_id=approved.order.id)
+    await destroy_keys(approved, agency, cells=cells, keystores=keystores)
     try:
         await births.depart(admin, agency.number)
     except DRIVER_ERRORS as error:
@@ -137,6 +132,20 @@ async def destroy_agency(
     published = await publisher.publish(Changes().forget_agency(agency.code))
     _log.warning("order carried out", agency=agency.number, stage="destroy", request_id=approved.order.id)
     return published
+
+
+async def destroy_keys(approved: Approved, agency: AgencyRow, *, cells: Cells, keystores: KeyStores) -> None:
+    """Destroy a closed agency's keys in every centre: the first half of its destruction, and of effect by itself.
+
+    The order stays begun, so that ``destroy_agency`` may go on under it. Raises ``Problem`` as it does.
+    """
+    _check(approved, agency, "destroy")
+    if agency.state != "closed":
+        raise Problem("agency_open")
+    await _begin(cells, approved, agency)
+    await close_in_cell(cells, agency)
+    await asyncio.to_thread(keystores.destroy, agency.number)
+    _log.warning("keys destroyed", agency=agency.number, request_id=approved.order.id)
 
 
 @asynccontextmanager

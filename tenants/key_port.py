@@ -1,6 +1,7 @@
 """The port of a key store (鍵ストア): what one centre's store must be able to do, whatever it is made of (DESIGN §9).
 
-An HSM holds the master keys and does the wrapping behind the same calls as ``key_files`` does for the demo.
+An HSM holds the master keys and does the wrapping behind the same calls (``key_token``) as ``key_files`` does for the
+demo.
 
 Invariant: a key that is shown, printed or logged by mistake shows nothing of itself.
 """
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from contextlib import AbstractContextManager
 
 Purpose = Literal["data", "index", "answer"]
 
@@ -36,15 +38,23 @@ class KeyStore(Protocol):
     """One centre's key store. Every call may raise ``OSError`` when the store cannot be reached."""
 
     def prepare(self) -> None:
-        """Make the store, once, when a site is set up; harmless on one that exists."""
+        """Make the store, once, when a site is set up; harmless on one that exists. ``Problem`` as ``check``."""
         ...
 
     def check(self) -> None:
-        """Refuse a store of another environment; ``Problem`` other_environment."""
+        """Refuse a store of another environment or make; ``Problem`` other_environment, key_store_mismatch."""
+        ...
+
+    def hold(self) -> AbstractContextManager[None]:
+        """Keep every other process from writing to this store meanwhile."""
         ...
 
     def agencies(self) -> list[int]:
         """Return the numbers of the agencies that have keys here."""
+        ...
+
+    def mark(self, agency: int) -> bytes:
+        """Return what changes whenever the agency's keys are written or destroyed; cheap, and asks no HSM."""
         ...
 
     def read(self, agency: int) -> dict[Name, Held]:

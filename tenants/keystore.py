@@ -4,7 +4,7 @@ An agency has a data key (versions), an index key and an answer key pair (versio
 key of that centre. A version is written to every centre, read back, compared by digest, and only then marked as
 confirmed, in every centre; until then it encrypts nothing. Losing one centre must never make a record unreadable.
 
-``key_port`` says what a store can do, ``key_files`` is the demo's.
+``key_port`` says what a store can do; ``key_token`` is an HSM's, ``key_files`` the demo's.
 
 Invariant: no key, nor anything made of one, is logged or put into an error.
 """
@@ -21,13 +21,14 @@ from chukan import log
 from chukan.chance import Chance, SystemChance
 from chukan.clock import SystemClock
 from chukan.errors import Problem
-from chukan.settings import Environment
+from chukan.settings import Environment, Settings
 from chukan.tenants.key_files import FileKeyStore
 from chukan.tenants.key_port import Held, KeyStore, Name
+from chukan.tenants.key_token import TokenAwayError, TokenKeyStore
 from chukan.tenants.sealing import KEY_BYTES, VERSIONS_MAX, AgencyKeys, KeySet
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
 _CENTRES_MIN: Final = 2
 _log = log.get("keystore")
@@ -60,6 +61,29 @@ class KeyStores:
         }
         self.degraded = degraded
         self._cache: dict[int, AgencyKeys] = {}
+        self._marks: dict[int, list[bytes | None]] = {}
+
+    @classmethod
+    def of(cls, settings: Settings, *, chance: Chance, degraded: bool = False) -> KeyStores:
+        """Return the stores of these settings: with tokens where they name tokens. ``ValueError`` as the class does."""
+        environment = settings.site.environment
+        places: dict[str, Path | KeyStore] = {**settings.keystores}
+        if len({os.path.realpath(place) for place in settings.keystores.values()}) < len(places):
+            raise ValueError("each centre has a folder of its own")
+        for centre, token in settings.key_tokens.items():
+            places[centre] = TokenKeyStore(settings.keystores[centre], token, chance, environment)
+        return cls(places, chance=chance, degraded=degraded, environment=environment)
+
+    @property
+    def stores(self) -> Mapping[str, KeyStore]:
+        """Each centre's store by itself, for looking."""
+        return self._stores
+
+    def close(self) -> None:
+        """Let go of the tokens. What was loaded stays."""
+        for store in self._stores.values():
+            if isinstance(store, TokenKeyStore):
+                store.close()
 
     def prepare(self) -> None:
         """Make the stores' folders when a site is set up. Nothing else makes them: a lost disk must not look empty."""
@@ -87,7 +111,8 @@ class KeyStores:
             Problem: keys_unconfirmed (a store is away, not prepared, or holds something else), agency_closed (the keys
                 were destroyed).
         """
-        self._add(agency, [Name("data", 1), Name("index", 1), Name("answer", 1)])
+        with self._held():
+            self._add(agency, [Name("data", 1), Name("index", 1), Name("answer", 1)])
 
     def rotate(self, agency: int, purpose: Literal["data", "answer"] = "data") -> int:
         """Add a new version of a key and return its number; older versions stay for opening.
@@ -96,11 +121,12 @@ class KeyStores:
             Problem: keys_unconfirmed (also for an agency without keys), agency_closed.
             ValueError: the agency has as many versions as it may.
         """
-        held = [name.version for name in self._confirmed(agency) if name.purpose == purpose]
-        version = max(held) + 1
-        if version > VERSIONS_MAX:
-            raise ValueError("an agency holds a bounded number of key versions")
-        self._add(agency, [Name(purpose, version)])
+        with self._held():
+            held = [name.version for name in self._confirmed(agency) if name.purpose == purpose]
+            version = max(held) + 1
+            if version > VERSIONS_MAX:
+                raise ValueError("an agency holds a bounded number of key versions")
+            self._add(agency, [Name(purpose, version)])
         if (cached := self._cache.get(agency)) is not None:
             cached.renew(self._key_set(agency))
         return version
@@ -113,13 +139,48 @@ class KeyStores:
         """
         cached = self._cache.get(agency)
         if cached is None:
-            cached = AgencyKeys(self._key_set(agency), self._chance.token, lambda: self._key_set(agency))
-            self._cache[agency] = cached
+            made = AgencyKeys(self._key_set(agency), self._chance.token, lambda: self._key_set(agency))
+            # Another thread may have been quicker: whoever asks has the same object.
+            cached = self._cache.setdefault(agency, made)
         return cached
+
+    def follow(self, agencies: Iterable[int]) -> int:
+        """Load the agencies' keys, and again where another process has changed them; return how many could not be.
+
+        For a background thread: a rotation takes effect everywhere without a restart, destroyed keys leave the memory,
+        and no request waits for an HSM. Keys that were loaded stay as they are while a store cannot tell of them.
+        """
+        failed = 0
+        for agency in agencies:
+            marks = self._marks_of(agency)
+            if agency in self._cache and self._marks.get(agency) == marks:
+                continue
+            try:
+                if (cached := self._cache.get(agency)) is None:
+                    self.load(agency)
+                else:
+                    cached.renew(self._key_set(agency))
+            except Problem as problem:
+                failed += 1
+                if problem.code == "agency_closed":
+                    self.forget(agency)
+            else:
+                self._marks[agency] = marks
+        return failed
+
+    def _marks_of(self, agency: int) -> list[bytes | None]:
+        marks: list[bytes | None] = []
+        for store in self._stores.values():
+            try:
+                marks.append(store.mark(agency))
+            except OSError:
+                marks.append(None)
+        return marks
 
     def forget(self, agency: int) -> None:
         """Drop an agency's keys from memory, as when it is closed; they are read again when they are needed again."""
         cached = self._cache.pop(agency, None)
+        self._marks.pop(agency, None)
         if cached is not None:
             cached.forget()
 
@@ -139,6 +200,17 @@ class KeyStores:
         if missed:
             raise Problem("keys_unconfirmed")
 
+    @contextlib.contextmanager
+    def _held(self) -> Iterator[None]:
+        """Hold every store: two rotations at once would each confirm half of what they wrote."""
+        with contextlib.ExitStack() as stack:
+            for centre in sorted(self._stores):
+                try:
+                    stack.enter_context(self._stores[centre].hold())
+                except OSError as error:
+                    raise _away(centre, error) from None
+            yield
+
     def _add(self, agency: int, names: Iterable[Name]) -> None:
         """Bring all stores to hold and confirm the named keys: write, read back and compare, then mark."""
         held = self._read_all(agency)
@@ -153,31 +225,31 @@ class KeyStores:
         self._write_all(agency, {name: Held(key.secret, confirmed=True) for name, key in wanted.items()})
 
     def _write_all(self, agency: int, keys: Mapping[Name, Held]) -> None:
-        for store in self._stores.values():
+        for centre, store in self._stores.items():
             try:
                 store.write(agency, keys)
-            except OSError:
-                raise Problem("keys_unconfirmed") from None
+            except OSError as error:
+                raise _away(centre, error) from None
 
     def _read_all(self, agency: int) -> dict[str, dict[Name, Held]]:
-        """Read every store; one that cannot be reached is passed over in ``degraded`` loads only."""
+        """Read every store."""
         read: dict[str, dict[Name, Held]] = {}
         for centre, store in self._stores.items():
             try:
                 read[centre] = store.read(agency)
-            except OSError:
-                raise Problem("keys_unconfirmed") from None
+            except OSError as error:
+                raise _away(centre, error) from None
         return read
 
     def _confirmed(self, agency: int) -> dict[Name, bytes]:
         """Return the keys that may be used: held alike by all stores, and marked by one at least."""
         read: list[dict[Name, Held]] = []
-        for store in self._stores.values():
+        for centre, store in self._stores.items():
             try:
                 read.append(store.read(agency))
-            except OSError:
+            except OSError as error:
                 if not self.degraded:
-                    raise Problem("keys_unconfirmed") from None
+                    raise _away(centre, error) from None
         usable: dict[Name, bytes] = {}
         for name in {name for keys in read for name, key in keys.items() if key.confirmed}:
             copies = [keys[name].secret for keys in read if name in keys]
@@ -213,6 +285,12 @@ def _settled(held: Mapping[str, Mapping[Name, Held]]) -> dict[Name, Held]:
             raise Problem("keys_unconfirmed")
         kept[name] = Held(copies.pop(), confirmed=True)
     return kept
+
+
+def _away(centre: str, error: OSError) -> Problem:
+    """Say which store could not be used, and of a token also why; an error's own text stays inside."""
+    why = f": {error}" if isinstance(error, TokenAwayError) else ""
+    return Problem("keys_unconfirmed", expected=f"the key store of {centre}{why}")
 
 
 def _digest(keys: Mapping[Name, Held]) -> bytes:

@@ -116,7 +116,7 @@ class LinkSteward:
         )
 
     async def suspend(self, link: str, *, who: str, reason: str, second: str | None = None) -> None:
-        """Take an active link out of service; one person may."""
+        """Take an active link out of service, or take over what an officer suspended; one person may."""
         await self._act("SELECT chukan.link_suspend($1, $2, $3, $4)", _name(link), who, second, _reason(reason))
 
     async def resume(self, link: str, *, second: str, reason: str, who: str | None = None) -> None:
@@ -148,15 +148,17 @@ class LinkSteward:
         public_key: bytes | None = None,
         psk: bytes | None = None,
         replace: bool = False,
+        second: str | None = None,
     ) -> None:
         """Lay down a device's next key at a centre, its next pre-shared key (sealed), or both.
 
         The present ones hold until the gateway sees the next ones in use. One that is laid down already is replaced
-        only with ``replace``: the device may have turned to it (``Problem`` link_state). ``Problem`` besides:
-        link_key_taken for a key that was given up, or is another's.
+        only with ``replace``: the device may have turned to it (``Problem`` link_state). A link of kind ``ipsec`` needs
+        ``second``, for its keys are read by people. ``Problem`` besides: link_key_taken for a key that was given up, or
+        is another's.
         """
-        sql = "SELECT chukan.link_next_key($1, $2, $3, $4, $5, $6)"
-        await self._act(sql, _name(link), centre, public_key, psk, replace, who)
+        sql = "SELECT chukan.link_next_key($1, $2, $3, $4, $5, $6, $7)"
+        await self._act(sql, _name(link), centre, public_key, psk, replace, who, second)
 
     async def rotate(self, link: str, psks: Mapping[str, bytes], *, who: str, replace: bool = False) -> None:
         """Lay down the next pre-shared key at each centre named; a commit each, so that a repeat goes on."""

@@ -105,6 +105,7 @@ def _link(row: Record, peers: dict[str, PeerRow]) -> LinkRow:
         invitation_key=row["invitation_key"],
         invitation_expires_at=row["invitation_expires_at"],
         requested_at=row["requested_at"],
+        request_digest=row["request_digest"],
         device_key=row["device_key"],
         device_sealing_key=row["device_sealing_key"],
         peers=peers,

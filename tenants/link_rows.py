@@ -75,6 +75,8 @@ class LinkRow(_Quiet, frozen=True, kw_only=True):
     """Public half (Ed25519) of the key that the one-time code makes."""
     invitation_expires_at: dt.datetime
     requested_at: dt.datetime | None
+    request_digest: bytes | None = None
+    """SHA-256 of the request's file: who approves compares its beginning with the device's, over the telephone."""
     device_key: bytes | None
     """The device's own Ed25519 key, by which it signs what it asks for later."""
     device_sealing_key: bytes | None

@@ -24,7 +24,7 @@ TABLES: Final = frozenset(
     {
         "queries", "permits", "answers", "provisions", "records", "events", "log", "codes",
         "idempotency", "copies", "loads", "load_parts", "stage", "holds", "review_drafts", "copy_marks",
-        "files", "statistics",
+        "files", "statistics", "tiles", "checkpoints", "cosignatures",
     }
 )  # fmt: skip
 """The tables that an agency's role may read; the database says which of them it may write."""

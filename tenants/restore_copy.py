@@ -32,8 +32,8 @@ JOINED: Final = ("codes", "holds", "loads")
 """What they were is joined with what they are."""
 EMPTIED: Final = ("stage",)
 HAPPENED: Final = (
-    "answers", "events", "files", "idempotency", "inbox", "load_parts", "log", "outbox", "permits", "permits_used",
-    "provisions", "queries", "records", "review_drafts", "statistics",
+    "answers", "checkpoints", "cosignatures", "events", "files", "idempotency", "inbox", "load_parts", "log", "outbox",
+    "permits", "permits_used", "provisions", "queries", "records", "review_drafts", "statistics", "tiles",
 )  # fmt: skip
 """Never taken back."""
 _FROZEN: Final = ("kept_inquiry_work", "kept_provision_work", "kept_to_sequence")

@@ -118,6 +118,7 @@ class AgencyKeys:
         self._token = token
         self._reload = reload
         self._missed: set[int] = set()
+        self._gone = False
         self._loaded: _Loaded | None = _prepare(keys)
 
     def __repr__(self) -> str:
@@ -207,13 +208,16 @@ class AgencyKeys:
         return found
 
     def renew(self, keys: KeySet) -> None:
-        """Take over newer versions (after a rotation); ``ValueError`` for another agency's keys."""
+        """Take over newer versions (after a rotation), unless forgotten; ``ValueError`` for another agency's keys."""
         if keys.agency != self.agency:
             raise ValueError("keys of another agency")
         self._loaded = _prepare(keys)
+        if self._gone:  # looked at last: another thread may have forgotten it meanwhile
+            self._loaded = None
 
     def forget(self) -> None:
         """Let go of every key; nothing works any more."""
+        self._gone = True
         self._loaded = None
         self._reload = None
 

@@ -20,6 +20,12 @@ this host are let in: who may speak there is the centre's own rule. Nothing else
 Each body's packets are counted by the elements of the sets ``tenant_in`` and ``tenant_out``: matched positively, for a
 lookup with "not in" finds rightly but never counts (measured). IPv4 addresses are whole, IPv6 ones cut to a link's /56.
 
+A port that is served by lease (``leased``) is shut to all, in and out, unless it stands in the set ``held``, whose
+elements the kernel itself takes away after their time: a dead man's switch. Who holds the lease renews them; who is
+frozen, killed or cut off cannot, and the tunnel behind the port falls silent, keepalives and handshakes included
+(``not_held``). A renewal deletes before it adds, and so fails where the time had run out: written late, it opens
+nothing.
+
 Invariant: whatever is not said here is dropped. No element holds more than an address or a port.
 """
 
@@ -48,8 +54,11 @@ DROPS: Final = (
     "unsolicited",
     "outside",
     "not_forwarded",
+    "not_held",
 )
 """The named counters: why something was dropped."""
+HELD: Final = "held"
+"""The set of leased ports that are open, each for a time."""
 REFUSED: Final = "drained"
 """The counter of resets that a drained centre sent."""
 
@@ -73,6 +82,8 @@ class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
     listen_ports: frozenset[int]
     """WireGuard's UDP ports."""
     ipsec: bool
+    leased: frozenset[int] = frozenset()
+    """Those of WireGuard's ports that are open only while they are held, by ``hold``."""
     services: frozenset[tuple[str, int]]
     """Addresses and TCP ports that bodies may reach: the agency port, and the health port."""
     health_ports: frozenset[int]
@@ -151,6 +162,30 @@ def change(
     return commands
 
 
+def hold(ports: Iterable[int], for_s: int, *, renew: bool) -> list[Object]:
+    """Return the commands that keep leased ports open for so many seconds from now, instead of any time before.
+
+    With ``renew`` they fail as a whole, and open nothing, where one of the ports was shut meanwhile.
+    """
+    opened = sorted(ports)
+    if not opened or for_s < 1:
+        return []
+    timed = [{"elem": {"val": port, "timeout": for_s}} for port in opened]
+    what = {"element": {"family": FAMILY, "table": TABLE, "name": HELD, "elem": timed}}
+    # What is there already keeps its time when it is added again.
+    before = [{"delete": {"element": {"family": FAMILY, "table": TABLE, "name": HELD, "elem": list(opened)}}}]
+    return [*([] if renew else [{"add": what}]), *before, {"add": what}]
+
+
+def shut(ports: Iterable[int]) -> list[Object]:
+    """Return the commands that shut leased ports at once; they may be shut already."""
+    opened = sorted(ports)
+    if not opened:
+        return []
+    what = {"element": {"family": FAMILY, "table": TABLE, "name": HELD, "elem": list(opened)}}
+    return [*hold(opened, 1, renew=False), {"delete": what}]
+
+
 def _elements(name: str, values: Iterable[str | int], *, removing: bool) -> list[Object]:
     elem = list(values)
     if not elem:
@@ -191,10 +226,13 @@ def _sets(ruleset: Ruleset) -> Iterator[Object]:
         yield _set(f"service{suffix}", [kind, "inet_service"], pairs)
         yield _set(f"service_host{suffix}", kind, sorted({address for address, _ in services}))
     yield _set("refused", "inet_service", sorted(ruleset.health_ports) if ruleset.draining else [])
+    if ruleset.leased:
+        yield _set(HELD, "inet_service", [], flags=["timeout"])
 
 
 def _input(ruleset: Ruleset) -> Iterator[Object]:
     yield _rule("input", _device("iifname", ["lo"]), {"accept": None})
+    yield from _only_while_held("input", "dport", ruleset)
     yield _rule("input", _device("iifname", ruleset.tunnels), {"goto": {"target": "from_tunnel"}})
     yield _rule("input", _device("iifname", [ruleset.outer]), {"goto": {"target": "from_outside"}})
     if ruleset.inner is not None and ruleset.inner != ruleset.outer:
@@ -219,11 +257,21 @@ def _forward(ruleset: Ruleset) -> Iterator[Object]:
 
 def _output(ruleset: Ruleset) -> Iterator[Object]:
     """What this host itself sends into a tunnel: answers of a service that stands here, resets and ICMP errors."""
+    yield from _only_while_held("output", "sport", ruleset)
     tunnels = _device("oifname", ruleset.tunnels)
     # The kernel introduces itself on every interface by IPv6 multicast; no device waits for it.
     to_everybody = _match(_payload("ip6", "daddr"), {"prefix": {"addr": "ff00::", "len": 8}})
     yield _rule("output", tunnels, to_everybody, {"drop": None})
     yield _rule("output", tunnels, {"goto": {"target": "into_tunnel"}})
+
+
+def _only_while_held(chain: str, field: str, ruleset: Ruleset) -> Iterator[Object]:
+    """Before anything else about a leased port, flows that are long open included."""
+    if ruleset.leased:
+        port = _payload("udp", field)
+        yield _rule(
+            chain, _match(port, {"set": sorted(ruleset.leased)}), _match(port, f"@{HELD}", "!="), *_drop("not_held")
+        )
 
 
 def _from_tunnel() -> Iterator[Object]:

@@ -14,13 +14,14 @@ import asyncio
 import contextlib
 import errno
 import ipaddress
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from socket import AF_INET, AF_INET6
 from types import TracebackType
 from typing import Any, Final, Self
 
 import msgspec
 from pyroute2 import AsyncIPRoute
+from pyroute2.netlink import NLM_F_DUMP_INTR
 from pyroute2.netlink.exceptions import NetlinkError
 
 from chukan.errors import Problem
@@ -30,6 +31,10 @@ _IFF_UP: Final = 1
 _IFA_F_NODAD: Final = 2
 _MAIN_TABLE: Final = 254
 _UNICAST: Final = 1
+_DUMPS_MAX: Final = 5
+_INTERRUPTED: Final = frozenset({-1, errno.EINTR, errno.EBUSY})
+"""How a listing fails that was changed while it was read; -1 is the library's own."""
+_ROUTES_A_CALL: Final = 100
 _IPV6_METRIC: Final = 1024
 """What the kernel makes of an IPv6 route without a metric."""
 _IPV6: Final = 6
@@ -160,8 +165,7 @@ class NetDev:
     async def addresses(self, name: str) -> frozenset[str]:
         """Return an interface's addresses with their lengths (``10.255.0.1/32``), link-local ones left out."""
         link = await self._existing(name)
-        async with self._call(f"reading the addresses of {name}") as netlink:
-            dump = [message async for message in await netlink.addr("dump", index=link.index)]
+        dump = await self._dump(f"reading the addresses of {name}", "addr", index=link.index)
         found = [
             ipaddress.ip_interface(f"{each.get('local') or each.get('address')}/{each['prefixlen']}") for each in dump
         ]
@@ -195,9 +199,12 @@ class NetDev:
 
     async def routes(self) -> frozenset[Route]:
         """Return the unicast routes of the main table."""
-        async with self._call("reading routes") as netlink:
-            names = {each["index"]: each.get("ifname") async for each in await netlink.link("dump")}
-            dump = [each for family in (AF_INET, AF_INET6) async for each in await netlink.route("dump", family=family)]
+        names = {each["index"]: each.get("ifname") for each in await self._dump("reading interfaces", "link")}
+        dump = [
+            each
+            for family in (AF_INET, AF_INET6)
+            for each in await self._dump("reading routes", "route", family=family)
+        ]
         return frozenset(
             _route(each, names[each.get("oif")])
             for each in dump
@@ -228,6 +235,23 @@ class NetDev:
         async with self._call(f"a route through {wanted.device}") as netlink:
             await netlink.route("del", dst=wanted.destination, oif=link.index, priority=wanted.metric)
         return True
+
+    async def change_routes(self, add: Iterable[Route] = (), remove: Iterable[Route] = ()) -> None:
+        """Make many routes and take many away, without reading which are there: what is gone already is no error."""
+        wanted = [("replace", canonical_route(route)) for route in add]
+        wanted += [("del", canonical_route(route)) for route in remove]
+        indexes = {name: (await self._existing(name)).index for name in {route.device for _, route in wanted}}
+        for at in range(0, len(wanted), _ROUTES_A_CALL):
+            async with self._call("many routes") as netlink:
+                for word, route in wanted[at : at + _ROUTES_A_CALL]:
+                    named = (
+                        {"dst": route.destination, "priority": route.metric} if word == "del" else _attributes(route)
+                    )
+                    try:
+                        await netlink.route(word, oif=indexes[route.device], **named)
+                    except NetlinkError as error:
+                        if word != "del" or error.code != errno.ESRCH:
+                            raise
 
     # ------------------------------------------------------------ settings of the kernel
 
@@ -270,6 +294,20 @@ class NetDev:
         return out.decode("utf-8", errors="replace")
 
     # ------------------------------------------------------------ the socket
+
+    async def _dump(self, what: str, table: str, **words: object) -> list[Any]:
+        """Return a listing of the kernel's; one that was changed while it was read is read again."""
+        for _ in range(_DUMPS_MAX):
+            async with self._call(what) as netlink:
+                try:
+                    listed = [each async for each in await getattr(netlink, table)("dump", **words)]
+                except NetlinkError as error:
+                    if error.code not in _INTERRUPTED:
+                        raise
+                    continue
+            if not any(each["header"]["flags"] & NLM_F_DUMP_INTR for each in listed):
+                return listed
+        raise Problem("link_network_refused", expected=f"{what}: it changed whenever it was read")
 
     def _open(self) -> Any:  # noqa: ANN401 - the library is not typed
         # Without flags=0 the library would make a namespace that is missing, and answer for an empty one.

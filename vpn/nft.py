@@ -12,21 +12,23 @@ Invariant: no call waits longer than its deadline, and there is never a moment w
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from chukan.errors import Problem
 from chukan.vpn import firewall
-from chukan.vpn.firewall import DROPS, FAMILY, REFUSED, TABLE, Object, Ruleset
+from chukan.vpn.firewall import DROPS, FAMILY, HELD, REFUSED, TABLE, Object, Ruleset
 
 _TIMEOUT_S: Final = 15.0
+_HOLD_TIMEOUT_S: Final = 2.0
+"""So much later than wished a leased port may be shut: less than the margin of the service's lease."""
 _REASON_CHARS_MAX: Final = 160
 _MARK: Final = "mark_"
 _DIGEST_CHARS: Final = 24
 _TENANT_SETS: Final = ("tenant_in", "tenant_in6", "tenant_out", "tenant_out6")
-_LIVE_SETS: Final = (*_TENANT_SETS, "refused")
+_LIVE_SETS: Final = (*_TENANT_SETS, "refused", HELD)
 """Their elements change from day to day."""
 _FIXED_SETS: Final = ("service", "service6", "service_host", "service_host6")
 
@@ -98,6 +100,23 @@ class Firewall:
         ports = ruleset.health_ports
         await self._change(firewall.change(refuse=ports) if on else firewall.change(allow=ports))
 
+    async def hold(self, ports: Iterable[int], left_s: Callable[[], float], *, renew: bool) -> None:
+        """Keep leased ports open for ``left_s()`` seconds, rounded down; the kernel shuts them then by itself.
+
+        With ``renew`` it is refused where one of them was shut meanwhile, as by its time.
+        """
+        async with self._turn:
+            try:
+                # The kernel counts from when it hears of it: asked late, it is not asked at all.
+                async with asyncio.timeout(_HOLD_TIMEOUT_S):
+                    await self._do(firewall.hold(ports, int(left_s()), renew=renew))
+            except TimeoutError:
+                raise Problem("link_firewall_refused", expected="nft: no answer in time") from None
+
+    async def shut(self, ports: Iterable[int]) -> None:
+        """Shut leased ports at once; they may be shut already."""
+        await self._change(firewall.shut(ports))
+
     async def compare(self, ruleset: Ruleset) -> Difference:
         """Return how the kernel's table differs from a ruleset; nothing is changed."""
         async with self._turn:
@@ -131,11 +150,12 @@ class Firewall:
     # ------------------------------------------------------------ the program
 
     async def _change(self, commands: Sequence[Object]) -> None:
-        if commands:
-            async with self._turn:
-                await self._do(commands)
+        async with self._turn:
+            await self._do(commands)
 
     async def _do(self, commands: Sequence[Object]) -> None:
+        if not commands:
+            return
         status, _, reason = await self._run(["-f", "-"], msgspec.json.encode({"nftables": commands}))
         if status != 0:
             raise _refused(reason)
@@ -185,6 +205,8 @@ def _compare(ruleset: Ruleset, listed: Sequence[Object]) -> Difference:
     mark = next((name for name in _names(listed, "chain") if name.startswith(_MARK)), "")
     if mark != _mark(_digest_of_ruleset(ruleset), listed):
         return Difference(table=True)
+    if not all(_by_time(each) for each in _objects(listed, "set") if each["name"] == HELD):
+        return Difference(table=True)
     elements = {each["name"]: _elements(each) for each in _objects(listed, "set") if each["name"] in _LIVE_SETS}
     found = {
         name: {
@@ -230,6 +252,11 @@ def _elements(listed_set: Object) -> list[Any]:
         each["elem"]["val"] if isinstance(each, dict) and "elem" in each else each
         for each in listed_set.get("elem", ())
     ]
+
+
+def _by_time(listed_set: Object) -> bool:
+    """Tell whether every element goes away by itself: one that stays was put there by somebody else."""
+    return all(isinstance(each, dict) and "expires" in each.get("elem", {}) for each in listed_set.get("elem", ()))
 
 
 def _counted(listed_set: Object) -> list[tuple[str, int, int]]:

@@ -119,6 +119,7 @@ class Credentials:
             client.id: self._keep("clients", client.id, self.authority.issue_client) for client in cast.clients()
         }
         self.signing = {name: SigningKey(place.signing, name) for name in (*peers, "directory")}
+        self.evidence = {centre: SigningKey(place.signing, f"evidence-{centre}") for centre in EXCHANGES.values()}
 
     def _keep(self, folder: str, name: str, issue: Callable[[str], Issued]) -> Issued:
         home = self.authority.folder / folder / name
@@ -280,6 +281,7 @@ class Running:
             keystores=self.place.keystores,
             model=self._model,
             law_directory=self._law_directory,
+            evidence=self.credentials.evidence,
         )
 
     @property

@@ -82,11 +82,13 @@ def exchange_tables(
     keystores: Mapping[str, Path],
     model: Model | None = None,
     law_directory: Path | None = None,
+    evidence: Mapping[str, SigningKey] | None = None,
 ) -> Tables:
     """Return the settings of one exchange of the demo.
 
     ``ports`` by agency, network and health; ``sockets`` (folder, number) by cell; ``passwords`` by cell and login
-    (broker, app; steward too for an operator); ``model`` holds the numbers of a planned test environment.
+    (broker, app; steward too for an operator); ``evidence`` the evidence keys by centre; ``model`` holds the numbers of
+    a planned test environment.
     """
     numbers = _numbers(model)
     cells: list[tuple[str, Mapping[str, Value]]] = [
@@ -124,6 +126,8 @@ def exchange_tables(
         ("exchange", exchange),
         ("network", {"url": network_url, "ca_file": trusted, "verify_key_file": network_verify}),
         ("keystores", dict(keystores)),
+        ("evidence", {"name": "chukan.invalid", "signing_key_file": evidence[centre].private_file} if evidence else {}),
+        ("evidence.public_key_files", {each: key.public_file for each, key in (evidence or {}).items()}),
         ("data", {} if law_directory is None else {"law_directory": law_directory}),
     ]
 

@@ -43,6 +43,9 @@ class SilentMeter:
     def leases(self, cell: str, side: Side, count: int) -> None:
         """Pass over it."""
 
+    def evidence_age(self, cell: str, seconds: float) -> None:
+        """Nothing is counted."""
+
     def sequencer_age(self, cell: str, seconds: float) -> None:
         """Pass over it."""
 

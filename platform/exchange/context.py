@@ -50,6 +50,10 @@ class Meter(Protocol):
         """Age of the oldest record without a position in its log."""
         ...
 
+    def evidence_age(self, cell: str, seconds: float) -> None:
+        """Age of the oldest leaf without a signed checkpoint."""
+        ...
+
 
 class CommonData(Protocol):
     """The common data in force, and how old our knowledge of it is."""

@@ -25,6 +25,7 @@ from chukan.platform.exchange.codes import Codes
 from chukan.platform.exchange.common import PolledCommonData
 from chukan.platform.exchange.context import Context, Meter
 from chukan.platform.exchange.event_streams import EventStreams
+from chukan.platform.exchange.evidence import evidence_loops
 from chukan.platform.exchange.facts import Persons
 from chukan.platform.exchange.holders import Holders
 from chukan.platform.exchange.inbox import Inbox
@@ -199,6 +200,8 @@ class Exchange:
         self._spawn("common data", self.common.run())
         self._spawn("openings", self.openings.run())
         self._spawn("answer keys", self._announce())
+        for name, work in evidence_loops(self.context, self.context.meter.evidence_age):
+            self._spawn(name, work)
         for cell, sets in self.sets.items():
             for side in Side:
                 self._spawn(f"worker {cell} {side.name}", self._workers[cell, side].run())

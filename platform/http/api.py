@@ -68,7 +68,7 @@ class AgencyApi:
     ) -> None:
         """Take the table, and the documents (path, JSON bytes) that any registered system may read."""
         self._services = services
-        self._gate = Gate(addresses, services.metrics.access_refused)
+        self._gate = Gate(addresses, services.metrics.access_refused, services.refused)
         self._chance = chance
         self._routes = tuple(routes)
         self._documents = tuple(documents)

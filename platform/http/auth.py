@@ -10,8 +10,9 @@ is not registered; an address of no link (``outside_links``); another body's tun
 certificate); a path that is not the certificate's (``wrong_agency``); a function. So nobody behind a wrong tunnel
 learns what a certificate may do.
 
-Every refusal is counted by its code and leaves one line in the log: the peer's id, the code, and the bodies of the
-certificate and of the tunnel where they are known. This module must never look at a body.
+Every refusal is counted by its code, told to whoever writes the audit (``refusals``), and leaves one line in the log:
+the peer's id, the code, and the bodies of the certificate and of the tunnel where they are known. This module must
+never look at a body.
 """
 
 from collections.abc import Callable
@@ -29,6 +30,12 @@ from chukan.tenants.directory import AgencyRow, ClientRow, Directory
 _PLAN_DIGITS: Final = 5
 """An address tells the first five digits of its body's code; the sixth only checks them."""
 _log = log.get("http.auth")
+
+Tell = Callable[[str, str, str, str], None]
+"""Hears of a refusal: the registered peer, its body, the first five digits of the tunnel's body, the code; '' for none.
+
+It is called in the path of the request, so it waits for nothing and raises nothing.
+"""
 
 
 class AddressCheck(Protocol):
@@ -92,12 +99,17 @@ def _uncounted(_code: str) -> None:
     """Count nowhere."""
 
 
-class Gate:
-    """Lets callers in; ``count`` hears the code of every refusal."""
+def untold(_peer: str, _body: str, _tunnel: str, _code: str) -> None:
+    """Tell nobody."""
 
-    def __init__(self, addresses: AddressCheck, count: Callable[[str], None] = _uncounted) -> None:
+
+class Gate:
+    """Lets callers in; ``count`` hears the code of every refusal, ``tell`` what stands in its line of the audit."""
+
+    def __init__(self, addresses: AddressCheck, count: Callable[[str], None] = _uncounted, tell: Tell = untold) -> None:
         self._addresses = addresses
         self._count = count
+        self._tell = tell
 
     def authenticate(self, request: web.Request, directory: Directory) -> ClientRow:
         """Return the registered client behind a request.
@@ -135,12 +147,15 @@ class Gate:
     def _refused(self, request: web.Request, peer: str | None, client: ClientRow | None, code: str) -> None:
         self._count(code)
         resource = request.match_info.route.resource
+        body = None if client is None else client.body
+        tunnel = None if request.remote is None else self._addresses.tunnel(request.remote)
+        self._tell("" if client is None else client.id, body or "", (tunnel or "")[:_PLAN_DIGITS], code)
         _log.warning(
             "access refused",
             peer=peer,
             code=code,
-            body=None if client is None else client.body,
-            tunnel=None if request.remote is None else self._addresses.tunnel(request.remote),
+            body=body,
+            tunnel=tunnel,
             route=None if resource is None else resource.canonical,
         )
 

@@ -17,7 +17,7 @@ from aiohttp import web
 from chukan.clock import Clock
 from chukan.errors import Problem
 from chukan.platform.admission import Admission, Priority
-from chukan.platform.http.auth import Right
+from chukan.platform.http.auth import Right, Tell, untold
 from chukan.platform.http.drain import Drain
 from chukan.platform.http.ports import AgencyExchange, Desks, RequestKey
 from chukan.platform.http.stalls import Stalls
@@ -134,6 +134,8 @@ class Services:
     stalls: Stalls = field(default_factory=Stalls)
     admit: "Callable[[str], Awaitable[None]]" = field(default=lambda _: _open())
     """Lets a write to a cell pass; raises ``Problem`` cell_restored where it was restored and is not opened yet."""
+    refused: Tell = untold
+    """Hears of every caller that is not let in."""
 
 
 @dataclass(slots=True)

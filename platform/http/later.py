@@ -45,11 +45,7 @@ ROUTES: Final = (
     _later("POST", "/codes/merge", "mergeCodes", "宛名番号の統合。Merge two addressee numbers of one person.", _CODES),
     _later("POST", "/codes/confirm", "confirmLink", "紐付けの確認。Confirm a suspended link.", _CODES),
     _later("GET", "/acquisition-requests", "listAcquisitionRequests", "符号取得の依頼。Requests to acquire.", _CODES),
-    _later(
-        "GET", "/records/{record}/proof", "getRecordProof", "記録の証明。Prove a record's place in the log.", _RECORDS
-    ),
     _later("POST", "/records/{record}/correct", "correctRecord", "訂正の通知。Notify a correction (31条).", _RECORDS),
-    _later("GET", "/checkpoint", "getCheckpoint", "チェックポイント。The log's signed checkpoint.", _RECORDS),
     _later("POST", "/resident/records", "residentRecords", "本人開示。A resident's own records with proofs.", _RECORDS),
     _later("GET", "/delegations", "listDelegations", "委任の一覧。List delegations.", _QUERIES),
     _later("POST", "/delegations", "postDelegation", "委任の登録。Register a delegation.", _QUERIES),

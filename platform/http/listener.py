@@ -5,6 +5,9 @@ answer would quote them), compressed bodies are not unpacked, headers are short 
 dawdling connection have a deadline, and the number of connections has a cap. Connections are kept alive: a new one
 costs twenty times what a request costs.
 
+A certificate that was revoked is good for nothing from then on: its next connection is closed before a byte of it is
+read, and those that stand are ended when the list comes in (``Revoked``). Every piece of a request asks again.
+
 The end: stop listening, close what is idle, finish what is at work within the deadline. A connection whose handshake is
 over only then is closed unread, for behind it nobody works any more. Whoever ends it gave notice before (see
 ``drain``), for a client cannot be told of the end on a connection on which it asks nothing.
@@ -13,14 +16,15 @@ over only then is closed unread, for behind it nobody works any more. Whoever en
 import asyncio
 import logging
 import ssl
-from collections.abc import Sequence
-from typing import Any, Final, cast
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
 from chukan import log
 from chukan.errors import Problem
+from chukan.platform import revocation
 from chukan.platform.http import problems
 
 BACKLOG: Final = 1024
@@ -40,18 +44,53 @@ _SILENT: Final = logging.getLogger("chukan.http.access")
 _SILENT.disabled = True
 
 
+class Revoked(Protocol):
+    """Knows which certificates are revoked (``RevocationLists``)."""
+
+    def refuses(self, identity: revocation.Identity | None) -> bool:
+        """Tell whether a certificate is revoked; cheap enough for every request."""
+        ...
+
+    def refused(self) -> None:
+        """Count one connection that was refused or ended."""
+        ...
+
+    def follow(self, changed: Callable[[], None]) -> None:
+        """Call this whenever that may have changed."""
+        ...
+
+
 class _Connections:
-    """Counts connections; ``over`` says that no other may begin."""
+    """The connections that stand; ``over`` says that no other may begin."""
 
-    def __init__(self) -> None:
-        self.count = 0
+    def __init__(self, revoked: Revoked | None) -> None:
+        self._standing: set[_Handler] = set()
+        self._revoked = revoked
         self.over = False
+        if revoked is not None:
+            revoked.follow(self._end_revoked)
 
-    def add(self) -> None:
-        self.count += 1
+    @property
+    def count(self) -> int:
+        return len(self._standing)
 
-    def remove(self) -> None:
-        self.count -= 1
+    def add(self, handler: "_Handler") -> None:
+        self._standing.add(handler)
+
+    def remove(self, handler: "_Handler") -> None:
+        self._standing.discard(handler)
+
+    def refuses(self, identity: revocation.Identity | None) -> bool:
+        """Tell, and count, that a connection with this certificate is to be ended."""
+        if self._revoked is None or not self._revoked.refuses(identity):
+            return False
+        self._revoked.refused()
+        _log.warning("access refused", code="certificate_revoked")
+        return True
+
+    def _end_revoked(self) -> None:
+        for handler in tuple(self._standing):
+            handler.end_if_revoked()
 
 
 class _Handler(RequestHandler):
@@ -71,21 +110,36 @@ class _Handler(RequestHandler):
             auto_decompress=False,
         )
         self._connections = connections
-        self._counted = False
+        self._counted = self._ended = False
+        self._identity: revocation.Identity | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._connections.over:
+        self._identity = revocation.identity(transport)
+        if self._connections.over or self._connections.refuses(self._identity):
             _abort(transport)
             return
         self._counted = True
-        self._connections.add()
+        self._connections.add(self)
         super().connection_made(transport)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         if self._counted:
             self._counted = False
-            self._connections.remove()
+            self._connections.remove(self)
             super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Read on, unless the certificate was revoked meanwhile: then not a byte more is read."""
+        if not self.end_if_revoked():
+            super().data_received(data)
+
+    def end_if_revoked(self) -> bool:
+        """End the connection where its certificate is revoked; what its request does by now is durable or absent."""
+        if not self._ended and self._connections.refuses(self._identity):
+            self._ended = True
+            if self.transport is not None:
+                _abort(self.transport)
+        return self._ended
 
     def handle_error(
         self,
@@ -130,6 +184,7 @@ class Listener:
         *,
         more_hosts: Sequence[str] = (),
         connections_max: int = CONNECTIONS_MAX,
+        revoked: Revoked | None = None,
     ) -> None:
         """``port`` 0 lets the system choose; ``context`` None means plain HTTP, for the health listener only.
 
@@ -140,7 +195,7 @@ class Listener:
         self._port = port
         self._context = context
         self._connections_max = connections_max
-        self._connections = _Connections()
+        self._connections = _Connections(revoked)
         self._servers: list[asyncio.Server] = []
 
     async def start(self) -> int:

@@ -1,6 +1,6 @@
 """What the agency API asks of the rest: the exchange's services, and the desks at which an agency handles its own data.
 
-The inquiry, review and code services are ``platform.exchange.services``; the three desks below work in one agency's
+The inquiry, review and code services are ``platform.exchange.services``; the desks below work in one agency's
 partition (door 1, DESIGN §10) and stand in ``platform.http.desks``. Tests put others in their places.
 
 Every method works for one agency for which the caller was already let in; every failure is a ``Problem``.
@@ -26,6 +26,7 @@ from chukan.platform.exchange.services import (
 from chukan.platform.http.params import RecordSearch
 from chukan.platform.wire import agency as wire
 from chukan.platform.wire.compare import LoadCompare, LoadDifferences
+from chukan.platform.wire.evidence import CheckpointView, ConsistencyProof, RecordProof
 from chukan.platform.wire.statistics import Statistics
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory
 
@@ -137,6 +138,22 @@ class RecordDesk(Protocol):
         ...
 
 
+class EvidenceDesk(Protocol):
+    """Checkpoints and proofs of the agency's log (証跡)."""
+
+    async def checkpoint(self, agency: AgencyRow) -> CheckpointView:
+        """Return the newest checkpoint."""
+        ...
+
+    async def proof(self, agency: AgencyRow, record: uuid.UUID) -> RecordProof:
+        """Prove a record."""
+        ...
+
+    async def consistency(self, agency: AgencyRow, first: int) -> ConsistencyProof:
+        """Prove that the log continues the one of ``first`` leaves."""
+        ...
+
+
 class AgencyExchange(Protocol):
     """The parts of an exchange that the agency API calls."""
 
@@ -188,8 +205,9 @@ class AgencyExchange(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Desks:
-    """The three desks of one exchange."""
+    """The desks of one exchange."""
 
     copies: CopyDesk
     loads: LoadDesk
     records: RecordDesk
+    evidence: EvidenceDesk

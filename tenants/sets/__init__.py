@@ -13,6 +13,7 @@ from typing import Final
 from chukan.replication.primary import Cells
 from chukan.tenants.sets.codes import CodeSets
 from chukan.tenants.sets.common import CHANNELS, Backlog, CommonRow, CopyAge, Opening, SnapshotRow
+from chukan.tenants.sets.evidence import EvidenceSets
 from chukan.tenants.sets.inquiry import InquirySets
 from chukan.tenants.sets.links import LinkSets
 from chukan.tenants.sets.provision import ProvisionSets
@@ -24,7 +25,7 @@ __all__ = ["CHANNELS", "Backlog", "CellSets", "CommonRow", "CopyAge", "Opening",
 _SIDES: Final = {channel: side for side, channel in CHANNELS.items()}
 
 
-class CellSets(InquirySets, ProvisionSets, CodeSets, LinkSets, SharedSets):
+class CellSets(InquirySets, ProvisionSets, CodeSets, LinkSets, EvidenceSets, SharedSets):
     """All set functions of one cell, called by the broker's login.
 
     Every method raises ``Problem``: stale_lease, agency_moved (stale generation, or closed); no_primary, unavailable,

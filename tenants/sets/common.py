@@ -32,7 +32,8 @@ UNGUARDED: Final = frozenset({
     # what only reads
     "opening", "inquiry_views", "batch_progress", "read_requests", "find_codes", "lookup", "provision_views", "backlog",
     "agency_backlog", "copy_ages", "sequencer_age", "current_snapshot", "snapshot_number",
-    "body_links",
+    "body_links", "evidence_due", "evidence_signed", "evidence_last", "evidence_leaves", "evidence_tiles",
+    "evidence_age", "witness_recall",
     # the cell's own affairs, and giving back what is held
     "snapshot_take", "snapshot_confirm", "canary_sing", "release",
 })  # fmt: skip

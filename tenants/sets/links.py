@@ -1,15 +1,18 @@
 """Set functions of links (団体の回線) for the agency API: a body's own links, and what its officers do to them.
 
-They lie in one cell, which need not be the agency's. Each is a set of one: people do this, one at a time.
+They lie in one cell, which need not be the agency's. Each is a set of one: people do this, one at a time. Callers that
+were refused are entered there too, as a set.
 """
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from chukan.errors import Problem
+from chukan.tenants.link_refusals import Refusal
 from chukan.tenants.link_rows import CHANNEL, Kind, Mode, State
-from chukan.tenants.sets.common import SetCaller
+from chukan.tenants.sets.common import SetCaller, columns
 
 _DONE: Final = frozenset({"done", "repeat"})
 _CODES: Final = {"no_such_link": "not_found", "second_person": "second_officer_required"}
@@ -77,6 +80,11 @@ class LinkSets(SetCaller):
         if word not in _DONE:
             raise Problem(_CODES.get(word, word))
         return bool(word == "done")
+
+    async def enter_refusals(self, lines: Sequence[Refusal]) -> int:
+        """Enter refused callers, ``SET_MAX`` at most, each once; return how many of them stand there now."""
+        names = ("id", "at", "until", "exchange", "peer", "body", "tunnel", "code", "times")
+        return int((await self._call("enter_refusals", *columns(lines, *names)))[0][0])
 
     async def hint_links(self) -> None:
         """Tell gateways to look at once: alone, after the commit. A lost hint is made up for by their timers."""

@@ -52,8 +52,12 @@ async def quiet(world: World, wait_s: float = WAIT_S) -> None:
 
 
 async def digests(world: World) -> dict[str, tuple[int, int]]:
-    """What rests in both cells: by table, how many rows and a number made of all they hold; clocks and leases aside."""
+    """What rests in both cells: by table, how many rows and a number made of all they hold.
+
+    Clocks and leases aside, and the audit of callers that were refused, which tests of refusals make longer.
+    """
     moving = {"chukan.canary", "chukan.leases", "chukan.workers", "chukan.cell", "chukan.log_heads"}
+    moving |= {"chukan.access_refused"}
     found = {}
     for cell, database in world.databases.items():
         admin = await world.admin(database)

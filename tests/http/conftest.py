@@ -37,6 +37,7 @@ from chukan.platform.wire.statistics import Statistics, StatisticsLine
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory, Snapshot
 from chukan.tests.support.fake_addresses import AnyAddress
 from chukan.tests.support.fake_events import Events
+from chukan.tests.support.fake_evidence import FakeEvidence
 from chukan.tests.support.fake_files import CodeFiles, Files
 from chukan.tests.support.fake_holders import Holders
 from chukan.tests.support.fake_links import Links
@@ -426,7 +427,7 @@ async def serve(contexts: Callable[[str], ssl.SSLContext], server_tls: ssl.SSLCo
         clock, metrics = SystemClock(), Metrics()
         services = Services(
             exchange=exchange,
-            desks=Desks(exchange.desk, exchange.desk, exchange.desk),
+            desks=Desks(exchange.desk, exchange.desk, exchange.desk, FakeEvidence(exchange.calls)),
             law=Law.load(),
             admission=Admission(limits or Limits(), clock, metrics),
             metrics=metrics,

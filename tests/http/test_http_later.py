@@ -23,5 +23,5 @@ async def test_a_call_of_a_later_stage_says_so_whatever_is_sent(served: Any, rou
 
 
 async def test_who_may_not_use_it_is_not_told_whether_it_is_there(served: Any) -> None:
-    async with served.client("counter") as client, client.get(served.url("/checkpoint")) as answer:
+    async with served.client("counter") as client, client.post(served.url("/resident/records")) as answer:
         assert (answer.status, (await answer.json())["code"]) == (403, "function_not_granted")

@@ -32,6 +32,7 @@ FIXED = {
     "on_error": "reject_file",
     "state": "open",
     "leaf_data": SECRET.ljust(105, b"x"),
+    "hashes": SECRET.ljust(512, b"x"),
 }
 TABLES = (
     "SELECT n.nspname AS schema, c.relname AS table FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"

@@ -111,12 +111,23 @@ async def test_row_security_is_forced_on_every_leaf_and_parent(eyes):
 async def test_tables_of_the_cell_hold_no_person_code_or_counterpart(eyes):
     rows = await eyes.admin.fetch(
         "SELECT column_name FROM information_schema.columns WHERE table_schema = 'chukan' AND table_name = ANY($1)",
-        ["inquiry_work", "provision_work", "to_sequence", "leases", "workers", "agencies", "log_heads", "canary"],
+        [
+            "inquiry_work",
+            "provision_work",
+            "to_sequence",
+            "leases",
+            "workers",
+            "agencies",
+            "log_heads",
+            "canary",
+            "evidence_heads",
+            "witnessed",
+        ],
     )
     columns = {row["column_name"] for row in rows}
     assert columns == {
         "agency", "id", "batch", "ordinal", "shard", "state", "outcome", "reason", "outbox", "due", "deadline", "tries",
         "updated_at", "n", "record", "at", "side", "epoch", "owner", "until", "generation", "hold_version", "opened_at",
-        "seq",
+        "seq", "size", "root", "signer", "origin",
         "one",
     }  # fmt: skip

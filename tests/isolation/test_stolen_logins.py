@@ -15,8 +15,11 @@ LOGINS = ("chukan_broker", "chukan_app", "chukan_steward", "chukan_links")
 BROKER = {
     "accept", "agency_backlog", "backlog", "batch_progress", "body_link_act", "body_links", "canary_sing",
     "close_inquiries", "collect", "copy_ages", "current_snapshot", "decide_provisions", "deliver_answers",
-    "environment", "find_codes", "fold_statistics", "forget", "inquiry_views", "lease", "lookup", "open_codes",
-    "open_doors", "opening", "provide", "provide_notices", "provision_views", "purge_results", "put_codes",
+    "enter_refusals", "environment", "find_codes", "fold_statistics", "forget", "inquiry_views", "lease", "lookup",
+    "open_codes", "open_doors", "opening", "provide", "provide_notices", "provision_views", "purge_results",
+    "put_codes",
+    "evidence_age", "evidence_cosign", "evidence_due", "evidence_last", "evidence_leaves", "evidence_sign",
+    "evidence_signed", "evidence_tiles", "witness_keep", "witness_recall",
     "raise_epochs", "read_requests", "release", "resume", "sequence", "sequencer_age", "set_numbers",
     "settle_inquiries", "settle_provisions", "snapshot_confirm", "snapshot_number", "snapshot_take", "standings",
     "succeed", "take_inquiries", "take_provisions", "whoami", "worker_share",
@@ -25,7 +28,7 @@ STEWARD = {
     "arrival_turn", "birth", "close_agency", "environment", "link_approve", "link_drain", "link_extend",
     "link_gateway_put", "link_gateway_rows", "link_gateway_turn", "link_history", "link_invite", "link_next_key",
     "link_request", "link_resume", "link_revoke", "link_rows", "link_suspend", "list_agencies", "open_doors", "opening",
-    "order_begin", "order_finish", "snapshot_confirm", "snapshot_plan", "snapshot_put", "whoami",
+    "order_begin", "order_finish", "refusals", "snapshot_confirm", "snapshot_plan", "snapshot_put", "whoami",
 }  # fmt: skip
 # Of a gateway's process: what it must have, what it saw, and nothing that decides who has a link.
 LINKS = {

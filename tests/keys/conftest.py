@@ -1,11 +1,17 @@
 """Key stores of two centres in folders of their own, and one agency's keys."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from chukan.chance import SystemChance
+from chukan.clock import SystemClock
+from chukan.settings import Environment
+from chukan.tenants.key_token import TokenKeyStore
 from chukan.tenants.keystore import KeyStores
 from chukan.tenants.sealing import AgencyKeys
+from chukan.tests.support.tokens import Tokens
 
 
 @pytest.fixture
@@ -24,3 +30,25 @@ def stores(folders: dict[str, Path]) -> KeyStores:
 def keys(stores: KeyStores) -> AgencyKeys:
     stores.create(42)
     return stores.load(42)
+
+
+@pytest.fixture
+def tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Tokens:
+    """Two tokens of SoftHSM, one of each centre."""
+    made = Tokens(tmp_path / "softhsm")
+    monkeypatch.setenv("SOFTHSM2_CONF", str(made.conf))
+    return made
+
+
+@pytest.fixture
+def make_token_store(tokens: Tokens, folders: dict[str, Path]) -> Iterator[Callable[..., TokenKeyStore]]:
+    """Open a centre's store on its token, as each process would for itself."""
+    made: list[TokenKeyStore] = []
+
+    def make(centre: str, environment: Environment = "production") -> TokenKeyStore:
+        made.append(TokenKeyStore(folders[centre], tokens.settings(centre), SystemChance(SystemClock()), environment))
+        return made[-1]
+
+    yield make
+    for store in made:
+        store.close()

@@ -1,5 +1,6 @@
 """The packet filter as text and as a table: what it says, how it is loaded, and that every change by hand is found."""
 
+import time
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,7 @@ from chukan.errors import Problem
 from chukan.tests.support.link_spaces import spaces
 from chukan.vpn import firewall
 from chukan.vpn.firewall import Ruleset
-from chukan.vpn.nft import Difference, Firewall
+from chukan.vpn.nft import Difference, Firewall, _by_time
 
 RULES = Ruleset(
     tunnels=frozenset({"wg0", "ipsec0"}),
@@ -124,6 +125,58 @@ async def test_a_table_is_found_changed_whoever_changed_it() -> None:
         await wall.remove_table()
         await wall.remove_table()
         assert made.run("one", "nft", "list", "ruleset") == ""
+
+
+LEASED = msgspec.structs.replace(RULES, leased=frozenset({51821}))
+
+
+async def test_a_leased_port_is_open_for_its_time_and_a_renewal_that_comes_late_opens_nothing() -> None:
+    with spaces() as made:
+        made.make("one")
+        wall = Firewall(made.name("one"))
+        await wall.load(LEASED)
+
+        def opened() -> bool:
+            return "51821" in made.run("one", "nft", "list", "set", "inet", "chukan", "held")
+
+        with pytest.raises(Problem, match="link_firewall_refused"):
+            await wall.hold(LEASED.leased, lambda: 9.0, renew=True)
+        assert not opened()
+        await wall.hold(LEASED.leased, lambda: 9.9, renew=False)
+        assert opened()
+        assert not await wall.compare(LEASED), "what goes away by itself is no drift"
+        await wall.hold(LEASED.leased, lambda: 1.9, renew=True)
+        began = time.monotonic()
+        while opened():
+            assert time.monotonic() - began < 1.9, "a renewal is for the time that it says, not for a longer one before"
+        with pytest.raises(Problem, match="link_firewall_refused"):
+            await wall.hold(LEASED.leased, lambda: 9.0, renew=True)
+        await wall.hold(LEASED.leased, lambda: 0.9, renew=False)
+        assert not opened()
+        await wall.hold(LEASED.leased, lambda: 9.0, renew=False)
+        for _ in range(2):
+            await wall.shut(LEASED.leased)
+            assert not opened()
+        made.run("one", "nft", "add", "element", "inet", "chukan", "held", "{ 51821 }")
+        assert (await wall.compare(LEASED)).table, "somebody opened it for ever"
+        await wall.repair(LEASED, Difference(table=True))
+        assert not opened()
+
+
+def test_an_element_that_does_not_go_away_is_drift() -> None:
+    timed = {"elem": {"val": 51821, "timeout": 9, "expires": 8}}
+    assert _by_time({"elem": [timed]})
+    assert not _by_time({"elem": [timed, 51822]})
+    assert not _by_time({"elem": [{"elem": {"val": 51822, "comment": "mine"}}]})
+
+
+async def test_what_asks_the_kernel_too_late_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("chukan.vpn.nft._HOLD_TIMEOUT_S", 0.2)
+    program = tmp_path / "nft"
+    program.write_text("#!/bin/sh\nexec sleep 60\n")
+    program.chmod(0o755)
+    with pytest.raises(Problem, match="link_firewall_refused"):
+        await Firewall(program=str(program)).hold(LEASED.leased, lambda: 9.0, renew=False)
 
 
 async def _mark(wall: Firewall) -> str:

@@ -66,6 +66,7 @@ def test_paths_are_relative_to_the_file_and_the_environment_overlays(tmp_path: P
         ('interface = "an-interface-too-long"', "setting_invalid", "/tunnels/0/interface"),
         ('addresses = ["10.255.0.1", "10.255.0.1"]', "setting_invalid", "/services/addresses"),
         ('addresses = ["exchange.example"]', "setting_invalid", "/services"),
+        ('inner = "inner"\nopen_to = ["192.0.2.9", "192.0.2.0/24"]', "setting_invalid", "/network/open_to/1"),
         ("links_password_file = 1", "setting_invalid", "/cells/east/links_password_file"),
     ],
 )

@@ -130,6 +130,24 @@ class TestAPass:
         assert stand.firewall.table is None
         assert not stand.controller.healthy()
 
+    @pytest.mark.requirement("TEN-03")
+    async def test_no_tunnel_is_brought_up_before_the_packet_filter_stands(
+        self, stand: Stand, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def refuse(*_: object) -> None:
+            raise Problem("link_firewall_refused")
+
+        stand.cell.say(peer(A))
+        await stand.learner.once()
+        with monkeypatch.context() as broken:
+            broken.setattr(stand.firewall, "repair", refuse)
+            for _ in range(2):
+                assert [str(each) for each in await stand.controller.once()] == ["link_firewall_refused"]
+        assert (stand.tunnels.starts, stand.tunnels.peers, stand.firewall.table) == (0, {}, None)
+        await stand.passes()
+        assert set(stand.tunnels.peers) == {key(A)}
+        assert stand.prefixes() == frozenset(link_plan.prefixes(A))
+
     async def test_validity_ends_by_the_clock_while_the_cell_is_away(self, stand: Stand) -> None:
         stand.cell.say(peer(A, valid_until=NOW + dt.timedelta(hours=1)), peer(B))
         await stand.passes()

@@ -74,6 +74,16 @@ class TestMerge:
         assert back == ()
 
     @pytest.mark.requirement("TEN-03")
+    def test_a_link_that_a_restored_database_never_had_ends_by_a_tombstone_of_its_name(self) -> None:
+        kept = kept_of(peer(), peer("131016-2", generation=9))
+        kept, back = merge(kept, heard(peer(), number=6))
+        assert (kept.peers["131016-2"].state, back) == ("active", ("131016-2",))
+        # Invited anew under that name, it is not told; revoked, it is, without any key.
+        tombstone = peer("131016-2", generation=8, state="revoked", public_key=None, psk=None)
+        kept, back = merge(kept, heard(peer(), tombstone, number=8))
+        assert (set(goal(kept).links), back) == ({"131016-1"}, ())
+
+    @pytest.mark.requirement("TEN-03")
     def test_a_stale_database_brings_no_revoked_link_back(self) -> None:
         revoked = kept_of(peer(generation=9, state="revoked", psk=None))
         kept, back = merge(revoked, heard(peer(generation=5), number=5))
@@ -150,6 +160,14 @@ class TestGoal:
         found = goal(kept_of(peer(psk=b"of another gateway"), peer("131016-2")))
         assert found.held == {"131016-1": "sealed"}
         assert list(found.links) == ["131016-2"]
+
+    def test_one_whose_next_pre_shared_key_alone_opens_is_given_that_one(self) -> None:
+        # The gateway lost the key that the present one was sealed for, and keys were laid down for its new one.
+        found = goal(kept_of(peer(psk=b"for the lost key", next_psk=b"sealed anew")))
+        fresh = hashlib.sha256(b"sealed anew").digest()
+        assert (found.links["131016-1"].psk, found.links["131016-1"].next_psk) == (fresh, fresh)
+        assert found.held == {}
+        assert goal(kept_of(peer(psk=b"for the lost key", next_psk=b"for it too"))).held == {"131016-1": "sealed"}
 
     def test_two_links_with_one_key_are_both_held(self) -> None:
         found = goal(kept_of(peer(), peer("131016-2", public_key=key("131016-1")), peer("131016-3")))

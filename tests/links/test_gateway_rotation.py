@@ -3,6 +3,7 @@
 import hashlib
 import itertools
 
+import msgspec
 import pytest
 
 from chukan.tenants import link_plan
@@ -141,6 +142,12 @@ class TestPresharedKey:
             given.append(choice.wanted[0].preshared_key)
         changes = sum(sooner != later for sooner, later in itertools.pairwise(given))
         assert 8 <= changes <= 200 / PSK_TRIAL_S
+
+    def test_where_the_present_one_is_lost_a_handshake_under_the_next_one_proves_it_at_once(self) -> None:
+        lost = msgspec.structs.replace(goal(psk=True), psk=NEXT_PSK)
+        first = ask(lost, old=990)
+        assert (first.wanted[0].preshared_key, first.rotated) == (NEXT_PSK, False)
+        assert ask(lost, first.progress, now_s=1010, old=1005).rotated
 
     def test_another_next_one_begins_anew(self) -> None:
         stale = Progress(psk_of=b"an earlier one", psk="next", psk_since=900)

@@ -5,10 +5,10 @@ import datetime as dt
 
 import pytest
 
-from chukan.clock import ManualClock
+from chukan.clock import Clock, ManualClock, SystemClock
 from chukan.errors import Problem
 from chukan.vpn.gateway.config import LEASE_MARGIN_S
-from chukan.vpn.gateway.takeover import Lease, Takeover
+from chukan.vpn.gateway.takeover import RENEWALS, Lease, Takeover
 
 TTL_S = 20.0
 
@@ -38,15 +38,28 @@ class Database:
 class Side:
     """One centre: its lease, and whether it has peers."""
 
-    def __init__(self, name: str, database: Database, clock: ManualClock) -> None:
+    def __init__(self, name: str, database: Database, clock: Clock) -> None:
         self.peers = False
         self.reaches = True
         self.fit = True
         self.left = 0
+        self.drained = False
+        self.stuck = False
+        self.moved = asyncio.Event()
+        self.renewed: list[float] = []
         self._name = name
         self._database = database
+        self._clock = clock
+        self.lease = Lease(TTL_S)
         self.takeover = Takeover(
-            Lease(TTL_S), self._ask, self._leave, fit=self._fit, changed=self._changed, clock=clock
+            self.lease,
+            self._ask,
+            self._leave,
+            fit=self._fit,
+            drained=lambda: self.drained,
+            renewed=self._renewed,
+            changed=self._changed,
+            clock=clock,
         )
 
     async def _ask(self, ttl_s: float) -> int | None:
@@ -63,8 +76,15 @@ class Side:
     async def _fit(self) -> bool:
         return self.fit
 
-    async def _changed(self, held: bool) -> None:  # noqa: FBT001
+    async def _renewed(self) -> None:
+        self.renewed.append(self.lease.left_s(self._clock.monotonic()))
+
+    async def _changed(self, held: bool) -> bool:  # noqa: FBT001
+        if self.stuck and not held:
+            return False
         self.peers = held
+        self.moved.set()
+        return True
 
     async def tick(self) -> None:
         await self.takeover.once()
@@ -133,6 +153,45 @@ async def test_who_cannot_serve_takes_the_peers_away_and_gives_it_back(sides: tu
     assert east.left == 1
 
 
+async def test_it_is_not_given_back_while_devices_may_still_be_served(sides: tuple[Side, Side]) -> None:
+    east, west = sides
+    await east.tick()
+    east.fit, east.stuck = False, True
+    await east.tick()
+    assert east.left == 0, "the other may not have it before the kernel's own time is over"
+    await west.tick()
+    assert not west.peers
+
+
+async def test_the_kernel_is_told_at_each_renewal_how_long_it_lasts(
+    sides: tuple[Side, Side], clock: ManualClock
+) -> None:
+    east, west = sides
+    await east.tick()
+    clock.advance(3)
+    await east.tick()
+    await west.tick()
+    east.reaches = False
+    clock.advance(3)
+    await east.tick()
+    assert east.renewed == [TTL_S - LEASE_MARGIN_S] * 2
+    assert west.renewed == []
+    assert west.lease.left_s(clock.monotonic()) == 0.0
+
+
+async def test_a_holder_that_is_drained_gives_it_back_without_waiting_for_its_turn() -> None:
+    side = Side("east", Database(ManualClock(dt.datetime(2026, 11, 23, tzinfo=dt.UTC))), SystemClock())
+    running = asyncio.create_task(side.takeover.run())
+    async with asyncio.timeout((TTL_S - LEASE_MARGIN_S) / RENEWALS - 0.5):
+        await side.moved.wait()
+        side.moved.clear()
+        side.fit, side.drained = False, True
+        await side.moved.wait()
+    assert not side.peers
+    running.cancel()
+    await asyncio.wait([running])
+
+
 async def test_a_refusal_ends_it_at_once(sides: tuple[Side, Side], clock: ManualClock) -> None:
     east, west = sides
     await east.tick()
@@ -169,14 +228,20 @@ async def test_the_end_is_noticed_while_a_question_hangs(clock: ManualClock) -> 
         await hangs.wait()
         return None
 
-    async def changed(held: bool) -> None:  # noqa: FBT001
+    async def changed(held: bool) -> bool:  # noqa: FBT001
         if not held:
             gone.set()
+        return True
 
     async def yes() -> bool:
         return True
 
-    takeover = Takeover(Lease(TTL_S), ask, yes, fit=yes, changed=changed, clock=clock)
+    async def renewed() -> None:
+        return None
+
+    takeover = Takeover(
+        Lease(TTL_S), ask, yes, fit=yes, drained=lambda: False, renewed=renewed, changed=changed, clock=clock
+    )
     await takeover.once()
     renewing, watching = asyncio.create_task(takeover.once()), asyncio.create_task(takeover._watch())
     async with asyncio.timeout(5):

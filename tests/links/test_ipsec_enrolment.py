@@ -72,14 +72,23 @@ def test_an_appliances_next_keys_come_on_a_sheet_of_one_centre(
 ) -> None:
     _approved(link, town, tmp_path / "sheet.txt")
     sheet = tmp_path / "next.txt"
-    words = ["rotate", town.link, "--by", "anna", "--centre", "west", "--to"]
+    alone = ["rotate", town.link, "--by", "anna", "--centre", "west", "--to", str(sheet)]
+    for words in (alone, [*alone, "--asked-by", "Anna"]):
+        # Who has the sheet can come in: what two people let in, one does not give himself a key to.
+        assert link(*words, status=2)["code"] == "second_person"
+    assert (sheet.exists(), town.shown()["centres"]["west"]["next_psk"]) == (False, False)
+    words = ["rotate", town.link, "--by", "berta", "--asked-by", "anna", "--centre", "west", "--to"]
     assert link(*words, str(sheet))["centres"] == ["west"]
+    assert [link("history", town.link)["changes"][0][name] for name in ("act", "who", "second")] == [
+        "next_key",
+        "anna",
+        "berta",
+    ]
     (key,) = _opened(link, town, sealing, "next_psk").values()
     assert ike_secret(key).decode() in sheet.read_text("utf-8")
     assert "== east ==" not in sheet.read_text("utf-8")
     # The appliance may have been changed already: not a second one without being told so.
     assert link(*words, str(tmp_path / "second.txt"), status=2)["code"] == "link_state"
     assert not (tmp_path / "second.txt").exists()
-    assert link("rotate", town.link, "--by", "anna", "--centre", "moon", "--to", str(tmp_path / "x"), status=2)[
-        "code"
-    ] == ("invalid_field")
+    words = ["rotate", town.link, "--by", "berta", "--asked-by", "anna", "--centre", "moon", "--to"]
+    assert link(*words, str(tmp_path / "x"), status=2)["code"] == "invalid_field"

@@ -217,6 +217,7 @@ def test_a_device_with_a_certificate_is_known_by_its_name_in_it(up: World) -> No
     folder = up.settings.directory
     (folder / "gateway.pem").write_bytes(gateway.public_bytes(Encoding.PEM))
     (folder / "gateway.key").write_bytes(gateway_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (folder / "gateway.key").chmod(0o600)
     settings = msgspec.structs.replace(
         up.settings, certificate_file=folder / "gateway.pem", private_key_file=folder / "gateway.key"
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from chukan.errors import Problem
 from chukan.tenants.link_plan import prefixes
@@ -273,6 +274,19 @@ def test_settings_that_do_not_go_together_are_refused(tmp_path: Path) -> None:
     nothing = Ipsec(directory=tmp_path, certificate_file=tmp_path / "none", private_key_file=tmp_path / "none")
     with pytest.raises(Problem):
         make(nothing, "east", SERVICES)
+
+
+def test_a_centres_key_that_others_may_read_is_not_used(tmp_path: Path) -> None:
+    certificate, key = Authority().issue("east.gateway.chukan")
+    (tmp_path / "gateway.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
+    (tmp_path / "gateway.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    named = {"certificate_file": tmp_path / "gateway.pem", "private_key_file": tmp_path / "gateway.key"}
+    (tmp_path / "gateway.key").chmod(0o640)
+    with pytest.raises(Problem) as caught:
+        make(Ipsec(directory=tmp_path, **named), "east", SERVICES)
+    assert (caught.value.code, caught.value.expected) == ("gateway_key_unusable", "mode 0600: gateway.key")
+    (tmp_path / "gateway.key").chmod(0o600)
+    make(Ipsec(directory=tmp_path, **named), "east", SERVICES)
 
 
 def test_charon_is_told_to_write_no_log_and_to_load_what_is_needed(tmp_path: Path) -> None:

@@ -176,6 +176,24 @@ async def test_what_an_operator_suspended_officers_do_not_resume(town: Town) -> 
     assert (await town.act(link, "revoke", "tanaka")).state == "revoked"
 
 
+async def test_an_operator_takes_over_what_an_officer_suspended(town: Town) -> None:
+    link = await town.desk.active(town.body)
+    await town.act(link, "suspend", "suzuki")
+    assert await town.refused(link, "suspend", "tanaka") == "link_state"
+    await town.desk.steward.suspend(link, who="anna", reason="as a test")
+    assert (await town.service.list(town.agency)).links[0].suspended_by == "operator"
+    assert await town.refused(link, "resume", "tanaka") == "link_of_operator"
+    with pytest.raises(Problem) as again:
+        await town.desk.steward.suspend(link, who="berta", reason="as a test")
+    assert again.value.code == "link_state"
+    await town.desk.steward.resume(link, second="berta", reason="as a test")
+    assert (await town.acts(link))[-3:] == [
+        ("suspend", "officer:suzuki", None),
+        ("suspend", "anna", None),
+        ("resume", "anna", "berta"),
+    ]
+
+
 async def test_one_officer_revokes_for_ever(town: Town) -> None:
     link = await town.desk.active(town.body)
     assert (await town.act(link, "revoke", "suzuki")).state == "revoked"

@@ -17,6 +17,7 @@ from chukan.clock import SystemClock
 from chukan.ops.cli import run
 from chukan.ops.installation import read_directory_key
 from chukan.tenants.bodies import bodies
+from chukan.tenants.directory import key_id
 from chukan.tenants.link_plan import inner_v4, inner_v6
 from chukan.tenants.numbers import body_check
 from chukan.tests.agencies.conftest import make_site, pair
@@ -133,10 +134,12 @@ def town(link: Operator, tmp_path: Path) -> Town:
 def test_a_body_comes_to_its_link_and_two_people_let_it_in(link: Operator, town: Town, sealing: Any) -> None:
     invited = town.invite()
     assert (invited["link"], bool(CODE.fullmatch(invited["code"]))) == (f"{town.body}-1", True)
+    assert invited["platform_key"] == key_id(read_directory_key(link.site.directory_key).public_key())
     request = town.ask(invited["code"])
     enrolled = link("enrol", str(request), "--by", "anna")
     assert enrolled == {"link": town.link, "digits": enrolled["digits"], "systems": []}
-    assert town.shown()["state"] == "requested"
+    # Who approves compares the same digits, without having had the file.
+    assert (town.shown()["state"], town.shown()["digits"]) == ("requested", enrolled["digits"])
     assert link("enrol", str(request), "--by", "anna") == enrolled
 
     refused = link("approve", town.link, "--by", "anna", "--to", str(town.grant), sign=True, status=2)

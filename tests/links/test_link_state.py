@@ -185,6 +185,18 @@ async def test_whoever_names_a_second_person_names_another_one(desk):
     await desk.steward.revoke(link, who="anna", second="berta", reason=REASON)
 
 
+async def test_an_appliances_next_keys_need_another_person_too(desk):
+    link = await desk.invited(kind="ipsec")
+    ends = {"east": RequestedPeer(public_key=None, config={"auth": "psk"})}
+    await desk.steward.request(link, await desk.wish(link, peers=ends), "anna")
+    await desk.steward.approve(link, {"east": sealed()}, second="berta")
+    for second in (None, "anna", "ANNA"):
+        act = desk.steward.put_next_key(link, "east", psk=sealed(), who="anna", second=second)
+        assert await refused(act) == "second_person"
+    await desk.steward.put_next_key(link, "east", psk=sealed(), who="anna", second="berta")
+    assert (await whole_history(desk, link))[-1] == ("next_key", "anna", "berta")
+
+
 @pytest.mark.parametrize("who", ["", "  ", "a b", "ann\u200ba", "x" * 121, "-a", "a\nb"])
 async def test_nobody_acts_without_a_name(desk, who):
     link = await desk.requested()

@@ -1,9 +1,14 @@
 """Interfaces, addresses and routes: made to be there once, found to be there from then on, and read back."""
 
 import asyncio
-from collections.abc import Iterator
+import errno
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+from typing import Any
 
 import pytest
+from pyroute2.netlink import NLM_F_DUMP_INTR
+from pyroute2.netlink.exceptions import NetlinkError
 
 from chukan.errors import Problem
 from chukan.tests.support.link_spaces import Spaces, spaces
@@ -101,6 +106,66 @@ async def test_the_way_of_a_service_moves_in_one_step(made: Spaces) -> None:
         made.do("one", "addr add 192.0.2.7/24 dev v0", "route replace 10.255.255.1/32 dev v0 metric 100 src 192.0.2.7")
         assert await netdev.ensure_route(first)
         assert first in await netdev.routes()
+
+
+async def test_many_routes_are_made_and_taken_at_once_whatever_is_gone_already(made: Spaces) -> None:
+    routes = [Route(destination=f"10.64.{number // 250}.{number % 250}/32", device="v0") for number in range(250)]
+    routes += [Route(destination=f"fd6b:7573:{number:x}:100::/56", device="v0") for number in range(20)]
+    async with NetDev(made.name("one")) as netdev:
+        before = await netdev.routes()
+        await netdev.change_routes(routes)
+        await netdev.change_routes(routes)
+        assert await netdev.routes() - before == {canonical_route(route) for route in routes}
+        await netdev.change_routes(remove=routes[:200])
+        await netdev.change_routes(add=routes[:10], remove=routes)
+        assert await netdev.routes() == before
+        with pytest.raises(Problem, match="link_network_refused"):
+            await netdev.change_routes([Route(destination="10.9.0.0/16", device="v0", via="203.0.113.9")])
+
+
+class Interrupted:
+    """A netlink socket whose listings are changed while they are read, so many times."""
+
+    def __init__(self, inner: Any, times: int, fails_with: int | None) -> None:
+        self._inner = inner
+        self._fails_with = fails_with
+        self.left = times
+
+    def __getattr__(self, name: str) -> Any:
+        call = getattr(self._inner, name)
+        return partial(self._dump, call) if name in {"addr", "route", "link"} else call
+
+    async def _dump(self, call: Any, word: str, **words: Any) -> Any:
+        found = await call(word, **words)
+        return self._listing(found) if word == "dump" else found
+
+    async def _listing(self, found: Any) -> AsyncIterator[Any]:
+        interrupted, self.left = self.left > 0, self.left - 1
+        async for message in found:
+            if interrupted and self._fails_with is None:
+                message["header"]["flags"] |= NLM_F_DUMP_INTR
+            yield message
+        if interrupted and self._fails_with is not None:
+            raise NetlinkError(self._fails_with)
+
+
+@pytest.mark.parametrize("fails_with", [None, errno.EINTR, -1], ids=["marked", "refused", "by the library"])
+async def test_a_listing_that_changed_while_it_was_read_is_read_again_and_not_for_ever(
+    made: Spaces, fails_with: int | None
+) -> None:
+    async with NetDev(made.name("one")) as netdev:
+        wanted = await netdev.routes(), await netdev.addresses("v0")
+        netdev._socket = Interrupted(netdev._socket, 2, fails_with)
+        assert await netdev.routes() == wanted[0]
+        netdev._socket.left = 2
+        assert await netdev.addresses("v0") == wanted[1]
+        netdev._socket.left = 100
+        for read in (netdev.routes, partial(netdev.addresses, "v0")):
+            with pytest.raises(Problem, match="link_network_refused") as refused:
+                await read()
+            assert "changed whenever" in (refused.value.expected or "")
+        assert netdev._socket.left > 80, "it is bounded"
+        netdev._socket.left = 0
 
 
 async def test_an_interface_moves_to_another_namespace(made: Spaces) -> None:

@@ -11,7 +11,9 @@ import yaml  # type: ignore[import-untyped] # its stubs are a package that nothi
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from chukan.ops import pgbackrest, site_certificates
+from chukan.clock import SystemClock
+from chukan.ops import pgbackrest, pki_life, site_certificates
+from chukan.ops.certificates import Authority
 from chukan.ops.drills import figures
 from chukan.ops.drills.report import Report
 from chukan.ops.drills.verdict import Verdict
@@ -60,6 +62,8 @@ def exchange() -> str:
     metrics.canary("east", age_s=math.inf, commit_s=math.inf)
     metrics.peer_certificate("patroni-e1", 1.0)
     metrics.authority("agencies", 1.0)
+    metrics.revocation_list("agencies", 1.0, 2.0, 3)
+    metrics.revocation_list_usable("agencies", usable=True)
     metrics.follow_common_data("east", lambda: 1.0)
     metrics.opening("east", 2, True)  # noqa: FBT003
     states = {
@@ -92,6 +96,9 @@ def textfiles(folder: Path) -> str:
     """Return what backups and a look at a site write, as an exchange serves it with its own count of files."""
     pgbackrest.write_metrics(folder / "backup.prom", [Made("east", "east", "x", "full", 1, 2, 3, damaged=False)])
     site_certificates.write(folder / "site.prom", {"etcd-east": 1.0})
+    authority = Authority.create(folder / "pki", "Example", SystemClock())
+    authority.issue_client("town-system")
+    pki_life.write_textfile(folder / "pki.prom", authority, authority.register.read().entries.values())
     registry = CollectorRegistry()
     Textfiles(folder, registry).look()
     return generate_latest(registry).decode()

@@ -70,7 +70,7 @@ def test_nobody_signs_twice(office: Any) -> None:
 def test_two_registrations_of_one_card_are_one_officer(office: Any) -> None:
     """Two certificates over the same key: who has one of them can sign with both."""
     first = read_identity(office.card("head-1"))
-    issuing = office.authority._issuing
+    issuing = office.authority.issuing
     names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier("urn:chukan:client:head-2")])
     usage = x509.ExtendedKeyUsage([x509.oid.ExtendedKeyUsageOID.CLIENT_AUTH])
     builder = x509.CertificateBuilder().subject_name(first.certificate.subject).issuer_name(issuing.certificate.subject)

@@ -80,6 +80,24 @@ class Shelf:
         await self.admin.execute("INSERT INTO chukan.to_sequence (agency, record) VALUES ($1, $2)", self.agency, row.id)
         return row.id
 
+    async def records(self, count: int) -> list[uuid.UUID]:
+        """Put many records of few persons where final outcomes' commits would."""
+        rows = [
+            make_record(self.keys, CHANCE, self.fields(id=CHANCE.uuid7()), person=self.person(f"A{n % 5}"))
+            for n in range(count)
+        ]
+        async with self.admin.transaction():
+            await self.admin.executemany(
+                f"INSERT INTO {self.schema}.records (agency, id, label, month, sealed, commitment)"
+                " VALUES ($1, $2, $3, $4, $5, $6)",
+                [(self.agency, row.id, row.label, row.month, row.sealed, row.commitment) for row in rows],
+            )
+            await self.admin.executemany(
+                "INSERT INTO chukan.to_sequence (agency, record) VALUES ($1, $2)",
+                [(self.agency, row.id) for row in rows],
+            )
+        return [row.id for row in rows]
+
     async def sequence(self) -> None:
         """Give everything that waits in the cell its place."""
         while await self.sets.sequence("tests", 1000):

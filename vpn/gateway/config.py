@@ -167,6 +167,7 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
     if len(set(names)) != len(names) or len(set(ports)) != len(ports):
         raise Problem("setting_invalid", pointer="/tunnels", expected="interfaces and ports of their own")
     _check_addresses(config.services)
+    _check_open(config.network)
     for name, cell in config.cells.items():
         check_cell(f"/cells/{name}", cell)
     if config.cells[config.links_cell].links_password_file is None:
@@ -179,6 +180,15 @@ def load(path: Path, environ: Mapping[str, str]) -> Config:
 def _ports(config: Config) -> list[int]:
     service = [] if config.service_tunnel is None else [config.service_tunnel.listen_port]
     return [*(tunnel.listen_port for tunnel in config.tunnels), *service]
+
+
+def _check_open(network: Network) -> None:
+    for position, text in enumerate(network.open_to):
+        try:
+            ipaddress.ip_address(text)
+        except ValueError:
+            pointer = f"/network/open_to/{position}"
+            raise Problem("setting_invalid", pointer=pointer, expected="an IP address") from None
 
 
 def _check_addresses(services: Services) -> None:

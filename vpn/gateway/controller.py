@@ -225,6 +225,7 @@ class Controller:
         if heard is not None:
             kept, self._back = merge(self._memory.kept, heard)
             self._memory = msgspec.structs.replace(self._memory, kept=kept, read_at=self._heard_at)
+            self._teller.forget([link for link, peer in kept.peers.items() if peer.state == "revoked"])
 
     async def _cut(self, goal: Goal) -> list[Exception]:
         """Cut who passed until now and may no longer, before anything is read or compared."""
@@ -244,16 +245,15 @@ class Controller:
         return [failure for failure in failures if failure is not None]
 
     async def _all(self, goal: Goal, *, whole: bool) -> list[Exception]:
-        """Have the filter and every kind looked after; one that fails holds up no other."""
+        """Have the filter and every kind looked after; one that fails holds up no other, but for the first filter."""
         found: list[Found] = [Found(link, "desired_went_back", repaired=False) for link in self._back]
         found += [Found(link, reason, repaired=False) for link, reason in goal.held.items()]
-        works = [_tried(self._kind(kind, goal, found)) for kind in self._kinds]
-        filtering = _tried(self._filter(goal, found, whole=whole))
-        if not self._tenants.known:
-            # Before the first tunnel is up, nothing may pass that is not said.
-            failures = [await filtering, *await asyncio.gather(*works)]
-        else:
-            failures = [*await asyncio.gather(*works, filtering)]
+        failures = [] if self._tenants.known else [await _tried(self._filter(goal, found, whole=whole))]
+        # Until the filter has stood once no tunnel is brought up: everything would pass that is not said.
+        if not (self.repairs and any(failures)):
+            works = [_tried(self._kind(kind, goal, found)) for kind in self._kinds]
+            works += [] if failures else [_tried(self._filter(goal, found, whole=whole))]
+            failures += await asyncio.gather(*works)
         self._found = found
         self._drift.update(each.kind for each in found)
         self._teller.drifted(self._telling.choose(found))
@@ -332,8 +332,8 @@ class Controller:
     # ------------------------------------------------------------ what is seen of it
 
     def draining(self) -> bool:
-        """Tell whether devices are sent to the other centre."""
-        return self._goal is not None and self._goal.draining
+        """Tell whether devices are sent to the other centre; they are before anything is known."""
+        return self._goal is None or self._goal.draining
 
     @property
     def found(self) -> list[Found]:

@@ -9,7 +9,8 @@ Three judgements, all pure:
 - ``goal_of``: who may pass now. Validity in time is honoured by the clock, without anybody's act; ``next_turn`` says
   when to look again.
 - A link whose pre-shared key does not open here, or whose key another link has too, is ``held``: neither made nor
-  taken away, for a bad row must not end a good session.
+  taken away, for a bad row must not end a good session. Where the next pre-shared key opens and the present one does
+  not (it was sealed for a key that this gateway has lost), the next one is given at once.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -137,6 +138,7 @@ def goal_of(kept: Kept, now: datetime, open_psk: Open, last: Mapping[str, LinkGo
             links[peer.link] = before
             continue
         psk, next_psk = _opened(peer, peer.psk, open_psk), _opened(peer, peer.next_psk, open_psk)
+        psk = psk if psk is not None else next_psk or None
         if psk is None or next_psk is None:
             held[peer.link] = "sealed"
         else:

@@ -22,6 +22,7 @@ from chukan.vpn.gateway.config import Config
 from chukan.vpn.wireguard.keys import from_base64, new_private_key, public_key_of, to_base64
 
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_BYTES_MAX: Final = 64 * 1024
 
 
 class PublicHalves(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,11 +55,18 @@ def make(config: Config) -> PublicHalves:
 def read(path: Path) -> bytes:
     """Return the 32 bytes of a key file. Raises ``Problem`` gateway_key_unusable, which does not quote it."""
     try:
-        if path.stat().st_mode & _OTHERS:
-            raise Problem("gateway_key_unusable", expected=f"mode 0600: {path.name}")
-        return from_base64(path.read_text(encoding="ascii").strip())
+        return from_base64(read_private(path).strip())
     except (OSError, ValueError):
         raise Problem("gateway_key_unusable", expected=f"32 bytes as base64: {path.name}") from None
+
+
+def read_private(path: Path) -> bytes:
+    """Return a file that only its owner may read. Raises ``Problem`` gateway_key_unusable, ``OSError``."""
+    with path.open("rb") as file:
+        # Of what was opened: the name may be another file's by now.
+        if os.fstat(file.fileno()).st_mode & _OTHERS:
+            raise Problem("gateway_key_unusable", expected=f"mode 0600: {path.name}")
+        return file.read(_BYTES_MAX)
 
 
 def read_sealing(path: Path) -> X25519PrivateKey:

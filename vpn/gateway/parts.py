@@ -5,7 +5,7 @@ part what it needs; its ``run`` ends when it is cancelled, and leaves tunnels, f
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
@@ -182,7 +182,16 @@ class Gateway:
         owner = (config.service_tunnel.owner if config.service_tunnel is not None else None) or config.centre
         ask = partial(self.links.hold_service, config.centre, owner)
         leave = partial(self.links.leave_service, owner)
-        return Takeover(lease, ask, leave, fit=self._fit, changed=self._service_changed, clock=self._clock)
+        return Takeover(
+            lease,
+            ask,
+            leave,
+            fit=self._fit,
+            drained=self.controller.draining,
+            renewed=self._service_renewed,
+            changed=self._service_changed,
+            clock=self._clock,
+        )
 
     async def _fit(self) -> bool:
         """Tell whether this centre can serve: it is not drained, and its exchange says that it is ready."""
@@ -201,23 +210,31 @@ class Gateway:
         except (aiohttp.ClientError, TimeoutError, OSError):
             return False
 
-    async def _service_changed(self, held: bool) -> None:  # noqa: FBT001 - the answer to one question
-        """Take the service's peers away at once, or have them given."""
+    async def _service_renewed(self) -> None:
+        """Have the kernel keep the service's port open as long as the lease is known to last."""
+        if not await _in_time(self.filter.hold(self._left_s)):
+            _log.error("the port of the service was not kept open: it shuts by itself")
+
+    def _left_s(self) -> float:
+        return 0.0 if self._lease is None else self._lease.left_s(self._clock.monotonic())
+
+    async def _service_changed(self, held: bool) -> bool:  # noqa: FBT001 - the answer to one question
+        """Shut the service's port and take its peers away at once, or have them given.
+
+        Returns whether it is as it shall be: either of the two alone silences the tunnel.
+        """
+        done = True
         if not held and self._service is not None:
-            try:
-                async with asyncio.timeout(CUT_TIMEOUT_S):
-                    await self._service.cut_all()
-            except (Problem, TimeoutError) as error:
-                _log.error("the peers of the service could not be taken away", exc_info=error)
+            done = any(await asyncio.gather(_in_time(self.filter.let_go()), _in_time(self._service.cut_all())))
         self.learner.ask()
         self.controller.wake()
+        return done
 
 
 def ruleset(config: Config) -> Ruleset:
     """Return all of the packet filter that does not change from day to day."""
-    ports = [tunnel.listen_port for tunnel in config.tunnels]
-    if config.service_tunnel is not None:
-        ports.append(config.service_tunnel.listen_port)
+    leased = [] if config.service_tunnel is None else [config.service_tunnel.listen_port]
+    ports = [*(tunnel.listen_port for tunnel in config.tunnels), *leased]
     services = config.services
     tunnels = [*config.interfaces, *([] if config.ipsec is None else [IPSEC_INTERFACE])]
     return Ruleset(
@@ -225,6 +242,7 @@ def ruleset(config: Config) -> Ruleset:
         outer=config.network.outer,
         inner=config.network.inner,
         listen_ports=frozenset(ports),
+        leased=frozenset(leased),
         ipsec=config.ipsec is not None,
         services=frozenset(
             (address, port) for address in services.addresses for port in (services.agency_port, services.health_port)
@@ -240,6 +258,17 @@ async def backend(config: Config) -> choose.Kind:
     if config.network.backend != "auto":
         return config.network.backend
     return await choose.probe()
+
+
+async def _in_time(work: Awaitable[None]) -> bool:
+    """Do what must not wait; tell whether it was done."""
+    try:
+        async with asyncio.timeout(CUT_TIMEOUT_S):
+            await work
+    except (Problem, TimeoutError) as error:
+        _log.error("a change of the service was not made in time", exc_info=error)
+        return False
+    return True
 
 
 def _in_pairs(peer: DesiredPeer) -> bool:

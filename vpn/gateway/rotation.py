@@ -106,7 +106,7 @@ def _psk(
     elif progress.psk_since is not None and now_s > max(shook_at + PSK_QUIET_S, progress.psk_since + PSK_TRIAL_S):
         progress = Progress(psk_of=sealed, psk="old" if progress.psk == "next" else "next")
     psk = goal.next_psk if progress.psk == "next" else goal.psk
-    rotated = progress.psk == "next" and progress.psk_since is not None and shook_at > progress.psk_since
+    rotated = psk == goal.next_psk and progress.psk_since is not None and shook_at > progress.psk_since
     return Choice(wanted=(_main(goal, key, psk, endpoint),), progress=progress, rotated=rotated)
 
 

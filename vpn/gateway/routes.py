@@ -44,12 +44,10 @@ class Routes:
                 for route in await self._netdev.routes()
                 if route.device in interfaces and _single(route.destination)
             }
-            for route in sorted(wanted - has, key=repr)[:CHANGES_MAX]:
-                await self._netdev.ensure_route(route)
             kept = {(route.destination, route.device) for route in wanted}
             left = [route for route in has if (route.destination, route.device) not in kept]
-            for route in sorted(left, key=repr)[:CHANGES_MAX]:
-                await self._netdev.ensure_no_route(route)
+            add, remove = sorted(wanted - has, key=repr)[:CHANGES_MAX], sorted(left, key=repr)[:CHANGES_MAX]
+            await self._netdev.change_routes(add, remove)
 
         return lead
 

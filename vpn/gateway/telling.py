@@ -8,11 +8,13 @@ counts, so nothing piles up while the cell is away.
 import asyncio
 import datetime as dt
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Final, Protocol
 
 from chukan import log
 from chukan.errors import Problem
+from chukan.tenants.link_rows import DRIFT_MAX
 from chukan.tenants.links import Drifted, Seen
 from chukan.vpn.gateway.drift import Found
 from chukan.vpn.gateway.kinds import Sighting
@@ -36,7 +38,7 @@ class Audience(Protocol):
         ...
 
     async def drifted(self, centre: str, differences: Sequence[Drifted]) -> int:
-        """Enter differences into the audit."""
+        """Enter differences into the audit, ``DRIFT_MAX`` at most."""
         ...
 
     async def rotated(self, centre: str, link: str, generation: int | None = None) -> bool:
@@ -75,6 +77,15 @@ class Teller:
         """Keep this on the disk, instead of anything that was to be kept and is not yet."""
         self._memory = memory
         self._due.set()
+
+    def forget(self, links: Collection[str]) -> None:
+        """Keep no place of these links' devices any longer: they are gone for good."""
+        for link in self._places.keys() & set(links):
+            del self._places[link]
+            self._last.pop(link, None)
+            self._places_changed = True
+        if self._places_changed:
+            self._due.set()
 
     def saw(self, sightings: Mapping[str, Sighting]) -> None:
         """Take in where devices are now."""
@@ -151,8 +162,7 @@ class Teller:
             self._told()
 
     async def _tell_drift(self) -> None:
-        rows = list(self._drift)
-        if rows:
+        while rows := list(islice(self._drift, DRIFT_MAX)):
             await self._audience.drifted(
                 self._centre, [Drifted(link=row.link, kind=row.kind, repaired=row.repaired) for row in rows]
             )

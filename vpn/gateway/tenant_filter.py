@@ -5,14 +5,16 @@ timer the kernel's table is listed and compared. What is taken out stops at its 
 included.
 
 Invariant: what this gateway did not do is told: a table that is not as it was left (``firewall``), a link that was
-let in (``let_in``) or shut out (``shut_out``) by somebody else.
+let in (``let_in``) or shut out (``shut_out``) by somebody else. The port of the service for devices of one tunnel is
+open as long as the lease was known to last, by the kernel's own clock (``vpn.firewall``).
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
 
+from chukan.errors import Problem
 from chukan.tenants import link_plan
 from chukan.vpn.firewall import Ruleset
 from chukan.vpn.gateway.drift import Found
@@ -43,6 +45,8 @@ class TenantFilter:
         self._firewall = firewall
         self._ruleset = ruleset
         self._known: _Known | None = None
+        self._left_s: Callable[[], float] | None = None
+        self._open = False
 
     @property
     def known(self) -> bool:
@@ -69,6 +73,33 @@ class TenantFilter:
             await self._firewall.drain(self._ruleset, on=draining)
         self._known = wanted
 
+    async def hold(self, left_s: Callable[[], float]) -> None:
+        """Have the leased ports open for ``left_s()`` seconds from now. Raises ``Problem``.
+
+        Where the table is not there yet it is done as soon as it is.
+        """
+        self._left_s = left_s
+        if self._known is not None:
+            await self._hold(left_s)
+
+    async def let_go(self) -> None:
+        """Shut the leased ports at once. Raises ``Problem``."""
+        self._left_s, self._open = None, False
+        await self._firewall.shut(self._ruleset.leased)
+
+    async def _hold(self, left_s: Callable[[], float]) -> None:
+        ports, renew = self._ruleset.leased, self._open
+        self._open = False
+        if renew:
+            try:
+                await self._firewall.hold(ports, left_s, renew=True)
+            except Problem:
+                # It was shut meanwhile: by its time, or with a table that somebody took away.
+                renew = False
+        if not renew and self._left_s is not None:
+            await self._firewall.hold(ports, left_s, renew=False)
+        self._open = True
+
     async def reconcile(self, prefixes: frozenset[str], *, draining: bool, repair: bool) -> FilterReport:
         """Compare the kernel's table with what is wanted, and repair it where told to. Raises ``Problem``."""
         wanted = msgspec.structs.replace(self._ruleset, prefixes=prefixes, draining=draining)
@@ -78,6 +109,9 @@ class TenantFilter:
         found = tuple(self._drift(difference, repaired=repair))
         if repair:
             self._known = _Known(prefixes, draining)
+            self._open = self._open and not difference.table
+            if self._left_s is not None and not self._open:
+                await self._hold(self._left_s)
         counters = await self._firewall.counters()
         return FilterReport(found=found, drops={**counters.drops, REFUSED: counters.resets})
 

@@ -13,7 +13,6 @@ connection, secret nor IKE_SA left when ``cut`` or ``reconcile`` has returned.
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, Final
 
 from cryptography import x509
@@ -23,6 +22,7 @@ from chukan import log
 from chukan.errors import Problem
 from chukan.tenants.links import DesiredPeer
 from chukan.vpn.gateway.desired import Goal, LinkGoal
+from chukan.vpn.gateway.key_files import read_private
 from chukan.vpn.gateway.kinds import Pass, Report, Sighting, merge_sightings
 from chukan.vpn.ipsec.charon import Charon
 from chukan.vpn.ipsec.model import (
@@ -215,7 +215,8 @@ def make(
 
     ``lead({prefix: interface})`` makes routes to links' addresses, and is used where ESP is the kernel's.
 
-    Raises ``Problem`` setting_invalid for certificate files that are none.
+    Raises ``Problem``: setting_invalid for certificate files that are none, gateway_key_unusable for a key that others
+    may read.
     """
     certificate, private_key = _certificate(settings)
     gateway = Gateway(centre=centre, address=settings.address, certificate=certificate, if_id=settings.if_id)
@@ -227,16 +228,12 @@ def _certificate(settings: Ipsec) -> tuple[bytes, bytes]:
     if settings.certificate_file is None or settings.private_key_file is None:
         return b"", b""
     try:
-        certificate = x509.load_pem_x509_certificate(_read(settings.certificate_file))
-        key = load_pem_private_key(_read(settings.private_key_file), password=None)
+        certificate = x509.load_pem_x509_certificate(settings.certificate_file.read_bytes())
+        key = load_pem_private_key(read_private(settings.private_key_file), password=None)
     except (OSError, ValueError, TypeError):
         raise Problem("setting_invalid", pointer="/ipsec", expected="a certificate and its key, as PEM") from None
     shown = certificate.public_bytes(Encoding.DER)
     return shown, key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _read(path: Path) -> bytes:
-    return path.read_bytes()
 
 
 def _without(actual: Actual, held: Collection[str]) -> Actual:

@@ -106,12 +106,18 @@ BEGIN
   PERFORM chukan.link_enter(_generation, _link, NULL, 'approve', coalesce(_who, _inviter), _second, NULL, _before);
 END $$;
 
+-- Takes a link out of service. What an officer suspended an operator may suspend too: from then on it is the operator's,
+-- and officers do not resume it.
 CREATE FUNCTION chukan.link_suspend(_link text, _who text, _second text, _reason text) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 DECLARE
   _generation bigint := chukan.link_next();
-  _before jsonb := chukan.link_take(_link, 'active');
+  _before jsonb := chukan.link_take(_link, 'active', 'suspended');
 BEGIN
+  IF EXISTS (SELECT FROM chukan.links l WHERE l.link = _link AND l.state = 'suspended'
+             AND (l.suspended_by NOT LIKE 'officer:%' OR _who LIKE 'officer:%')) THEN
+    PERFORM chukan.link_refuse('link_state');
+  END IF;
   IF _second IS NOT NULL THEN
     PERFORM chukan.link_check_second(_second, _who);
   END IF;
@@ -164,9 +170,10 @@ BEGIN
 END $$;
 
 -- Lays down the next key or pre-shared key at one centre, or both; the present ones hold until link_rotated(). A device
--- may have turned to a next one already, so it is replaced by yet another one only on demand.
+-- may have turned to a next one already, so it is replaced by yet another one only on demand. An appliance's keys stand
+-- on a sheet that anybody could use, so they take another person, as its approval does; a device's are sealed for it.
 CREATE FUNCTION chukan.link_next_key(
-  _link text, _centre text, _key bytea, _psk bytea, _replace boolean, _who text
+  _link text, _centre text, _key bytea, _psk bytea, _replace boolean, _who text, _second text
 ) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp AS $$
 #variable_conflict use_column
@@ -181,6 +188,11 @@ BEGIN
   END IF;
   IF _key IS NULL AND _psk IS NULL OR _key IS NOT NULL AND _peer.public_key IS NULL THEN
     PERFORM chukan.defect('a rotation of nothing');
+  END IF;
+  IF _second IS NOT NULL THEN
+    PERFORM chukan.link_check_second(_second, _who);
+  ELSIF EXISTS (SELECT FROM chukan.links l WHERE l.link = _link AND l.kind = 'ipsec') THEN
+    PERFORM chukan.link_refuse('second_person');
   END IF;
   IF (_peer.next_public_key IS NOT NULL OR _peer.next_psk IS NOT NULL) AND NOT _replace THEN
     IF (_peer.next_public_key, _peer.next_psk) IS NOT DISTINCT FROM (_key, _psk) THEN
@@ -198,7 +210,7 @@ BEGIN
   END IF;
   PERFORM chukan.link_claim(_link, ARRAY[_key]);
   UPDATE chukan.link_peers SET next_public_key = _key, next_psk = _psk WHERE link = _link AND centre = _centre;
-  PERFORM chukan.link_enter(_generation, _link, _centre, 'next_key', _who, NULL, NULL, _before);
+  PERFORM chukan.link_enter(_generation, _link, _centre, 'next_key', _who, _second, NULL, _before);
 END $$;
 
 -- Makes or changes a centre's gateway: NULL leaves as it is. A new present key ends what was laid down as the next.

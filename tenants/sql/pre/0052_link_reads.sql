@@ -8,7 +8,7 @@ CREATE FUNCTION chukan.link_rows(_link text, _body text, _limit integer)
 RETURNS TABLE (
   link text, body text, mode text, kind text, state text, generation bigint, valid_from timestamptz,
   valid_until timestamptz, invited_by text, suspended_by text, invitation_key bytea, invitation_expires_at timestamptz,
-  requested_at timestamptz, device_key bytea, device_sealing_key bytea,
+  requested_at timestamptz, request_digest bytea, device_key bytea, device_sealing_key bytea,
   centre text, public_key bytea, next_public_key bytea, psk bytea, next_psk bytea, config jsonb,
   endpoint text, handshake_at timestamptz
 )
@@ -17,7 +17,7 @@ LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = pg_catalog, pg_temp A
 BEGIN
   RETURN QUERY SELECT
       l.link, l.body, l.mode, l.kind, l.state, l.generation, l.valid_from, l.valid_until, l.invited_by, l.suspended_by,
-      l.invitation_key, l.invitation_expires_at, l.requested_at, l.device_key, l.device_sealing_key,
+      l.invitation_key, l.invitation_expires_at, l.requested_at, l.request_digest, l.device_key, l.device_sealing_key,
       p.centre, p.public_key, p.next_public_key, p.psk, p.next_psk, p.config, s.endpoint, s.handshake_at
     FROM (SELECT * FROM chukan.links o WHERE o.link = coalesce(_link, o.link) AND o.body = coalesce(_body, o.body)
           ORDER BY o.body, o.serial LIMIT _limit) l

@@ -1,0 +1,184 @@
+"""``chukan records``: write an agency's evidence (情報提供等記録の証跡), and check it without the platform.
+
+``verify`` reads a file and keys, and nothing else: no settings, no network, no database. It says whether the log is as
+it was signed, and otherwise which leaf is the first that is not. ``export`` and ``keys`` are an operator's: what they
+write names nobody and opens nothing, for the records themselves are not in it.
+"""
+
+import tempfile
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Final
+
+from cyclopts import App, Parameter
+
+from chukan.errors import Problem
+from chukan.ops import installation as acts
+from chukan.ops.installation import Installation
+from chukan.ops.output import Json, create_file, say, table
+from chukan.platform.exchange.evidence import read_centre_keys
+from chukan.tenants import evidence_file
+from chukan.tenants.changes import require_agency
+from chukan.tenants.checkpoint import NOTE_BYTES_MAX, CheckpointError, Key, read_keys
+from chukan.tenants.evidence_check import WORDS, Finding, Report, Rules, check
+from chukan.tenants.evidence_export import export_log
+from chukan.tenants.partition import act_for
+
+EXIT_UNSOUND: Final = 1
+_KEYS_BYTES_MAX: Final = 1 << 20
+_IN_MEMORY_MAX: Final = 16 << 20
+
+app = App(name="records", help="Write the evidence of provision records, and check it offline.")
+
+
+@app.command
+def verify(
+    export: Path,
+    *,
+    keys: Path,
+    known: Annotated[tuple[Path, ...], Parameter(name="--known", consume_multiple=False)] = (),
+    allow_uncosigned: Annotated[bool, Parameter(negative="")] = False,
+    allow_missing_records: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Json = False,
+) -> int:
+    """Check an evidence file; exit status 0 where all is as it was signed, 1 where something is not.
+
+    Parameters
+    ----------
+    export
+        The evidence file (証跡ファイル).
+    keys
+        Verifier keys of the log and of both centres, one a line, from elsewhere than the file.
+    known
+        A checkpoint kept from earlier, or that somebody else was given; may be repeated.
+    allow_uncosigned
+        Do not ask that the last checkpoint is cosigned by the other centre.
+    allow_missing_records
+        Do not ask for the record of each leaf: records are deleted after seven years.
+    as_json
+        Print JSON.
+    """
+    rules = Rules(
+        _read_keys(keys),
+        [_read(path, NOTE_BYTES_MAX) for path in known],
+        need_cosigned=not allow_uncosigned,
+        need_records=not allow_missing_records,
+    )
+    try:
+        with export.open("rb") as file:
+            report = check(evidence_file.decode(file), rules)
+    except OSError:
+        raise Problem("setting_invalid", pointer="EXPORT", expected="a file that can be read") from None
+    say(_document(report), table("", "", rows=_rows(report)), as_json=as_json)
+    return 0 if report.sound else EXIT_UNSOUND
+
+
+@app.command
+def export(agency: str, path: Path, *, config: Path | None = None, as_json: Json = False) -> None:
+    """Write the log of an agency up to its last checkpoint: leaves, tiles and checkpoints, no record.
+
+    Parameters
+    ----------
+    agency
+        The agency's code (機関コード), 16 digits.
+    path
+        The new file.
+    config
+        Settings of any exchange; CHUKAN_SETTINGS names it otherwise.
+    as_json
+        Print JSON.
+    """
+
+    async def act(installation: Installation) -> int:
+        row = require_agency(await installation.snapshot(), agency)
+        origin = read_centre_keys(installation.settings).origin(row.code)
+        door = partial(act_for, installation.cells.primary(row.cell).app, row.number)
+        with tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY_MAX) as file:
+            count = 0
+            async for line in export_log(door, origin, None):
+                file.writelines(evidence_file.encode([line]))
+                count += 1
+            file.seek(0)
+            create_file(path, file.read())
+        return count
+
+    lines = acts.run(config, act)
+    say({"lines": lines}, f"{lines} lines", as_json=as_json)
+
+
+@app.command(name="keys")
+def show_keys(agency: str, *, config: Path | None = None) -> None:
+    """Show the verifier keys of an agency's log and of the centres that cosign it, one a line.
+
+    Parameters
+    ----------
+    agency
+        The agency's code (機関コード), 16 digits.
+    config
+        Settings of any exchange; CHUKAN_SETTINGS names it otherwise.
+    """
+
+    async def act(installation: Installation) -> list[Key]:
+        row = require_agency(await installation.snapshot(), agency)
+        return read_centre_keys(installation.settings).known(row.code)
+
+    say(None, "\n".join(key.text() for key in acts.run(config, act)), as_json=False)
+
+
+def _read(path: Path, bytes_max: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(bytes_max + 1)
+    except OSError:
+        raw = b""
+    if not 0 < len(raw) <= bytes_max:
+        raise Problem("setting_invalid", pointer=str(path), expected="a file that can be read")
+    return raw
+
+
+def _read_keys(path: Path) -> list[Key]:
+    try:
+        return read_keys(_read(path, _KEYS_BYTES_MAX).decode("utf-8").splitlines())
+    except (UnicodeDecodeError, CheckpointError):
+        raise Problem("setting_invalid", pointer="--keys", expected="verifier keys (C2SP vkey), one a line") from None
+
+
+def _document(report: Report) -> dict[str, object]:
+    return {
+        "sound": report.sound,
+        "origin": report.origin,
+        "size": report.size,
+        "root": report.root,
+        "cosigned_size": report.cosigned_size,
+        "leaves": report.leaves,
+        "records": report.records,
+        "checkpoints": report.checkpoints,
+        "first_bad": None if report.first_bad is None else _finding(report.first_bad),
+        "findings": [_finding(each) for each in report.findings],
+        "shows": "unaltered",
+    }
+
+
+def _finding(finding: Finding) -> dict[str, object]:
+    return {"code": finding.code, "first": finding.first, "last": finding.last, "means": WORDS[finding.code]}
+
+
+def _rows(report: Report) -> list[list[str]]:
+    bad = report.first_bad
+    rows = [
+        ["log", report.origin],
+        ["checkpoint", f"{report.size} leaves, cosigned up to {report.cosigned_size}"],
+        ["read", f"{report.leaves} leaves, {report.records} records, {report.checkpoints} checkpoints"],
+    ]
+    if report.sound:
+        return [*rows, ["result", "unaltered: every leaf and record is as it was signed"]]
+    rows.append(["result", "NOT as it was signed"])
+    if bad is not None:
+        rows.append(["first bad leaf", _places(bad)])
+    return rows + [[each.code, f"{_places(each)} {WORDS[each.code]}".strip()] for each in report.findings]
+
+
+def _places(finding: Finding) -> str:
+    if finding.first is None:
+        return ""
+    return str(finding.first) if finding.first == finding.last else f"{finding.first}-{finding.last}:"

@@ -1,0 +1,89 @@
+"""An exchange's part in the evidence (証跡): it signs all cells' logs with its centre's key, and cosigns others'.
+
+Signers of several exchanges may run at once: each cell lets one work at a time. Both kinds stand still in a restored
+cell that is not opened yet, as everything does (``SetCaller.guard``).
+
+Invariant: the centre's private key is read here and given to signer and cosigner only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
+
+from chukan.errors import Problem
+from chukan.platform.exchange.context import Context
+from chukan.settings import Settings
+from chukan.tenants.cosigning import Cosigner
+from chukan.tenants.evidence import CentreKeys, Signer
+
+
+def read_centre_keys(settings: Settings) -> CentreKeys:
+    """Return the evidence keys that the settings name.
+
+    Raises ``Problem`` certificate_unreadable; setting_invalid where the own key is not the published one of this
+    centre, or the memory's cell is none.
+    """
+    evidence, centre = settings.evidence, settings.site.centre
+    public = {name: _public(path) for name, path in evidence.public_key_files.items()}
+    private = None if evidence.signing_key_file is None else _private(evidence.signing_key_file)
+    if private is not None:
+        mine = public.get(centre)
+        if mine is None or mine.public_bytes_raw() != private.public_key().public_bytes_raw():
+            pointer = f"/evidence/public_key_files/{centre}"
+            raise Problem("setting_invalid", pointer=pointer, expected="the public half of signing_key_file")
+    if evidence.memory_cell is not None and evidence.memory_cell not in settings.cells:
+        raise Problem("setting_invalid", pointer="/evidence/memory_cell", expected="the name of a cell")
+    return CentreKeys(evidence.name, settings.site.environment, centre, private, public)
+
+
+def memory_cell(settings: Settings) -> str:
+    """Return the cell in which this centre remembers what it has cosigned."""
+    named = settings.evidence.memory_cell or settings.site.centre
+    return named if named in settings.cells else min(settings.cells)
+
+
+def evidence_loops(
+    context: Context, on_age: Callable[[str, float], None]
+) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
+    """Yield the loops of this exchange by name, none without a key; ``Problem`` as ``read_centre_keys``."""
+    keys = read_centre_keys(context.settings)
+    if keys.private is None:
+        return
+
+    def code_of(agency: int) -> str | None:
+        try:
+            return context.common.directory.by_number(agency).code
+        except Problem:
+            return None
+
+    memory = context.sets[memory_cell(context.settings)]
+    for cell, sets in context.sets.items():
+        yield f"signer {cell}", Signer(sets, keys, code_of, partial(on_age, cell)).run()
+        if len(keys.public) > 1:
+            yield f"cosigner {cell}", Cosigner(sets, memory, keys, code_of, context.clock).run()
+
+
+def _private(path: Path) -> Ed25519PrivateKey:
+    try:
+        key = load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError):
+        key = None
+    if not isinstance(key, Ed25519PrivateKey):
+        raise Problem("certificate_unreadable", expected=str(path))
+    return key
+
+
+def _public(path: Path) -> Ed25519PublicKey:
+    try:
+        key = load_pem_public_key(path.read_bytes())
+    except (OSError, ValueError):
+        key = None
+    if not isinstance(key, Ed25519PublicKey):
+        raise Problem("certificate_unreadable", expected=str(path))
+    return key
