@@ -427,7 +427,7 @@ async def serve(contexts: Callable[[str], ssl.SSLContext], server_tls: ssl.SSLCo
         clock, metrics = SystemClock(), Metrics()
         services = Services(
             exchange=exchange,
-            desks=Desks(exchange.desk, exchange.desk, exchange.desk, FakeEvidence(exchange.calls)),
+            desks=Desks(exchange.desk, exchange.desk, exchange.desk, FakeEvidence(exchange.desk.calls)),
             law=Law.load(),
             admission=Admission(limits or Limits(), clock, metrics),
             metrics=metrics,

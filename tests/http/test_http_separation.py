@@ -17,7 +17,8 @@ def _path(route: Route) -> str:
     path = route.path.replace("{part}", "1").replace("{link}", "131016-1")
     path = _NAME.sub("0199d8d4-0000-7000-8000-000000000001", path)
     needed = [name for name in route.params.__struct_fields__ if name == "name"] if route.params else []
-    return path + "?name=N1" * len(needed)
+    sized = "?from=1" if path.endswith("/consistency") else ""
+    return path + sized + "?name=N1" * len(needed)
 
 
 def _kind(route: Route) -> dict[str, str]:

@@ -116,7 +116,7 @@ async def test_a_drained_holder_hands_over_at_once_and_takes_nothing_back(pair: 
         began = time.monotonic()
         await pair.drain("west", on=True)
         await pair.until_served(SLACK_S, "east")
-        assert time.monotonic() - began < LEASE_S / 2
+        assert time.monotonic() - began < LEASE_S, "handed over, not waited for"
         await pair.drain("west", on=False)
         await held_for(4.0, watch, "east")
     assert watch.servers() == ["west", "east"]
