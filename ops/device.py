@@ -25,6 +25,7 @@ from chukan.ops import device_view
 from chukan.ops.output import Json, create_file, say
 from chukan.platform.tls import CLIENT_URN
 from chukan.tenants.directory import ClientId, key_id
+from chukan.vpn import enrolment
 from chukan.vpn.device import enrolling, qr, running
 from chukan.vpn.device.folder import DeviceFolder, create
 from chukan.vpn.enrolment import FILE_BYTES_MAX
@@ -94,7 +95,7 @@ def request(
     if out is not None:
         create_file(out, file)
         path = out
-    digits = enrolling.short_digest(file)
+    digits = enrolment.digits(file)
     text = "\n".join(
         (
             f"申請ファイル / Request: {path}",
@@ -209,7 +210,7 @@ def rotate(*, centre: str, out: Path | None = None, folder: Folder = FOLDER, as_
             "Send it to the operator and take in the grant that comes back. The present key works until then.",
         )
     )
-    say({"file": str(path), "digits": enrolling.short_digest(file)}, text, as_json=as_json)
+    say({"file": str(path), "digits": enrolment.digits(file)}, text, as_json=as_json)
 
 
 @app.command

@@ -112,18 +112,7 @@ async def enrol(installation: Installation, file: bytes, who: str) -> Enrolled:
         ),
         who,
     )
-    return Enrolled(row.link, digits(file), _systems(request))
-
-
-def digits(file: bytes) -> str:
-    """Return what two people compare over the telephone: 16 digits in groups of four."""
-    return grouped(enrolment.digest(file))
-
-
-def grouped(digest: bytes) -> str:
-    """Return the beginning of a digest as people compare it."""
-    text = digest.hex()[:16]
-    return " ".join(text[at : at + 4] for at in range(0, len(text), 4))
+    return Enrolled(row.link, enrolment.digits(file), _systems(request))
 
 
 async def _verified(installation: Installation, door: LinkSteward, file: bytes) -> tuple[LinkRow, Request]:
@@ -355,7 +344,7 @@ def _grant(
     except Problem:
         expected = "address:port of each gateway (chukan link gateway), and [links] as the plan of addresses has it"
         raise Problem("gateway_incomplete", expected=expected) from None
-    return Granted(row.link, file, digits(file), sorted(ends), until)
+    return Granted(row.link, file, enrolment.digits(file), sorted(ends), until)
 
 
 # ---------------------------------------------------------------- the certificate of the body's system

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from chukan.errors import Problem
 from chukan.ops.installation import Installation
-from chukan.ops.link_acts import GRANT_DAYS, Granted, Keep, centre_address, digits, require_free, steward
+from chukan.ops.link_acts import GRANT_DAYS, Granted, Keep, centre_address, require_free, steward
 from chukan.tenants.links import GatewayRow, LinkRow, LinkSteward, Requested, RequestedPeer
+from chukan.vpn import enrolment
 from chukan.vpn.ipsec.sheet import ipsec_sheet
 from chukan.vpn.model import KEY_BYTES
 from chukan.vpn.psk_sealing import seal_psk
@@ -115,4 +116,4 @@ def _draw(
         {centre: [centre_address(installation, centre), shared] for centre in centres},
     )
     file = sheet.encode("utf-8")
-    return sealed, Granted(row.link, file, digits(file), centres, until)
+    return sealed, Granted(row.link, file, enrolment.digits(file), centres, until)

@@ -14,10 +14,10 @@ from rich.table import Table
 
 from chukan.clock import JST
 from chukan.errors import Problem
-from chukan.ops.link_acts import grouped
 from chukan.ops.output import table
 from chukan.tenants import bodies
 from chukan.tenants.links import Change, GatewayRow, LinkRow
+from chukan.vpn.enrolment import grouped
 from chukan.vpn.wireguard.keys import to_base64
 
 _HEADINGS: Final = ("link", "body", "kind", "mode", "state", "until", "last handshake")

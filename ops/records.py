@@ -20,8 +20,9 @@ from chukan.platform.exchange.evidence import read_centre_keys
 from chukan.tenants import evidence_file
 from chukan.tenants.changes import require_agency
 from chukan.tenants.checkpoint import NOTE_BYTES_MAX, CheckpointError, Key, read_keys
-from chukan.tenants.evidence_check import WORDS, Finding, Report, Rules, check
+from chukan.tenants.evidence_check import check
 from chukan.tenants.evidence_export import export_log
+from chukan.tenants.evidence_report import WORDS, Finding, Report, Rules
 from chukan.tenants.partition import act_for
 
 EXIT_UNSOUND: Final = 1

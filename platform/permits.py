@@ -13,7 +13,6 @@ a unique key in the provider's own partition.
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final, TypeVar
 
@@ -23,6 +22,7 @@ from cryptography.exceptions import InvalidSignature
 from chukan.errors import Problem
 from chukan.platform.sealed import is_answer_key
 from chukan.platform.wire.network import LINES_MAX, InquirerPermit, ProviderPermit, SignedPermit
+from chukan.tenants.merkle import inclusion_root, leaf_hash, node_hash
 
 if TYPE_CHECKING:
     import uuid
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from chukan.clock import Clock
 
 DOMAIN: Final = b"chukan-permit-list-v1\n"
-_HASH_BYTES: Final = 32
 _REMEMBERED_MAX: Final = 4096
 
 Permit = InquirerPermit | ProviderPermit
@@ -51,7 +50,7 @@ def sign_list(
     size = len(bodies)
     if not 1 <= size <= LINES_MAX:
         raise ValueError("a permit list has 1 to 1,000 entries")
-    levels = _levels([_leaf(body) for body in bodies])
+    levels = _levels([leaf_hash(body) for body in bodies])
     signature = key.sign(signed_bytes(list_id, size, levels[-1][0]))
     return [
         SignedPermit(
@@ -123,7 +122,7 @@ class PermitVerifier:
 
     def _check_signature(self, signed: SignedPermit) -> None:
         key = self._keys.get(signed.key)
-        root = _root(_leaf(signed.body), signed.index, signed.size, signed.path)
+        root = _root(leaf_hash(signed.body), signed.index, signed.size, signed.path)
         if key is None or root is None:
             raise Problem("permit_forged")
         message = signed_bytes(signed.list_id, signed.size, root)
@@ -140,20 +139,12 @@ class PermitVerifier:
             self._verified.popitem(last=False)
 
 
-def _leaf(body: bytes) -> bytes:
-    return hashlib.sha256(b"\x00" + body).digest()
-
-
-def _node(left: bytes, right: bytes) -> bytes:
-    return hashlib.sha256(b"\x01" + left + right).digest()
-
-
 def _levels(leaves: list[bytes]) -> list[list[bytes]]:
     """Return the tree from the leaves to the root; a node without a sibling rises unchanged, as in RFC 9162."""
     levels = [leaves]
     while len(levels[-1]) > 1:
         below = levels[-1]
-        above = [_node(below[i], below[i + 1]) for i in range(0, len(below) - 1, 2)]
+        above = [node_hash(below[i], below[i + 1]) for i in range(0, len(below) - 1, 2)]
         levels.append(above + below[-1:] if len(below) % 2 else above)
     return levels
 
@@ -169,18 +160,5 @@ def _path(levels: list[list[bytes]], index: int) -> list[bytes]:
 
 
 def _root(leaf: bytes, index: int, size: int, path: Sequence[bytes]) -> bytes | None:
-    """Return the root that a path leads to (RFC 9162 §2.1.3.2); None unless index, size and path fit exactly."""
-    if not (0 <= index < size <= LINES_MAX) or any(len(step) != _HASH_BYTES for step in path):
-        return None
-    place, last, root = index, size - 1, leaf
-    for step in path:
-        if last == 0:
-            return None
-        if place & 1 or place == last:
-            root = _node(step, root)
-            while not place & 1 and place:
-                place, last = place >> 1, last >> 1
-        else:
-            root = _node(root, step)
-        place, last = place >> 1, last >> 1
-    return root if last == 0 else None
+    """Return the root that a path leads to, in a list that is no longer than one may be; None where it fits none."""
+    return inclusion_root(leaf, index, size, path) if size <= LINES_MAX else None

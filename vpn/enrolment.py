@@ -30,6 +30,7 @@ from chukan.vpn.model import KEY_BYTES
 
 T = TypeVar("T")
 
+_DIGITS: Final = 16
 FILE_BYTES_MAX: Final = 64 * 1024
 AGE_MAX: Final = dt.timedelta(days=31)
 """How old a request or a rotation may be; an invitation usually ends long before."""
@@ -300,6 +301,17 @@ def verify_rotation(signed: SignedRotation, device: bytes, now: dt.datetime) -> 
 def digest(file: bytes) -> bytes:
     """Return a file's SHA-256; two people compare its first 16 hexadecimal digits over the telephone."""
     return hashlib.sha256(file.strip()).digest()
+
+
+def digits(file: bytes) -> str:
+    """Return what two people compare of a file over the telephone: 16 digits in groups of four."""
+    return grouped(digest(file))
+
+
+def grouped(digest: bytes) -> str:
+    """Return the beginning of a digest as people compare it."""
+    text = digest.hex()[:_DIGITS]
+    return " ".join(text[at : at + 4] for at in range(0, _DIGITS, 4))
 
 
 def _body(content: Request | Grant | Rotation) -> bytes:

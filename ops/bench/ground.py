@@ -9,25 +9,21 @@ in them. The names bear this process's number; two may stand side by side.
 
 import ipaddress
 import os
-import signal
 import socket
-import subprocess
 from collections.abc import Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Final, Self
 
 from chukan.errors import Problem
+from chukan.ops import namespaces
 from chukan.ops.bench import swarm
-from chukan.ops.local.processes import wait_gone
 from chukan.ops.namespaces import standing
 
 GATEWAY: Final = "198.51.100.1"
 _UPLINK: Final = "198.51.100.2"
 _COUNTRY: Final = ipaddress.IPv4Network("198.18.0.0/15")
 _FIRST: Final = 10
-_COMMAND_TIMEOUT_S: Final = 20
-_KILL_TIMEOUT_S: Final = 20
 
 
 class Ground:
@@ -54,14 +50,14 @@ class Ground:
 
     def _build(self) -> None:
         for name in (self.gateway, self.devices):
-            _ip(f"netns add {name}")
+            namespaces.ip(f"netns add {name}")
         pair = f"link add uplink type veth peer name uplink netns {self.devices}"
         wide = "link set uplink up txqueuelen 10000"
-        _batch(
+        namespaces.batch(
             self.gateway,
             ["link set lo up", pair, f"addr add {GATEWAY}/24 dev uplink", wide, f"route add {_COUNTRY} via {_UPLINK}"],
         )
-        _batch(
+        namespaces.batch(
             self.devices,
             ["link set lo up", f"addr add {_UPLINK}/24 dev uplink", wide, f"route add local {_COUNTRY} dev lo"],
         )
@@ -72,17 +68,12 @@ class Ground:
             with suppress(Problem):
                 self.kill_all(name)
             with suppress(Problem):
-                _ip(f"netns delete {name}")
+                namespaces.ip(f"netns delete {name}")
 
     @staticmethod
     def kill_all(name: str) -> None:
         """Kill every process that stands in a namespace, and wait until it is gone. Raises ``Problem``."""
-        pids = [int(pid) for pid in _ip(f"netns pids {name}").split() if int(pid) != os.getpid()]
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        for pid in pids:
-            wait_gone(pid, _KILL_TIMEOUT_S)
+        namespaces.kill_all(name)
 
     @staticmethod
     def address(number: int) -> str:
@@ -96,35 +87,18 @@ class Ground:
 
     def set(self, commands: Sequence[str]) -> None:
         """Carry out commands of ip(8) at the gateway. Raises ``Problem`` process_failed."""
-        _batch(self.gateway, commands)
+        namespaces.batch(self.gateway, commands)
 
     def cut(self) -> None:
         """Take the cable out: nothing passes between gateway and devices."""
-        _batch(self.devices, ["link set uplink down"])
+        namespaces.batch(self.devices, ["link set uplink down"])
 
     def mend(self) -> None:
         """Put the cable back, and with it the way that the gateway lost."""
-        _batch(self.devices, ["link set uplink up"])
-        _batch(self.gateway, [f"route replace {_COUNTRY} via {_UPLINK}"])
+        namespaces.batch(self.devices, ["link set uplink up"])
+        namespaces.batch(self.gateway, [f"route replace {_COUNTRY} via {_UPLINK}"])
 
 
 def command(namespace: str, words: Sequence[str]) -> list[str]:
     """Return a command as it is run in a namespace."""
     return ["/usr/sbin/ip", "netns", "exec", namespace, *words]
-
-
-def _batch(namespace: str, commands: Sequence[str]) -> None:
-    _ip(f"-n {namespace} -batch -", "\n".join(commands) + "\n")
-
-
-def _ip(words: str, text: str = "") -> str:
-    try:
-        done = subprocess.run(
-            ["/usr/sbin/ip", *words.split()],
-            check=False, capture_output=True, text=True, input=text, timeout=_COMMAND_TIMEOUT_S,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        raise Problem("runtime_missing", expected="ip (Debian's iproute2)") from None
-    if done.returncode != 0:
-        raise Problem("process_failed", expected=f"ip {words}: {done.stderr.strip()[:200]}")
-    return done.stdout

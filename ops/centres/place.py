@@ -1,10 +1,11 @@
 """Where a lab's folders lie, and what is remembered there between its starts."""
 
+import os
 from pathlib import Path
 
 from chukan.ops.centres.pki import clear_tree
 from chukan.ops.demo.place import Place
-from chukan.ops.local.machine import state_folder
+from chukan.ops.local.machine import Identity, state_folder
 from chukan.replication import site_file
 
 SITE_FILE = "site.toml"
@@ -37,3 +38,15 @@ class LabPlace(Place):
         if not self.site.exists():
             return {}
         return {name: cell.restore_epoch for name, cell in site_file.read(self.site).cells.items()}
+
+
+def make_tree(folder: Path, owner: Identity | None) -> None:
+    """Make the folders of a centre or of the witness; the databases' and etcd's belong to ``owner``, if any."""
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o755)
+    for name in ("data", "run", "etcd", "log", "config", "backup", "keystore"):
+        (folder / name).mkdir(exist_ok=True, mode=0o700)
+    (folder / "config").chmod(0o755)  # the files in it have modes of their own
+    if owner is not None:
+        for name in ("data", "run", "etcd"):
+            os.chown(folder / name, owner.uid, owner.gid)

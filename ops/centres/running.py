@@ -24,7 +24,7 @@ from chukan.ops.centres.keeper import clean, wires_for
 from chukan.ops.centres.layout import NETWORK_PORT, NUMBERS, lab_site, site_file
 from chukan.ops.centres.picture import Painter
 from chukan.ops.centres.pki import LabCredentials
-from chukan.ops.centres.place import RECONCILED_FILE, RESTORE_FILE, LabPlace
+from chukan.ops.centres.place import RECONCILED_FILE, RESTORE_FILE, LabPlace, make_tree
 from chukan.ops.centres.processes import Command, Processes
 from chukan.ops.centres.restore import CellRestore, LabRestorer
 from chukan.ops.centres.stage import LabStage
@@ -194,7 +194,7 @@ class CentresRunning(Running):
         self.lab.lab.mkdir(parents=True, exist_ok=True)
         self.place.make()
         for name in (*self.site.centres, self.site.witness.name):
-            self._make_tree(self.site.directory(name))
+            make_tree(self.site.directory(name), self._identity)
         self.credentials = LabCredentials(self.site, self.place, self._clock, self._chance)
         self.credentials.give(self._identity)
         self._write_configs()
@@ -223,16 +223,6 @@ class CentresRunning(Running):
         self.site = msgspec.structs.replace(self.site, cells={**self.site.cells, cell: row})
         self.stage.site = self.site
         self._write_configs()
-
-    def _make_tree(self, folder: Path) -> None:
-        folder.mkdir(exist_ok=True)
-        folder.chmod(0o755)
-        for name in ("data", "run", "etcd", "log", "config", "backup", "keystore"):
-            (folder / name).mkdir(exist_ok=True, mode=0o700)
-        (folder / "config").chmod(0o755)  # the files in it have modes of their own
-        if self._identity is not None:
-            for name in ("data", "run", "etcd"):
-                os.chown(folder / name, self._identity.uid, self._identity.gid)
 
     def _know(self) -> None:
         """Tell the processes what each of them is started with."""

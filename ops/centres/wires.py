@@ -10,7 +10,6 @@ Invariant: nothing outside these namespaces is changed. What an earlier start le
 import hashlib
 import os
 import socket
-import subprocess
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,15 +17,13 @@ from pathlib import Path
 from typing import Final
 
 from chukan.errors import Problem
-from chukan.ops.local.processes import wait_gone
+from chukan.ops import namespaces
 from chukan.ops.namespaces import NAMED, standing
 
 SITES: Final = ("east", "west", "witness")
 CENTRES: Final = ("east", "west")
 WAN: Final = "wan"
 _SUBNET: Final = {"east": 1, "west": 2, "witness": 3, WAN: 9}
-_COMMAND_TIMEOUT_S: Final = 20
-_KILL_TIMEOUT_S: Final = 20
 _TUNNEL_SOCKETS: Final = Path("/var/run/wireguard")
 _DEVICE_MAX: Final = 15
 """Linux takes no longer name of a device."""
@@ -82,7 +79,7 @@ class Namespaces:
         self._isolated.clear()
         self._ports = {site: [f"to-{site}"] for site in SITES}
         for site in (WAN, *SITES):
-            _ip(f"netns add {self.name(site)}")
+            namespaces.ip(f"netns add {self.name(site)}")
         commands = [
             "link set lo up",
             "link add centres type bridge",
@@ -95,23 +92,23 @@ class Namespaces:
                 f"link set to-{site} master centres",
                 f"link set to-{site} up",
             ]
-        _batch(self.name(WAN), commands)
+        namespaces.batch(self.name(WAN), commands)
         for site in SITES:
             addresses = [f"addr add {self.address(site, number)}/16 dev uplink" for number in numbers]
-            _batch(self.name(site), ["link set lo up", *addresses, "link set uplink up"])
+            namespaces.batch(self.name(site), ["link set lo up", *addresses, "link set uplink up"])
         if cable:
             self._lay_cable()
 
     def _lay_cable(self) -> None:
         for site, other in (CENTRES, CENTRES[::-1]):
             end = self.cable_end(site)
-            _batch(
+            namespaces.batch(
                 self.name(WAN),
                 [f"link add {end} type veth peer name cable netns {self.name(site)}", f"link set {end} up"],
             )
             # Narrower than the bridge's route, and it stays where nobody carries: then nothing comes through at all.
             route = f"route add {self.address(other, 0)}/24 dev cable src {self.address(site, 1)}"
-            _batch(self.name(site), ["link set cable up", route])
+            namespaces.batch(self.name(site), ["link set cable up", route])
 
     def round_trip_s(self, a: str, b: str, timeout_s: float) -> float:
         """Return how long a packet takes from one site to another and back: the kernel there refuses a connection.
@@ -140,20 +137,14 @@ class Namespaces:
             if site != WAN:
                 self.kill_all(site)
             with suppress(Problem):
-                _ip(f"netns delete {self.name(site)}")
+                namespaces.ip(f"netns delete {self.name(site)}")
         # A tunnel that was killed leaves its socket where all namespaces of a machine see it.
         for file in _TUNNEL_SOCKETS.glob(f"{self.device('')}*.sock"):
             file.unlink(missing_ok=True)
 
     def kill_all(self, site: str) -> None:
         """Kill every process in a site's namespace but this one, and wait until they are gone."""
-        listed = _ip(f"netns pids {self.name(site)}")
-        pids = [int(pid) for pid in listed.split() if int(pid) != os.getpid()]
-        for pid in pids:
-            with suppress(ProcessLookupError):
-                os.kill(pid, 9)
-        for pid in pids:
-            wait_gone(pid, _KILL_TIMEOUT_S)
+        namespaces.kill_all(self.name(site))
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -173,7 +164,7 @@ class Namespaces:
         Raises ``Problem`` process_failed.
         """
         port = f"to-{name}"[:_DEVICE_MAX]
-        _ip(f"netns add {self.name(name)}")
+        namespaces.ip(f"netns add {self.name(name)}")
         self.batch(
             WAN,
             [
@@ -188,7 +179,7 @@ class Namespaces:
 
     def batch(self, site: str, commands: Sequence[str]) -> None:
         """Carry out commands of ``ip`` at a site. Raises ``Problem`` process_failed."""
-        _batch(self.name(site), commands)
+        namespaces.batch(self.name(site), commands)
 
     def cut(self, a: str, b: str) -> None:
         """Let nothing pass between two sites; both still see everybody else. ``Problem`` not_possible_here."""
@@ -225,7 +216,7 @@ class Namespaces:
             return
         parted = self._cut is not None and set(self._cut) == set(CENTRES)
         states = {site: "down" if parted or site in self._isolated else "up" for site in CENTRES}
-        _batch(self.name(WAN), [f"link set {self.cable_end(site)} {state}" for site, state in states.items()])
+        namespaces.batch(self.name(WAN), [f"link set {self.cable_end(site)} {state}" for site, state in states.items()])
 
 
 class Loopback:
@@ -289,20 +280,3 @@ class Loopback:
 
 
 Wires = Namespaces | Loopback
-
-
-def _batch(namespace: str, commands: Sequence[str]) -> None:
-    _ip(f"-n {namespace} -batch -", "\n".join(commands) + "\n")
-
-
-def _ip(words: str, text: str = "") -> str:
-    try:
-        done = subprocess.run(
-            ["/usr/sbin/ip", *words.split()],
-            check=False, capture_output=True, text=True, input=text, timeout=_COMMAND_TIMEOUT_S,
-        )  # fmt: skip
-    except (OSError, subprocess.TimeoutExpired):
-        raise Problem("runtime_missing", expected="ip (Debian's iproute2)") from None
-    if done.returncode != 0:
-        raise Problem("process_failed", expected=f"ip {words}: {done.stderr.strip()[:200]}")
-    return done.stdout

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from chukan.errors import Problem
 from chukan.tenants.link_plan import prefixes
 from chukan.tests.support.ipsec_world import FIRST, NEXT_PSK, PSKS, SECOND, SERVICES, Authority, goal_of
+from chukan.tests.support.model_charon import carried_out
 from chukan.vpn.gateway.desired import Goal
 from chukan.vpn.gateway.drift import drifted
 from chukan.vpn.gateway.kinds import Kind, Pass, Report
@@ -20,15 +21,10 @@ from chukan.vpn.ipsec.model import (
     Actual,
     Association,
     Child,
-    DropSecret,
     Gateway,
     PutConnection,
-    PutSecret,
     Step,
-    Terminate,
-    TerminateOne,
     Unload,
-    expected,
     ike_secret,
     mark,
 )
@@ -58,25 +54,11 @@ class Model:
         self.key = private_key
 
     def _does(self, step: Step) -> bool:
-        connections, secrets = dict(self.actual.connections), set(self.actual.secrets)
-        people = list(self.actual.associations)
-        match step:
-            case Unload(name):
-                connections.pop(name, None)
-            case DropSecret(name):
-                secrets.discard(name)
-            case Terminate(name):
-                people = [one for one in people if one.name != name]
-            case TerminateOne(number):
-                people = [one for one in people if one.number != number]
-            case PutSecret(wanted):
-                secrets.add(wanted.name)
-            case PutConnection(wanted):
-                self.loads += 1
-                if wanted.name in self.refuses:
-                    return False
-                connections[wanted.name] = expected(wanted, GATEWAY)
-        self.actual = Actual(connections=connections, secrets=frozenset(secrets), associations=tuple(people))
+        if isinstance(step, PutConnection):
+            self.loads += 1
+            if step.wanted.name in self.refuses:
+                return False
+        self.actual = carried_out(self.actual, [step], GATEWAY)
         return True
 
     def connect(self, name: str, number: int) -> None:

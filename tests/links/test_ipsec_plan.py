@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chukan.tenants.link_plan import prefixes
+from chukan.tests.support.model_charon import carried_out
 from chukan.vpn.ipsec import messages
 from chukan.vpn.ipsec.model import (
     Actual,
@@ -19,7 +20,6 @@ from chukan.vpn.ipsec.model import (
     Loaded,
     PutConnection,
     PutSecret,
-    Step,
     Terminate,
     TerminateOne,
     Unload,
@@ -73,26 +73,6 @@ def having(*ones: Wanted, associations: tuple[Association, ...] = ()) -> Actual:
     )
 
 
-def carried_out(actual: Actual, steps: tuple[Step, ...]) -> Actual:
-    """A model of charon, step by step."""
-    connections, secrets, associations = dict(actual.connections), set(actual.secrets), list(actual.associations)
-    for step in steps:
-        match step:
-            case Unload(name):
-                connections.pop(name, None)
-            case DropSecret(name):
-                secrets.discard(name)
-            case Terminate(name):
-                associations = [one for one in associations if one.name != name]
-            case TerminateOne(number):
-                associations = [one for one in associations if one.number != number]
-            case PutSecret(wanted):
-                secrets.add(wanted.name)
-            case PutConnection(wanted):
-                connections[wanted.name] = expected(wanted, GATEWAY)
-    return Actual(connections=connections, secrets=frozenset(secrets), associations=tuple(associations))
-
-
 wanteds = st.builds(wanted_of, st.sampled_from(LINKS), st.sampled_from(SECRETS))
 goals = st.lists(wanteds, max_size=6).map(lambda ones: by_name(*ones))
 
@@ -138,7 +118,7 @@ def test_what_is_carried_out_is_what_was_wanted_and_a_second_time_nothing(
     wanted: Mapping[str, Wanted], actual: Actual, *, refreshed: bool
 ) -> None:
     fresh = frozenset(wanted) if refreshed else frozenset()
-    after = carried_out(actual, plan(wanted, GATEWAY, actual, fresh).steps)
+    after = carried_out(actual, plan(wanted, GATEWAY, actual, fresh).steps, GATEWAY)
     assert after.connections == {name: expected(one, GATEWAY) for name, one in wanted.items()}
     assert after.secrets == frozenset(wanted)
     for one in after.associations:
@@ -162,7 +142,7 @@ def test_who_is_connected_as_wanted_stays_connected(
         and one.identity == remote_id(wanted[one.name])
         and all(within(child.remote, wanted[one.name].remote) for child in one.children)
     ]
-    after = carried_out(actual, plan(wanted, GATEWAY, actual, fresh).steps)
+    after = carried_out(actual, plan(wanted, GATEWAY, actual, fresh).steps, GATEWAY)
     assert set(good) <= set(after.associations)
 
 

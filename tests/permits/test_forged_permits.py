@@ -15,6 +15,7 @@ from chukan.errors import Problem
 from chukan.platform import permits
 from chukan.platform.permits import PermitVerifier, sign_list
 from chukan.platform.wire.network import Condition, InquirerPermit, ProviderPermit, SignedPermit
+from chukan.tenants import merkle
 
 pytestmark = pytest.mark.requirement("PRV-01")
 
@@ -189,7 +190,7 @@ def test_a_list_of_somebody_else_is_forged(verifier: PermitVerifier) -> None:
 
 def test_an_inner_node_does_not_pass_for_an_entry(verifier: PermitVerifier) -> None:
     """The two children of a node are 64 bytes that hash to it, were it not for the prefix of leaf and node."""
-    left, right = (permits._leaf(entry.body) for entry in ENTRIES[:2])
+    left, right = (merkle.leaf_hash(entry.body) for entry in ENTRIES[:2])
     above = ENTRIES[0].path[1:]
     refused(verifier, change(ENTRIES[0], body=left + right, index=0, size=3, path=above))
     refused(verifier, change(ENTRIES[0], body=b"\x01" + left + right, index=0, size=3, path=above))

@@ -15,6 +15,7 @@ from chukan.errors import Problem
 from chukan.platform import permits
 from chukan.platform.permits import PermitVerifier, sign_list
 from chukan.platform.wire.network import Condition, InquirerPermit, ProviderPermit
+from chukan.tenants import merkle
 
 NOON = dt.datetime(2026, 11, 23, 3, 0, tzinfo=dt.UTC)
 LIST = uuid.UUID("01a20700-0000-7000-8000-000000000001")
@@ -80,7 +81,7 @@ def test_every_entry_has_the_path_of_the_rfc(size: int) -> None:
 
 @given(st.integers(1, 1000), st.data())
 def test_a_path_leads_to_the_root_from_its_own_place_only(size: int, data: st.DataObject) -> None:
-    leaves = [permits._leaf(number.to_bytes(2, "big")) for number in range(size)]
+    leaves = [merkle.leaf_hash(number.to_bytes(2, "big")) for number in range(size)]
     levels = permits._levels(leaves)
     index = data.draw(st.integers(0, size - 1))
     elsewhere = data.draw(st.integers(-2, 1100))

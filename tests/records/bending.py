@@ -18,8 +18,8 @@ from chukan.clock import SystemClock
 from chukan.tenants import checkpoint as forms
 from chukan.tenants import evidence_check, evidence_file, merkle
 from chukan.tenants.evidence import CentreKeys, Signer
-from chukan.tenants.evidence_check import Report, Rules
 from chukan.tenants.evidence_export import export_log
+from chukan.tenants.evidence_report import Report, Rules
 from chukan.tenants.records import make_record
 
 CODE = "9901131016000001"

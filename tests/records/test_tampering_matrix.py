@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from chukan.tenants import evidence_check, evidence_file, merkle
-from chukan.tenants.evidence_check import Report, Rules
+from chukan.tenants.evidence_report import Report, Rules
 from chukan.tests.records import bending
 from chukan.tests.records.bending import CODE, KEYS, ORIGIN, SIZES, TABLES, Town, altered, judge
 

@@ -25,7 +25,7 @@ from chukan.replication.primary import Cells
 from chukan.tenants import link_plan
 from chukan.tenants.links import GatewayPart, LinkSteward, Requested, RequestedPeer
 from chukan.tests.support.link_spaces import Spaces
-from chukan.tests.support.link_world import AGENCY_PORT, CENTRE, HEALTH_PORT, OTHER_PORT, SHARED
+from chukan.tests.support.link_world import AGENCY_PORT, CENTRE, HEALTH_PORT, OTHER_PORT, SHARED, repeat
 from chukan.vpn.gateway import key_files
 from chukan.vpn.gateway.config import load
 from chukan.vpn.model import Actual, Interface, Put, Remove, Wanted
@@ -374,23 +374,12 @@ async def exchange(world: GatewayWorld) -> AsyncIterator[None]:
         listening = world.spaces.socket("ex")
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind(("0.0.0.0", port))  # noqa: S104 - inside a namespace
-        servers.append(await asyncio.start_server(_repeat, sock=listening))
+        servers.append(await asyncio.start_server(repeat, sock=listening))
     try:
         yield
     finally:
         for server in servers:
             server.close()
-
-
-async def _repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while line := await reader.readline():
-            writer.write(line)
-            await writer.drain()
-    except OSError:
-        pass
-    finally:
-        writer.close()
 
 
 async def pause() -> None:

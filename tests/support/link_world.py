@@ -241,7 +241,7 @@ async def serving(world: World) -> AsyncIterator[None]:
             if family == socket.AF_INET6:
                 listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             listening.bind((address, port))
-            servers.append(await asyncio.start_server(_repeat, sock=listening))
+            servers.append(await asyncio.start_server(repeat, sock=listening))
     try:
         yield
     finally:
@@ -249,7 +249,8 @@ async def serving(world: World) -> AsyncIterator[None]:
             server.close()
 
 
-async def _repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def repeat(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Say each line again, until the other end has enough."""
     try:
         while line := await reader.readline():
             writer.write(line)

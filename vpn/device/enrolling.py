@@ -18,14 +18,11 @@ from chukan.vpn.enrolment import (
     GrantedCentre,
     Request,
     Rotation,
-    digest,
     sign_request,
     sign_rotation,
     verify_grant,
 )
 from chukan.vpn.psk_sealing import DEVICE, PskSealError, open_psk
-
-_SHORT = 16
 
 
 class Accepted(NamedTuple):
@@ -61,12 +58,6 @@ def request(folder: DeviceFolder, code: str, now: dt.datetime, *, system: tuple[
     file = sign_request(asked, invitation=signer, device=folder.signing())
     folder.keep("request.json", file)
     return file
-
-
-def short_digest(file: bytes) -> str:
-    """Return what two people compare over the telephone: 16 digits in groups of four."""
-    text = digest(file).hex()[:_SHORT]
-    return " ".join(text[at : at + 4] for at in range(0, _SHORT, 4))
 
 
 def accept(folder: DeviceFolder, file: bytes, now: dt.datetime, *, at_once: bool = False) -> Accepted:
