@@ -19,6 +19,8 @@ this host are let in: who may speak there is the centre's own rule. Nothing else
 
 Each body's packets are counted by the elements of the sets ``tenant_in`` and ``tenant_out``: matched positively, for a
 lookup with "not in" finds rightly but never counts (measured). IPv4 addresses are whole, IPv6 ones cut to a link's /56.
+What a body's own packets are dropped for is counted by their source too (``BODY_DROPS``), each reason in meters of its
+own (``vpn.firewall_drops``).
 
 A port that is served by lease (``leased``) is shut to all, in and out, unless it stands in the set ``held``, whose
 elements the kernel itself takes away after their time: a dead man's switch. Who holds the lease renews them; who is
@@ -32,42 +34,38 @@ Invariant: whatever is not said here is dropped. No element holds more than an a
 import ipaddress
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
-FAMILY: Final = "inet"
-TABLE: Final = "chukan"
+from chukan.vpn.firewall_drops import DROPS, METER_SIZE, address, chains, dropped
+from chukan.vpn.firewall_words import (
+    FAMILY,
+    TABLE,
+    Object,
+    chain,
+    device,
+    known,
+    match,
+    named_set,
+    payload,
+    rule,
+    state,
+)
+
 IPV4_BITS: Final = 32
 IPV6_BITS: Final = 56
 """Prefix lengths of a link; another one has no element here."""
-_IPV6_MASK: Final = "ffff:ffff:ffff:ff00::"
 
-DROPS: Final = (
-    "between_bodies",
-    "unknown",
-    "invalid",
-    "icmp_flood",
-    "connection_flood",
-    "closed_port",
-    "not_a_service",
-    "unsolicited",
-    "outside",
-    "not_forwarded",
-    "not_held",
-)
-"""The named counters: why something was dropped."""
+
 HELD: Final = "held"
 """The set of leased ports that are open, each for a time."""
 REFUSED: Final = "drained"
 """The counter of resets that a drained centre sent."""
 
 IKE_PORTS: Final = (500, 4500)
-_METER_SIZE: Final = 65536
-_METER_TIMEOUT_S: Final = 60
 
-Object = dict[str, Any]
-"""One object or command of nftables' JSON (libnftables-json(5))."""
+_METER_TIMEOUT_S: Final = 60
 
 
 class Ruleset(msgspec.Struct, frozen=True, kw_only=True):
@@ -203,9 +201,10 @@ def _objects(ruleset: Ruleset) -> Iterator[Object]:
     yield from _sets(ruleset)
     for name, hook in (("input", "input"), ("forward", "forward"), ("output", "output")):
         policy = "accept" if hook == "output" else "drop"
-        yield _chain(name, type="filter", hook=hook, prio=0, policy=policy)
+        yield chain(name, type="filter", hook=hook, prio=0, policy=policy)
     for name in ("from_tunnel", "tenant", "into_tunnel", "from_outside"):
-        yield _chain(name)
+        yield chain(name)
+    yield from chains()
     yield from _input(ruleset)
     yield from _forward(ruleset)
     yield from _output(ruleset)
@@ -220,113 +219,111 @@ def _sets(ruleset: Ruleset) -> Iterator[Object]:
     for suffix, kind in (("", "ipv4_addr"), ("6", "ipv6_addr")):
         values = sorted(each.value for each in elements if each.suffix == suffix)
         for name in ("tenant_in", "tenant_out"):
-            yield _set(f"{name}{suffix}", kind, values, stmt=[{"counter": None}])
+            yield named_set(f"{name}{suffix}", kind, values, stmt=[{"counter": None}])
         services = sorted(pair for pair in ruleset.services if _suffix(ipaddress.ip_address(pair[0]).version) == suffix)
         pairs = [{"concat": [address, port]} for address, port in services]
-        yield _set(f"service{suffix}", [kind, "inet_service"], pairs)
-        yield _set(f"service_host{suffix}", kind, sorted({address for address, _ in services}))
-    yield _set("refused", "inet_service", sorted(ruleset.health_ports) if ruleset.draining else [])
+        yield named_set(f"service{suffix}", [kind, "inet_service"], pairs)
+        yield named_set(f"service_host{suffix}", kind, sorted({address for address, _ in services}))
+    yield named_set("refused", "inet_service", sorted(ruleset.health_ports) if ruleset.draining else [])
     if ruleset.leased:
-        yield _set(HELD, "inet_service", [], flags=["timeout"])
+        yield named_set(HELD, "inet_service", [], flags=["timeout"])
 
 
 def _input(ruleset: Ruleset) -> Iterator[Object]:
-    yield _rule("input", _device("iifname", ["lo"]), {"accept": None})
+    yield rule("input", device("iifname", ["lo"]), {"accept": None})
     yield from _only_while_held("input", "dport", ruleset)
-    yield _rule("input", _device("iifname", ruleset.tunnels), {"goto": {"target": "from_tunnel"}})
-    yield _rule("input", _device("iifname", [ruleset.outer]), {"goto": {"target": "from_outside"}})
+    yield rule("input", device("iifname", ruleset.tunnels), {"goto": {"target": "from_tunnel"}})
+    yield rule("input", device("iifname", [ruleset.outer]), {"goto": {"target": "from_outside"}})
     if ruleset.inner is not None and ruleset.inner != ruleset.outer:
-        yield _rule("input", _device("iifname", [ruleset.inner]), {"accept": None})
-    yield _rule("input", *_drop("outside"))
+        yield rule("input", device("iifname", [ruleset.inner]), {"accept": None})
+    yield rule("input", *dropped("outside"))
 
 
 def _forward(ruleset: Ruleset) -> Iterator[Object]:
     tunnels = ruleset.tunnels
-    yield _rule("forward", _device("iifname", tunnels), _device("oifname", tunnels), *_drop("between_bodies"))
+    yield rule("forward", device("iifname", tunnels), device("oifname", tunnels), *dropped("between_bodies"))
     if ruleset.inner is not None:
         inner = [ruleset.inner]
-        yield _rule(
-            "forward", _device("iifname", tunnels), _device("oifname", inner), {"goto": {"target": "from_tunnel"}}
-        )
-        answers = [_device("iifname", inner), _device("oifname", tunnels), _known()]
-        yield _rule("forward", *answers, {"goto": {"target": "into_tunnel"}})
-        yield _rule("forward", _device("iifname", inner), _device("oifname", tunnels), *_drop("unsolicited"))
-    yield _rule("forward", _device("iifname", tunnels), *_drop("not_a_service"))
-    yield _rule("forward", *_drop("not_forwarded"))
+        yield rule("forward", device("iifname", tunnels), device("oifname", inner), {"goto": {"target": "from_tunnel"}})
+        answers = [device("iifname", inner), device("oifname", tunnels), known()]
+        yield rule("forward", *answers, {"goto": {"target": "into_tunnel"}})
+        yield rule("forward", device("iifname", inner), device("oifname", tunnels), *dropped("unsolicited"))
+    yield rule("forward", device("iifname", tunnels), *dropped("not_a_service"))
+    yield rule("forward", *dropped("not_forwarded"))
 
 
 def _output(ruleset: Ruleset) -> Iterator[Object]:
     """What this host itself sends into a tunnel: answers of a service that stands here, resets and ICMP errors."""
     yield from _only_while_held("output", "sport", ruleset)
-    tunnels = _device("oifname", ruleset.tunnels)
+    tunnels = device("oifname", ruleset.tunnels)
     # The kernel introduces itself on every interface by IPv6 multicast; no device waits for it.
-    to_everybody = _match(_payload("ip6", "daddr"), {"prefix": {"addr": "ff00::", "len": 8}})
-    yield _rule("output", tunnels, to_everybody, {"drop": None})
-    yield _rule("output", tunnels, {"goto": {"target": "into_tunnel"}})
+    to_everybody = match(payload("ip6", "daddr"), {"prefix": {"addr": "ff00::", "len": 8}})
+    yield rule("output", tunnels, to_everybody, {"drop": None})
+    yield rule("output", tunnels, {"goto": {"target": "into_tunnel"}})
 
 
 def _only_while_held(chain: str, field: str, ruleset: Ruleset) -> Iterator[Object]:
     """Before anything else about a leased port, flows that are long open included."""
     if ruleset.leased:
-        port = _payload("udp", field)
-        yield _rule(
-            chain, _match(port, {"set": sorted(ruleset.leased)}), _match(port, f"@{HELD}", "!="), *_drop("not_held")
+        port = payload("udp", field)
+        yield rule(
+            chain, match(port, {"set": sorted(ruleset.leased)}), match(port, f"@{HELD}", "!="), *dropped("not_held")
         )
 
 
 def _from_tunnel() -> Iterator[Object]:
     for suffix in ("", "6"):
-        yield _rule("from_tunnel", _tenant_match("saddr", f"tenant_in{suffix}", suffix), {"goto": {"target": "tenant"}})
-    yield _rule("from_tunnel", *_drop("unknown"))
+        yield rule("from_tunnel", _tenant_match("saddr", f"tenant_in{suffix}", suffix), {"goto": {"target": "tenant"}})
+    yield rule("from_tunnel", *dropped("unknown"))
 
 
 def _into_tunnel() -> Iterator[Object]:
     for suffix in ("", "6"):
-        yield _rule("into_tunnel", _tenant_match("daddr", f"tenant_out{suffix}", suffix), {"accept": None})
-    yield _rule("into_tunnel", *_drop("unsolicited"))
+        yield rule("into_tunnel", _tenant_match("daddr", f"tenant_out{suffix}", suffix), {"accept": None})
+    yield rule("into_tunnel", *dropped("unsolicited"))
 
 
 def _tenant(ruleset: Ruleset) -> Iterator[Object]:
-    refused = _match(_payload("tcp", "dport"), "@refused")
-    yield _rule("tenant", refused, {"counter": REFUSED}, {"reject": {"type": "tcp reset"}})
+    refused = match(payload("tcp", "dport"), "@refused")
+    yield rule("tenant", refused, {"counter": REFUSED}, {"reject": {"type": "tcp reset"}})
     # Before what is known: a second ping is part of a connection, to the kernel.
     for suffix, icmp in (("", "icmp"), ("6", "icmpv6")):
-        host = _match(_payload(f"ip{suffix}", "daddr"), f"@service_host{suffix}")
-        ping = _match(_payload(icmp, "type"), "echo-request")
+        host = match(payload(f"ip{suffix}", "daddr"), f"@service_host{suffix}")
+        ping = match(payload(icmp, "type"), "echo-request")
         flood = _meter(f"ping{suffix}", suffix, ruleset.pings_per_s)
-        yield _rule("tenant", host, ping, flood, *_drop("icmp_flood"))
-        yield _rule("tenant", host, ping, {"accept": None})
-    yield _rule("tenant", _known(), {"accept": None})
-    yield _rule("tenant", _state("invalid"), *_drop("invalid"))
+        yield rule("tenant", host, ping, flood, *dropped("icmp_flood"))
+        yield rule("tenant", host, ping, {"accept": None})
+    yield rule("tenant", known(), {"accept": None})
+    yield rule("tenant", state("invalid"), *dropped("invalid"))
     for suffix in ("", "6"):
-        place = {"concat": [_payload(f"ip{suffix}", "daddr"), _payload("tcp", "dport")]}
-        service, new = _match(place, f"@service{suffix}"), _state("new")
+        place = {"concat": [payload(f"ip{suffix}", "daddr"), payload("tcp", "dport")]}
+        service, new = match(place, f"@service{suffix}"), state("new")
         flood = _meter(f"connection{suffix}", suffix, ruleset.connections_per_s)
-        yield _rule("tenant", service, new, flood, *_drop("connection_flood"))
-        yield _rule("tenant", service, new, {"accept": None})
+        yield rule("tenant", service, new, flood, *dropped("connection_flood"))
+        yield rule("tenant", service, new, {"accept": None})
     for suffix in ("", "6"):
-        host = _match(_payload(f"ip{suffix}", "daddr"), f"@service_host{suffix}")
-        yield _rule("tenant", host, *_drop("closed_port"))
-    yield _rule("tenant", *_drop("not_a_service"))
+        host = match(payload(f"ip{suffix}", "daddr"), f"@service_host{suffix}")
+        yield rule("tenant", host, *dropped("closed_port"))
+    yield rule("tenant", *dropped("not_a_service"))
 
 
 def _from_outside(ruleset: Ruleset) -> Iterator[Object]:
     ports = sorted({*ruleset.listen_ports, *(IKE_PORTS if ruleset.ipsec else ())})
     if ports:
-        yield _rule("from_outside", _match(_payload("udp", "dport"), {"set": ports}), {"accept": None})
+        yield rule("from_outside", match(payload("udp", "dport"), {"set": ports}), {"accept": None})
     if ruleset.ipsec:
-        yield _rule("from_outside", _match({"meta": {"key": "l4proto"}}, "esp"), {"accept": None})
-    yield _rule("from_outside", _known(), {"accept": None})
+        yield rule("from_outside", match({"meta": {"key": "l4proto"}}, "esp"), {"accept": None})
+    yield rule("from_outside", known(), {"accept": None})
     neighbours = ["nd-neighbor-solicit", "nd-neighbor-advert", "nd-router-advert"]
-    yield _rule("from_outside", _match(_payload("icmpv6", "type"), {"set": neighbours}), {"accept": None})
+    yield rule("from_outside", match(payload("icmpv6", "type"), {"set": neighbours}), {"accept": None})
     # What is said to everybody on a segment is no attack: it is dropped, and counts would only drown in it.
-    everybody = _match({"meta": {"key": "pkttype"}}, {"set": ["broadcast", "multicast"]})
-    yield _rule("from_outside", everybody, {"drop": None})
+    everybody = match({"meta": {"key": "pkttype"}}, {"set": ["broadcast", "multicast"]})
+    yield rule("from_outside", everybody, {"drop": None})
     if ruleset.open_tcp:
-        opened = _match(_payload("tcp", "dport"), {"set": sorted(ruleset.open_tcp)})
+        opened = match(payload("tcp", "dport"), {"set": sorted(ruleset.open_tcp)})
         for who in _sources(ruleset.open_to):
-            yield _rule("from_outside", *who, opened, {"accept": None})
-    yield _rule("from_outside", *_drop("outside"))
+            yield rule("from_outside", *who, opened, {"accept": None})
+    yield rule("from_outside", *dropped("outside"))
 
 
 def _sources(addresses: frozenset[str]) -> Iterator[list[Object]]:
@@ -336,60 +333,18 @@ def _sources(addresses: frozenset[str]) -> Iterator[list[Object]]:
     for suffix in ("", "6"):
         found = sorted(each for each in addresses if _suffix(ipaddress.ip_address(each).version) == suffix)
         if found:
-            yield [_match(_payload(f"ip{suffix}", "saddr"), {"set": found})]
+            yield [match(payload(f"ip{suffix}", "saddr"), {"set": found})]
 
 
-# ---------------------------------------------------------------- words of the language
-
-
-def _chain(name: str, **base: Any) -> Object:  # noqa: ANN401 - JSON
-    return {"chain": {"family": FAMILY, "table": TABLE, "name": name, **base}}
-
-
-def _set(name: str, kind: str | list[str], elements: list[Any], **more: Any) -> Object:  # noqa: ANN401 - JSON
-    elem = {"elem": elements} if elements else {}
-    return {"set": {"family": FAMILY, "table": TABLE, "name": name, "type": kind, **more, **elem}}
-
-
-def _rule(chain: str, *expressions: Object) -> Object:
-    return {"rule": {"family": FAMILY, "table": TABLE, "chain": chain, "expr": list(expressions)}}
-
-
-def _match(left: Object, right: object, op: str = "==") -> Object:
-    return {"match": {"op": op, "left": left, "right": right}}
-
-
-def _payload(protocol: str, field: str) -> Object:
-    return {"payload": {"protocol": protocol, "field": field}}
-
-
-def _device(key: str, names: Iterable[str]) -> Object:
-    return _match({"meta": {"key": key}}, {"set": sorted(names)})
-
-
-def _state(*names: str) -> Object:
-    return _match({"ct": {"key": "state"}}, list(names), "in")
-
-
-def _known() -> Object:
-    return _state("established", "related")
-
-
-def _address(field: str, suffix: str) -> Object:
-    whole = _payload(f"ip{suffix}", field)
-    return {"&": [whole, _IPV6_MASK]} if suffix else whole
+# ---------------------------------------------------------------- a body's packets
 
 
 def _tenant_match(field: str, name: str, suffix: str) -> Object:
-    return _match(_address(field, suffix), f"@{name}")
+    return match(address(field, suffix), f"@{name}")
 
 
 def _meter(name: str, suffix: str, per_s: int) -> Object:
     """Match what is beyond a rate, for each body by itself; a set of what was seen, which forgets after a minute."""
-    key = {"elem": {"val": _address("saddr", suffix), "timeout": _METER_TIMEOUT_S}}
+    key = {"elem": {"val": address("saddr", suffix), "timeout": _METER_TIMEOUT_S}}
     limit = {"limit": {"rate": per_s, "burst": 2 * per_s, "per": "second", "inv": True}}
-    return {"meter": {"name": f"{name}_rate", "key": key, "stmt": limit, "size": _METER_SIZE}}
-
-
-def _drop(counter: str) -> tuple[Object, Object]:
-    return {"counter": counter}, {"drop": None}
+    return {"meter": {"name": f"{name}_rate", "key": key, "stmt": limit, "size": METER_SIZE}}

@@ -19,7 +19,9 @@ import msgspec
 
 from chukan.errors import Problem
 from chukan.vpn import firewall
-from chukan.vpn.firewall import DROPS, FAMILY, HELD, REFUSED, TABLE, Object, Ruleset
+from chukan.vpn.firewall import HELD, REFUSED, Ruleset
+from chukan.vpn.firewall_drops import BODY_DROPS, DROPS, meter_name
+from chukan.vpn.firewall_words import FAMILY, TABLE, Object
 
 _TIMEOUT_S: Final = 15.0
 _HOLD_TIMEOUT_S: Final = 2.0
@@ -66,7 +68,9 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
     traffic: Mapping[str, Traffic]
     """By prefix of a link."""
     drops: Mapping[str, int]
-    """Packets by reason, every one of ``firewall.DROPS``."""
+    """Packets by reason, every one of ``firewall_drops.DROPS``."""
+    body_drops: Mapping[str, Mapping[str, int]]
+    """By source, a link's prefix, and reason: packets of ``firewall_drops.BODY_DROPS``; none is left out."""
     resets: int
     """Answers of a drained centre."""
 
@@ -140,7 +144,7 @@ class Firewall:
     async def counters(self) -> Counters:
         """Return all counts; empty and zero where there is no table."""
         async with self._turn:
-            return _counters(await self._list())
+            return _counters(await self._list(), await self._meters())
 
     async def remove_table(self) -> None:
         """Take the table away, if it is there: then nothing is filtered any more."""
@@ -169,6 +173,14 @@ class Firewall:
         if b"No such file or directory" in reason:
             return []
         raise _refused(reason)
+
+    async def _meters(self) -> list[Object]:
+        """Return all meters; a listing of the table names them without what they counted."""
+        status, listed, reason = await self._run(["list", "meters", FAMILY], b"")
+        if status != 0:
+            raise _refused(reason)
+        objects: list[Object] = msgspec.json.decode(listed)["nftables"]
+        return [each for each in _objects(objects, "meter") if each["table"] == TABLE]
 
     async def _run(self, arguments: Sequence[str], text: bytes) -> tuple[int, bytes, bytes]:
         pipe = asyncio.subprocess.PIPE
@@ -225,7 +237,7 @@ def _compare(ruleset: Ruleset, listed: Sequence[Object]) -> Difference:
     )
 
 
-def _counters(listed: Sequence[Object]) -> Counters:
+def _counters(listed: Sequence[Object], meters: Sequence[Object]) -> Counters:
     traffic: dict[str, Traffic] = {}
     for each in _objects(listed, "set"):
         name = each["name"]
@@ -236,7 +248,23 @@ def _counters(listed: Sequence[Object]) -> Counters:
                 told = {f"packets_{way}": packets, f"bytes_{way}": volume}
                 traffic[prefix] = traffic.get(prefix, Traffic())._replace(**told)
     counts = {each["name"]: int(each["packets"]) for each in _objects(listed, "counter")}
-    return Counters(traffic=traffic, drops={name: counts.get(name, 0) for name in DROPS}, resets=counts.get(REFUSED, 0))
+    return Counters(
+        traffic=traffic,
+        drops={name: counts.get(name, 0) for name in DROPS},
+        body_drops=_by_source(meters),
+        resets=counts.get(REFUSED, 0),
+    )
+
+
+def _by_source(meters: Sequence[Object]) -> Mapping[str, Mapping[str, int]]:
+    names = {meter_name(reason, suffix): (reason, suffix) for reason in BODY_DROPS for suffix in ("", "6")}
+    found: dict[str, dict[str, int]] = {}
+    for meter in meters:
+        reason, suffix = names.get(meter["name"], ("", ""))
+        if reason:
+            for value, packets, _ in _counted(meter):
+                found.setdefault(firewall.prefix_of(suffix, value), {})[reason] = packets
+    return found
 
 
 def _objects(listed: Sequence[Object], kind: str) -> list[Object]:

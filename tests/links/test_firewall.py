@@ -23,7 +23,7 @@ from chukan.tests.support.link_world import (
     link_world,
     serving,
 )
-from chukan.vpn.firewall import DROPS
+from chukan.vpn.firewall_drops import DROPS
 from chukan.vpn.model import Remove
 from chukan.vpn.nft import Traffic
 from chukan.vpn.plan import plan
@@ -109,6 +109,11 @@ async def test_another_port_and_another_place_are_closed_and_counted(world: Worl
         found = await counted(world, before)
         assert found == {"not_a_service": found["not_a_service"]}
         assert found["not_a_service"] >= 2
+    body = world.bodies["a"]
+    by_source = (await world.firewall.counters()).body_drops
+    assert set(by_source[f"{body.v4}/32"]) == {"closed_port", "not_a_service"}
+    assert set(by_source[next(prefix for prefix in body.prefixes if ":" in prefix)]) == {"closed_port"}
+    assert not set(by_source) - set(body.prefixes)
 
 
 @pytest.mark.requirement("TEN-03")

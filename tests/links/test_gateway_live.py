@@ -105,6 +105,8 @@ async def test_only_the_services_are_reached_and_metrics_count_the_rest(gateway:
     assert await town.answered(HEALTH_PORT)
     assert not await town.answered(OTHER_PORT)
     await until(lambda: _positive(gateway, "chukan_link_drops_total", "closed_port"))
+    assert (await gateway.figure("chukan_link_body_drops_total", town.link, "closed_port") or 0) > 0
+    assert await gateway.figure("chukan_link_body_drops_total", gateway.towns["b"].link, "closed_port") is None
     assert await gateway.figure("chukan_link_up", town.link) == 1
     assert (await gateway.figure("chukan_link_bytes_total", town.link, '"in"') or 0) > 0
     assert await gateway.figure("chukan_links_pass_age_seconds") is not None

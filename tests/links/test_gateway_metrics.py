@@ -67,7 +67,9 @@ def test_the_controller_tells_of_itself() -> None:
         Snapshot(
             centre="east",
             now_s=NOW_S,
+            links=[figures(A, 10)],
             drops={"unknown": 7},
+            link_drops={A: {"closed_port": 3}, "999999-1": {"closed_port": 1}},
             drift={"stolen": 2},
             passes={"done": 4, "failed": 1},
             pass_seconds_sum=0.5,
@@ -77,6 +79,7 @@ def test_the_controller_tells_of_itself() -> None:
         )
     )
     assert told["chukan_link_drops_total", "unknown"] == 7
+    assert [value for key, value in told.items() if key[0] == "chukan_link_body_drops_total"] == [3]
     assert told["chukan_links_drift_total", "stolen"] == 2
     assert told["chukan_links_passes_total", "failed"] == 1
     assert told["chukan_links_reconcile_seconds_sum",] == 0.5

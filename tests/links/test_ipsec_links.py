@@ -29,7 +29,7 @@ from chukan.tests.support.ipsec_world import (
     says_back,
     wanted_of,
 )
-from chukan.vpn import firewall
+from chukan.vpn import firewall, firewall_words
 from chukan.vpn.ipsec import messages
 from chukan.vpn.ipsec.model import Gateway, mark
 from chukan.vpn.ipsec.settings import INTERFACE
@@ -150,4 +150,4 @@ def test_the_packet_filter_stands_behind_ipsec_as_behind_wireguard(up: World) ->
                 assert counted(up.netns, "unknown") > 0
                 assert says_back(other)
         finally:
-            nft(up.netns, [{"delete": {"table": {"family": firewall.FAMILY, "name": firewall.TABLE}}}])
+            nft(up.netns, [{"delete": {"table": {"family": firewall_words.FAMILY, "name": firewall_words.TABLE}}}])

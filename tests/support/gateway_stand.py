@@ -13,7 +13,8 @@ from chukan.clock import ManualClock
 from chukan.errors import Problem
 from chukan.tenants import link_plan
 from chukan.tenants.links import Desired, DesiredPeer, Drifted, GatewayRow, Seen
-from chukan.vpn.firewall import DROPS, Ruleset
+from chukan.vpn.firewall import Ruleset
+from chukan.vpn.firewall_drops import DROPS
 from chukan.vpn.gateway.config import Mode, Timing
 from chukan.vpn.gateway.controller import Controller
 from chukan.vpn.gateway.learning import Learner
@@ -162,7 +163,7 @@ class MemoryFirewall:
         self.table = ruleset
 
     async def counters(self) -> Counters:
-        return Counters(traffic={}, drops=dict.fromkeys(DROPS, 0), resets=0)
+        return Counters(traffic={}, drops=dict.fromkeys(DROPS, 0), body_drops={}, resets=0)
 
 
 class Cell:

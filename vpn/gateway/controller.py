@@ -33,7 +33,7 @@ from chukan.vpn.gateway.metrics import LinkFigures, Snapshot
 from chukan.vpn.gateway.rotation import Progress, rotating
 from chukan.vpn.gateway.state import Memory, Store
 from chukan.vpn.gateway.telling import Teller
-from chukan.vpn.gateway.tenant_filter import TenantFilter
+from chukan.vpn.gateway.tenant_filter import FilterReport, TenantFilter
 
 FIRST_S: Final = 3.0
 """How long the first pass waits for the database, before it begins with what was known last."""
@@ -101,7 +101,7 @@ class Controller:
         self._failures = 0
         self._counts: Counter[str] = Counter()
         self._drift: Counter[str] = Counter()
-        self._drops: Mapping[str, int] = {}
+        self._filtered = FilterReport()
         self._starts = 0
         self._seconds = 0.0
         self._seconds_sum = 0.0
@@ -271,7 +271,7 @@ class Controller:
             await self._tenants.change(wanted, draining=goal.draining)
         if whole or not self._tenants.known:
             report = await self._tenants.reconcile(wanted, draining=goal.draining, repair=self.repairs)
-            self._drops = report.drops
+            self._filtered = report
             found.extend(report.found)
 
     async def _kind(self, kind: Kind, goal: Goal, found: list[Found]) -> None:
@@ -368,7 +368,8 @@ class Controller:
             centre=self.centre,
             now_s=now_s,
             links=links,
-            drops=self._drops,
+            drops=self._filtered.drops,
+            link_drops=self._filtered.link_drops,
             drift={**dict.fromkeys(DRIFT_KINDS, 0), **self._drift},
             passes={"done": self._counts["done"], "failed": self._counts["failed"]},
             pass_seconds=self._seconds,

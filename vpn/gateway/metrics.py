@@ -41,6 +41,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     links: Sequence[LinkFigures] = ()
     drops: Mapping[str, int] = {}
     """Packets that the packet filter dropped, by reason."""
+    link_drops: Mapping[str, Mapping[str, int]] = {}
+    """Those of them that came out of a link's tunnel, by link and reason."""
     drift: Mapping[str, int] = {}
     passes: Mapping[str, int] = {}
     """Passes by outcome: ``done``, ``failed``."""
@@ -104,6 +106,11 @@ def _link_lines(snapshot: Snapshot, where: Mapping[str, str]) -> Iterator[str]:
     for figures in active:
         if figures.valid_until is not None:
             yield f"chukan_link_valid_until_timestamp_seconds{{{where[figures.link]}}} {figures.valid_until:.0f}"
+    words = "Packets out of the link's tunnel that were dropped, by reason; absent where none was."
+    yield from _head("chukan_link_body_drops_total", "counter", words)
+    for figures in snapshot.links:
+        for reason, count in sorted(snapshot.link_drops.get(figures.link, {}).items()):
+            yield f'chukan_link_body_drops_total{{{where[figures.link]},reason="{_escape(reason)}"}} {count}'
     yield from _head("chukan_links_standby_stale", "gauge", "Links that may pass and shook no hands for 180 s.")
     stale = sum(not figures.up(snapshot.now_s) for figures in active)
     yield f'chukan_links_standby_stale{{centre="{_escape(snapshot.centre)}"}} {stale}'

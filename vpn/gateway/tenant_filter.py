@@ -9,6 +9,7 @@ let in (``let_in``) or shut out (``shut_out``) by somebody else. The port of the
 open as long as the lease was known to last, by the kernel's own clock (``vpn.firewall``).
 """
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -29,6 +30,8 @@ class FilterReport(msgspec.Struct, frozen=True, kw_only=True):
 
     found: tuple[Found, ...] = ()
     drops: Mapping[str, int] = {}
+    link_drops: Mapping[str, Mapping[str, int]] = {}
+    """By link and reason, what its own packets were dropped for."""
 
 
 class _Known(NamedTuple):
@@ -113,7 +116,11 @@ class TenantFilter:
             if self._left_s is not None and not self._open:
                 await self._hold(self._left_s)
         counters = await self._firewall.counters()
-        return FilterReport(found=found, drops={**counters.drops, REFUSED: counters.resets})
+        return FilterReport(
+            found=found,
+            drops={**counters.drops, REFUSED: counters.resets},
+            link_drops=_by_link(counters.body_drops),
+        )
 
     def _drift(self, difference: Difference, *, repaired: bool) -> Iterable[Found]:
         """Say what of a difference nobody of us made; at its first look a process that repairs cannot know."""
@@ -124,6 +131,16 @@ class TenantFilter:
         for kind, prefixes in (("shut_out", difference.missing), ("let_in", difference.extra)):
             for link in sorted({_link(prefix) or "" for prefix in prefixes}):
                 yield Found(link or None, kind, repaired)
+
+
+def _by_link(drops: Mapping[str, Mapping[str, int]]) -> Mapping[str, Mapping[str, int]]:
+    """Add up what the two prefixes of a link count; what is no link's by the plan of addresses is nobody's."""
+    found: dict[str, Counter[str]] = {}
+    for prefix, reasons in drops.items():
+        link = _link(prefix)
+        if link is not None:
+            found.setdefault(link, Counter()).update(reasons)
+    return found
 
 
 def _link(prefix: str) -> str | None:
