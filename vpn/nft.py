@@ -62,6 +62,13 @@ class Traffic(NamedTuple):
     bytes_out: int = 0
 
 
+class Dropped(NamedTuple):
+    """What was dropped for one reason."""
+
+    packets: int
+    bytes: int
+
+
 class Counters(msgspec.Struct, frozen=True, kw_only=True):
     """Counts since the table was loaded, or the prefix was added."""
 
@@ -69,8 +76,8 @@ class Counters(msgspec.Struct, frozen=True, kw_only=True):
     """By prefix of a link."""
     drops: Mapping[str, int]
     """Packets by reason, every one of ``firewall_drops.DROPS``."""
-    body_drops: Mapping[str, Mapping[str, int]]
-    """By source, a link's prefix, and reason: packets of ``firewall_drops.BODY_DROPS``; none is left out."""
+    body_drops: Mapping[str, Mapping[str, Dropped]]
+    """By source, a link's prefix, and reason, of ``firewall_drops.BODY_DROPS``; absent where none was dropped."""
     resets: int
     """Answers of a drained centre."""
 
@@ -256,14 +263,14 @@ def _counters(listed: Sequence[Object], meters: Sequence[Object]) -> Counters:
     )
 
 
-def _by_source(meters: Sequence[Object]) -> Mapping[str, Mapping[str, int]]:
+def _by_source(meters: Sequence[Object]) -> Mapping[str, Mapping[str, Dropped]]:
     names = {meter_name(reason, suffix): (reason, suffix) for reason in BODY_DROPS for suffix in ("", "6")}
-    found: dict[str, dict[str, int]] = {}
+    found: dict[str, dict[str, Dropped]] = {}
     for meter in meters:
         reason, suffix = names.get(meter["name"], ("", ""))
         if reason:
-            for value, packets, _ in _counted(meter):
-                found.setdefault(firewall.prefix_of(suffix, value), {})[reason] = packets
+            for value, packets, volume in _counted(meter):
+                found.setdefault(firewall.prefix_of(suffix, value), {})[reason] = Dropped(packets, volume)
     return found
 
 

@@ -24,6 +24,7 @@ from chukan.tests.support.link_world import (
     serving,
 )
 from chukan.vpn.firewall_drops import DROPS
+from chukan.vpn.gateway.astray import Astray, Passed
 from chukan.vpn.model import Remove
 from chukan.vpn.nft import Traffic
 from chukan.vpn.plan import plan
@@ -112,6 +113,7 @@ async def test_another_port_and_another_place_are_closed_and_counted(world: Worl
     body = world.bodies["a"]
     by_source = (await world.firewall.counters()).body_drops
     assert set(by_source[f"{body.v4}/32"]) == {"closed_port", "not_a_service"}
+    assert by_source[f"{body.v4}/32"]["closed_port"].packets >= 1
     assert set(by_source[next(prefix for prefix in body.prefixes if ":" in prefix)]) == {"closed_port"}
     assert not set(by_source) - set(body.prefixes)
 
@@ -140,6 +142,35 @@ async def test_a_source_that_is_not_the_senders_never_leaves_the_tunnel(world: W
         before = await drops(world)
         await send(world, "a", body.v4, CENTRE)
         assert await counted(world, before) == {"closed_port": 3}
+
+
+@pytest.mark.requirement("TEN-03")
+async def test_what_a_device_sends_under_anothers_address_is_counted_for_its_body(world: World) -> None:
+    body, other = world.bodies["a"], world.bodies["b"]
+    astray = Astray()
+    async with serving(world):
+        for number in range(5):
+            if number == 3:
+                await send(world, "a", other.v4, CENTRE, 200)
+            astray.add(5.0 * number, *await came_in_and_out(world))
+    # A datagram of a byte is 29 bytes, 64 in the tunnel; what came out meanwhile is held against all that came in.
+    assert set(astray.counted) == {body.link}
+    assert 200 * 64 > astray.counted[body.link] > 200 * 64 / 2
+
+
+async def came_in_and_out(world: World) -> tuple[dict[str, int], dict[str, Passed]]:
+    """Read the gateway's peers, and its filter, as one pass does."""
+    device = world.device("gw")
+    assert device.adopt()
+    peers = (await device.tunnels.get()).peers
+    device.close()
+    traffic = (await world.firewall.counters()).traffic
+    came_in, came_out = {}, {}
+    for body in world.bodies.values():
+        came_in[body.link] = peers[public_key_of(body.private_key)].rx
+        counts = [traffic[prefix] for prefix in body.prefixes]
+        came_out[body.link] = Passed(sum(each.packets_in for each in counts), sum(each.bytes_in for each in counts))
+    return came_in, came_out
 
 
 @pytest.mark.requirement("TEN-03")

@@ -74,7 +74,8 @@ class TestAPass:
         assert touched == {key(A), key(B), key("thief")}
         told = {(row.link, row.kind, row.repaired) for row in stand.cell.audit}
         assert told == {(A, "missing", True), (None, "rogue", True), (B, "stolen", True)}
-        assert stand.controller.snapshot().drift["rogue"] == 1
+        drift = stand.controller.snapshot().drift
+        assert drift == {(A, "missing"): 1, (None, "rogue"): 1, (B, "stolen"): 1}
 
     async def test_so_is_a_hand_at_the_packet_filter(self, stand: Stand) -> None:
         stand.cell.say(peer(A), peer(B))

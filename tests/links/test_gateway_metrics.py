@@ -70,7 +70,8 @@ def test_the_controller_tells_of_itself() -> None:
             links=[figures(A, 10)],
             drops={"unknown": 7},
             link_drops={A: {"closed_port": 3}, "999999-1": {"closed_port": 1}},
-            drift={"stolen": 2},
+            astray={A: 900, "999999-1": 1},
+            drift={(None, "rogue"): 1, (A, "stolen"): 2},
             passes={"done": 4, "failed": 1},
             pass_seconds_sum=0.5,
             pass_age_s=1.5,
@@ -81,6 +82,10 @@ def test_the_controller_tells_of_itself() -> None:
     assert told["chukan_link_drops_total", "unknown"] == 7
     assert [value for key, value in told.items() if key[0] == "chukan_link_body_drops_total"] == [3]
     assert told["chukan_links_drift_total", "stolen"] == 2
+    assert told["chukan_links_drift_total", "rogue"] == 1
+    assert told["chukan_links_drift_total", "missing"] == 0
+    assert [value for key, value in told.items() if key[0] == "chukan_link_body_drift_total"] == [2]
+    assert [value for key, value in told.items() if key[0] == "chukan_link_astray_bytes_total"] == [900]
     assert told["chukan_links_passes_total", "failed"] == 1
     assert told["chukan_links_reconcile_seconds_sum",] == 0.5
     assert told["chukan_links_reconcile_seconds_count",] == 4

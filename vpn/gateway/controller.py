@@ -23,10 +23,11 @@ from chukan import log
 from chukan.clock import Clock
 from chukan.errors import Problem
 from chukan.tenants.links import Desired
+from chukan.vpn.gateway.astray import Astray
 from chukan.vpn.gateway.config import Mode, Timing
 from chukan.vpn.gateway.desired import Goal, Open, goal_of, merge
 from chukan.vpn.gateway.drift import Found, Telling, drifted
-from chukan.vpn.gateway.kinds import Kind, Pass, Report, Sighting
+from chukan.vpn.gateway.kinds import COUNTING, Kind, Pass, Report, Sighting
 from chukan.vpn.gateway.lasting import lasting
 from chukan.vpn.gateway.learning import Learner
 from chukan.vpn.gateway.metrics import LinkFigures, Snapshot
@@ -47,11 +48,6 @@ ROTATION_FOR_S: Final = 900.0
 """How long after the last new rotation the gateway looks often: a device changes its key soon, or is not there."""
 REMEMBER_S: Final = 300.0
 """How old the time of reading may become in the file."""
-DRIFT_KINDS: Final = (
-    *("missing", "rogue", "stolen", "psk", "allowed", "firewall", "let_in", "shut_out"),
-    *("desired_went_back", "sealed", "doubled"),
-)
-"""Counted from the start: an increase from nothing would not be seen."""
 DEATH_S: Final = 0.5
 DEATH_MAX_S: Final = 30.0
 UNHEALTHY: Final = 4
@@ -100,8 +96,9 @@ class Controller:
         self._whole_at = 0.0
         self._failures = 0
         self._counts: Counter[str] = Counter()
-        self._drift: Counter[str] = Counter()
+        self._drift: Counter[tuple[str | None, str]] = Counter()
         self._filtered = FilterReport()
+        self._astray = Astray()
         self._starts = 0
         self._seconds = 0.0
         self._seconds_sum = 0.0
@@ -255,7 +252,7 @@ class Controller:
             works += [] if failures else [_tried(self._filter(goal, found, whole=whole))]
             failures += await asyncio.gather(*works)
         self._found = found
-        self._drift.update(each.kind for each in found)
+        self._drift.update((each.link, each.kind) for each in found)
         self._teller.drifted(self._telling.choose(found))
         for each in found:
             if each.repaired:
@@ -272,6 +269,8 @@ class Controller:
         if whole or not self._tenants.known:
             report = await self._tenants.reconcile(wanted, draining=goal.draining, repair=self.repairs)
             self._filtered = report
+            came_in = {link: seen.rx for name in COUNTING for link, seen in self._sightings.get(name, {}).items()}
+            self._astray.add(self._clock.monotonic(), came_in, report.passed)
             found.extend(report.found)
 
     async def _kind(self, kind: Kind, goal: Goal, found: list[Found]) -> None:
@@ -370,7 +369,8 @@ class Controller:
             links=links,
             drops=self._filtered.drops,
             link_drops=self._filtered.link_drops,
-            drift={**dict.fromkeys(DRIFT_KINDS, 0), **self._drift},
+            astray=self._astray.counted,
+            drift=self._drift,
             passes={"done": self._counts["done"], "failed": self._counts["failed"]},
             pass_seconds=self._seconds,
             pass_seconds_sum=self._seconds_sum,

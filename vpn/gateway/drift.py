@@ -17,6 +17,11 @@ AGAIN_S: Final = 600.0
 PASS_MAX: Final = 200
 HOUR_MAX: Final = 2_000
 HOUR_S: Final = 3600.0
+DRIFT_KINDS: Final = (
+    *("missing", "rogue", "stolen", "psk", "allowed", "firewall", "let_in", "shut_out"),
+    *("desired_went_back", "sealed", "doubled"),
+)
+"""Counted from the start: an increase from nothing would not be seen."""
 
 
 class Found(NamedTuple):

@@ -21,6 +21,8 @@ from chukan.vpn.model import Drift
 
 UP_S: Final = 180.0
 """A link whose last handshake is younger is up: a session ends that long after it."""
+COUNTING: Final = ("wireguard", "service")
+"""Names of the kinds that count all that came into a tunnel, refused or not."""
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,11 +8,13 @@ A link that was never seen has no handshake timestamp: 0 would read as 1970 and 
 begin anew with the back end, as counters may.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
 
+from chukan.vpn.gateway.drift import DRIFT_KINDS
 from chukan.vpn.gateway.kinds import UP_S, Sighting
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -43,7 +45,10 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """Packets that the packet filter dropped, by reason."""
     link_drops: Mapping[str, Mapping[str, int]] = {}
     """Those of them that came out of a link's tunnel, by link and reason."""
-    drift: Mapping[str, int] = {}
+    astray: Mapping[str, int] = {}
+    """Bytes that WireGuard itself refused, by link: at least so many (``gateway.astray``)."""
+    drift: Mapping[tuple[str | None, str], int] = {}
+    """Differences that nobody ordered, by link (None: nobody's) and kind."""
     passes: Mapping[str, int] = {}
     """Passes by outcome: ``done``, ``failed``."""
     pass_seconds: float = 0.0
@@ -70,6 +75,7 @@ def render(snapshot: Snapshot) -> bytes:
 def _lines(snapshot: Snapshot) -> Iterator[str]:
     where = {figures.link: _labels(figures, snapshot.centre) for figures in snapshot.links}
     yield from _link_lines(snapshot, where)
+    yield from _fault_lines(snapshot, where)
     yield from _counter_lines(snapshot)
     yield from _controller_lines(snapshot)
 
@@ -106,14 +112,26 @@ def _link_lines(snapshot: Snapshot, where: Mapping[str, str]) -> Iterator[str]:
     for figures in active:
         if figures.valid_until is not None:
             yield f"chukan_link_valid_until_timestamp_seconds{{{where[figures.link]}}} {figures.valid_until:.0f}"
+    yield from _head("chukan_links_standby_stale", "gauge", "Links that may pass and shook no hands for 180 s.")
+    stale = sum(not figures.up(snapshot.now_s) for figures in active)
+    yield f'chukan_links_standby_stale{{centre="{_escape(snapshot.centre)}"}} {stale}'
+
+
+def _fault_lines(snapshot: Snapshot, where: Mapping[str, str]) -> Iterator[str]:
     words = "Packets out of the link's tunnel that were dropped, by reason; absent where none was."
     yield from _head("chukan_link_body_drops_total", "counter", words)
     for figures in snapshot.links:
         for reason, count in sorted(snapshot.link_drops.get(figures.link, {}).items()):
             yield f'chukan_link_body_drops_total{{{where[figures.link]},reason="{_escape(reason)}"}} {count}'
-    yield from _head("chukan_links_standby_stale", "gauge", "Links that may pass and shook no hands for 180 s.")
-    stale = sum(not figures.up(snapshot.now_s) for figures in active)
-    yield f'chukan_links_standby_stale{{centre="{_escape(snapshot.centre)}"}} {stale}'
+    words = "Bytes into the tunnel under an address that is not the link's: at least so many; absent where none were."
+    yield from _head("chukan_link_astray_bytes_total", "counter", words)
+    for figures in snapshot.links:
+        if figures.link in snapshot.astray:
+            yield f"chukan_link_astray_bytes_total{{{where[figures.link]}}} {snapshot.astray[figures.link]}"
+    yield from _head("chukan_link_body_drift_total", "counter", "Differences at a link that nobody ordered, as found.")
+    for (link, kind), count in snapshot.drift.items():
+        if link is not None and link in where:
+            yield f'chukan_link_body_drift_total{{{where[link]},kind="{_escape(kind)}"}} {count}'
 
 
 def _counter_lines(snapshot: Snapshot) -> Iterator[str]:
@@ -122,7 +140,10 @@ def _counter_lines(snapshot: Snapshot) -> Iterator[str]:
     for reason, count in sorted(snapshot.drops.items()):
         yield f'chukan_link_drops_total{{{centre},reason="{_escape(reason)}"}} {count}'
     yield from _head("chukan_links_drift_total", "counter", "Differences that nobody ordered, as found.")
-    for kind, count in sorted(snapshot.drift.items()):
+    by_kind = Counter(dict.fromkeys(DRIFT_KINDS, 0))
+    for (_, kind), count in snapshot.drift.items():
+        by_kind[kind] += count
+    for kind, count in sorted(by_kind.items()):
         yield f'chukan_links_drift_total{{{centre},kind="{_escape(kind)}"}} {count}'
     yield from _head("chukan_links_passes_total", "counter", "Passes of the controller by outcome.")
     for outcome, count in sorted(snapshot.passes.items()):

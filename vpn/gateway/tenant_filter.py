@@ -18,11 +18,16 @@ import msgspec
 from chukan.errors import Problem
 from chukan.tenants import link_plan
 from chukan.vpn.firewall import Ruleset
+from chukan.vpn.gateway.astray import Passed
 from chukan.vpn.gateway.drift import Found
-from chukan.vpn.nft import Difference, Firewall
+from chukan.vpn.nft import Counters, Difference, Firewall
 
 REFUSED: Final = "drained"
 """The reason under which resets of a drained centre are counted."""
+
+
+_BEFORE_TENANT: Final = ("between_bodies", "unknown")
+"""Dropped before the packet is counted as a link's."""
 
 
 class FilterReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +37,8 @@ class FilterReport(msgspec.Struct, frozen=True, kw_only=True):
     drops: Mapping[str, int] = {}
     link_drops: Mapping[str, Mapping[str, int]] = {}
     """By link and reason, what its own packets were dropped for."""
+    passed: Mapping[str, Passed] = {}
+    """By link, all that came out of its tunnel: what was let through, and what was dropped then."""
 
 
 class _Known(NamedTuple):
@@ -119,7 +126,8 @@ class TenantFilter:
         return FilterReport(
             found=found,
             drops={**counters.drops, REFUSED: counters.resets},
-            link_drops=_by_link(counters.body_drops),
+            link_drops=_by_link(counters),
+            passed=_passed(counters),
         )
 
     def _drift(self, difference: Difference, *, repaired: bool) -> Iterable[Found]:
@@ -133,13 +141,27 @@ class TenantFilter:
                 yield Found(link or None, kind, repaired)
 
 
-def _by_link(drops: Mapping[str, Mapping[str, int]]) -> Mapping[str, Mapping[str, int]]:
+def _by_link(counters: Counters) -> Mapping[str, Mapping[str, int]]:
     """Add up what the two prefixes of a link count; what is no link's by the plan of addresses is nobody's."""
     found: dict[str, Counter[str]] = {}
-    for prefix, reasons in drops.items():
+    for prefix, reasons in counters.body_drops.items():
         link = _link(prefix)
         if link is not None:
-            found.setdefault(link, Counter()).update(reasons)
+            found.setdefault(link, Counter()).update({reason: each.packets for reason, each in reasons.items()})
+    return found
+
+
+def _passed(counters: Counters) -> Mapping[str, Passed]:
+    """Add up, by link, what its sets counted, and what was dropped before they were asked."""
+    seen = [(prefix, Passed(each.packets_in, each.bytes_in)) for prefix, each in counters.traffic.items()]
+    for prefix, reasons in counters.body_drops.items():
+        seen += [(prefix, Passed(*reasons[reason])) for reason in _BEFORE_TENANT if reason in reasons]
+    found: dict[str, Passed] = {}
+    for prefix, more in seen:
+        link = _link(prefix)
+        if link is not None:
+            last = found.get(link, Passed())
+            found[link] = Passed(last.packets + more.packets, last.bytes + more.bytes)
     return found
 
 
