@@ -27,6 +27,7 @@ _MEMBER_FORMS = (
     ("host", re.compile(r"[^/].*"), "a host name or an address"),
     ("rest", re.compile(r"https://[0-9A-Za-z.:\[\]-]+:[0-9]{1,5}/?"), "https://host:port"),
 )
+_ORIGIN: Final = re.compile(r"https://([a-z0-9.-]+)(?::[0-9]{1,5})?")
 _LOGIN_FILES: Final = ("broker_password_file", "app_password_file")
 
 Port = Annotated[int, msgspec.Meta(ge=0, le=65535)]
@@ -192,6 +193,15 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     """Cell that keeps what this centre has cosigned: the one that bears the centre's name unless given."""
 
 
+class Officers(msgspec.Struct, frozen=True, kw_only=True):
+    """How officers (職員) sign in; without a domain, by card and password alone."""
+
+    passkey_domain: str = ""
+    """Domain that passkeys are for (WebAuthn RP ID): the console's own, or one above it. Changed, all are void."""
+    passkey_origins: list[str] = []
+    """Where officers' browsers show the console, as ``https://console.example``; each within the domain."""
+
+
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
     """What only an operator's machine has; no exchange needs it."""
 
@@ -225,6 +235,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data: Data = Data()
     metrics: Metrics = Metrics()
     evidence: Evidence = Evidence()
+    officers: Officers = Officers()
     operator: Operator = Operator()
     links: Links = Links()
 
@@ -249,6 +260,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     settings = toml_reading.convert(raw.tree, Settings, "")
     _check_site(settings)
     _check_tokens(settings)
+    _check_passkeys(settings.officers)
     check_link_hosts(settings.exchange)
     for name, cell in settings.cells.items():
         check_cell(f"/cells/{name}", cell)
@@ -283,6 +295,21 @@ def _check_tokens(settings: Settings) -> None:
     tokens = [(token.module, token.token) for token in settings.key_tokens.values()]
     if len(set(tokens)) != len(tokens):
         raise Problem("setting_invalid", pointer="/key_tokens", expected="a token of its own for each centre")
+
+
+def _check_passkeys(officers: Officers) -> None:
+    """Refuse origins that no browser would let use the domain's passkeys."""
+    if bool(officers.passkey_domain) != bool(officers.passkey_origins):
+        missing = "passkey_origins" if officers.passkey_domain else "passkey_domain"
+        raise Problem("setting_missing", pointer=f"/officers/{missing}")
+    for position, origin in enumerate(officers.passkey_origins):
+        match = _ORIGIN.fullmatch(origin)
+        host = "" if match is None else match[1]
+        if host != officers.passkey_domain and not host.endswith(f".{officers.passkey_domain}"):
+            pointer = f"/officers/passkey_origins/{position}"
+            raise Problem(
+                "setting_invalid", pointer=pointer, expected="https://, a host within the domain, a port if any"
+            )
 
 
 def check_link_hosts(exchange: Exchange) -> None:

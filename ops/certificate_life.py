@@ -123,7 +123,7 @@ def write_list(authority: Authority, *, days: int = LIST_DAYS, copies: Iterable[
     with authority.register.listing(now) as book:
         content = _sign(authority, book, now, days)
         for path in (target, *copies):
-            _replace(path, content)
+            replace(path, content)
     return target, book.number
 
 
@@ -152,7 +152,8 @@ def _listed(revoked: Revoked) -> x509.RevokedCertificate:
     return made.build()
 
 
-def _replace(target: Path, content: bytes) -> None:
+def replace(target: Path, content: bytes) -> None:
+    """Put a file in place of another, on disk, whole or not at all. Raises ``Problem`` file_unwritable."""
     aside = target.with_name(f".{target.name}.new")
     try:
         aside.unlink(missing_ok=True)

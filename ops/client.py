@@ -14,7 +14,15 @@ import msgspec
 from cyclopts import App, Parameter
 
 from chukan.errors import Problem
-from chukan.ops import client_files
+from chukan.ops import (
+    client_affected,
+    client_codes,
+    client_delegations,
+    client_evidence,
+    client_files,
+    client_notices,
+    client_officer,
+)
 from chukan.ops import client_view as view
 from chukan.ops.client_run import DEMO_CONNECTION, Target, lines_of, run
 from chukan.ops.sandbox.clients import AgencyClient, digest_of
@@ -33,8 +41,14 @@ from chukan.platform.wire.network import Condition
 app = App(name="client", help="Act as an agency's system: register, acquire, query, collect.")
 WAIT_MAX_S: Final = 60
 T = TypeVar("T")
-for _command in client_files.COMMANDS:
+for _command in (*client_files.COMMANDS, *client_codes.COMMANDS, *client_delegations.COMMANDS):
     app.command(_command)
+app.command(client_officer.app)
+app.command(client_evidence.checkpoint)
+app.command(client_notices.notices)
+app.command(client_notices.read_notice)
+app.command(client_notices.calendar)
+app.command(client_affected.affected)
 
 
 # ---------------------------------------------------------------- queries: 情報照会
@@ -53,6 +67,9 @@ def query(
     year: str | None = None,
     item: Annotated[tuple[str, ...], Parameter(negative="")] = (),
     withheld: bool = False,
+    consent: Annotated[bool, Parameter(negative="")] = False,
+    on_behalf_of: str | None = None,
+    provider_for: str | None = None,
     file: Path | None = None,
     wait: int = 10,
 ) -> None:
@@ -78,6 +95,12 @@ def query(
         Item to ask for; several times. All that the procedure allows otherwise.
     withheld
         The record is to be withheld from the person (不開示).
+    consent
+        The person's consent is held; an ordinance's affair (条例事務) needs it for local tax information.
+    on_behalf_of
+        Agency whose affair it is, where this one asks under a delegation (委任元).
+    provider_for
+        Agency whose information it is, where the provider answers for it (提供者の委任元).
     file
         JSON of the body of POST /queries, instead of everything above.
     wait
@@ -89,7 +112,9 @@ def query(
         wanted = {"affair": affair, "procedure": procedure, "kind": kind, "provider": provider}
         words = {**_complete(target, addressee, wanted), "department": department}
         condition = Condition() if year is None else Condition(period="1", year=year)
-        lines = [_line(words, condition, item, withheld=withheld)]
+        others = {"on_behalf_of": on_behalf_of, "provider_for": provider_for}
+        words |= {name: value for name, value in others.items() if value is not None}
+        lines = [_line(words, condition, item, withheld=withheld, consent=consent)]
     body = Queries(lines=lines, collect=True)
     run(target, lambda client: client.query(body, wait_s=min(wait, WAIT_MAX_S)), view.batch)
 
@@ -107,8 +132,11 @@ def _complete(target: Target, addressee: str | None, wanted: Mapping[str, str | 
     raise Problem("setting_missing", expected="an addressee, --kind, --provider, --affair and --procedure")
 
 
-def _line(words: Mapping[str, str], condition: Condition, items: Sequence[str], *, withheld: bool) -> QueryLine:
-    line = {**words, "condition": msgspec.to_builtins(condition), "withheld": withheld}
+def _line(
+    words: Mapping[str, str], condition: Condition, items: Sequence[str], *, withheld: bool, consent: bool
+) -> QueryLine:
+    flags = {"withheld": withheld, "consent": consent}
+    line = {**words, **flags, "condition": msgspec.to_builtins(condition)}
     if items:
         line["items"] = list(items)
     try:
@@ -240,6 +268,7 @@ def statistics(
     first: Annotated[str | None, Parameter(name="--from")] = None,
     last: Annotated[str | None, Parameter(name="--to")] = None,
     fiscal_year: int | None = None,
+    by_procedure: Annotated[bool, Parameter(negative=())] = False,
 ) -> None:
     """Count the agency's provision records by month, side and outcome (統計).
 
@@ -251,12 +280,17 @@ def statistics(
         Last month.
     fiscal_year
         A fiscal year (年度) instead, e.g. 2026; the present one where nothing is given.
+    by_procedure
+        By procedure and kind (事務手続・種類) too: the exchange opens the records, which takes longer.
     """
-    run(
-        target,
-        lambda client: client.statistics(first=first, last=last, fiscal_year=fiscal_year),
-        view.statistics,
-    )
+    if by_procedure:
+        run(
+            target,
+            lambda client: client.procedure_statistics(first=first, last=last, fiscal_year=fiscal_year),
+            view.procedure_statistics,
+        )
+    else:
+        run(target, lambda client: client.statistics(first=first, last=last, fiscal_year=fiscal_year), view.statistics)
 
 
 reviews = App(

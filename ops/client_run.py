@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
 
@@ -39,6 +39,8 @@ class Target:
     """Client certificate (PEM), with --url."""
     key: Path | None = None
     """Its key (PEM), with --url."""
+    session: Path | None = None
+    """File with an officer's session, as `chukan officer login` wrote it; the officer's rights count then."""
     retry: float = 10.0
     """Seconds for which a call may be repeated when an exchange is away or busy."""
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False
@@ -46,10 +48,10 @@ class Target:
 
     def connect(self) -> Connection:
         """Return the connection. Raises ``Problem`` setting_missing, settings_unreadable, unknown_agency."""
+        session = None if self.session is None else _read_session(self.session)
         if not self.url:
-            return read_connection(self.connection or DEMO_CONNECTION).connect(
-                self.agency, self.officer, retry_s=self.retry
-            )
+            connection = read_connection(self.connection or DEMO_CONNECTION)
+            return replace(connection.connect(self.agency, self.officer, retry_s=self.retry), session=session)
         if self.ca is None or self.certificate is None or self.key is None:
             raise Problem("setting_missing", expected="--ca, --certificate and --key together with --url")
         return Connection(
@@ -59,7 +61,20 @@ class Target:
             certificate=self.certificate,
             key=self.key,
             retry_s=self.retry,
+            session=session,
         )
+
+    def without_session(self) -> "Target":
+        """Return the same for a call that begins a session."""
+        return replace(self, session=None)
+
+
+def _read_session(path: Path) -> str:
+    """Return a session from its file. Raises ``Problem`` session_required."""
+    try:
+        return path.read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError):
+        raise Problem("session_required") from None
 
 
 def lines_of(parts: Sequence[Path], media_type: str) -> int:
@@ -84,6 +99,38 @@ def run(target: Target, work: Callable[[AgencyClient], Awaitable[T]], show: Call
     else:
         show(view.terminal(), found)
     return found
+
+
+def run_each(target: Target, work: Callable[[AgencyClient], Awaitable[T]], show: Callable[[Console, T], None]) -> None:
+    """Do something at every exchange by itself, in turn, and show what came of it.
+
+    One that does not answer at all is passed over, with a word, while another does. Raises ``Problem``.
+    """
+    connection = target.connect()
+
+    async def one(url: str) -> T:
+        async with AgencyClient(replace(connection, urls=[url])) as client:
+            return await work(client)
+
+    silent: ClientError | None = None
+    told = 0
+    for url in connection.urls:
+        try:
+            found = asyncio.run(one(url))
+        except ClientError as error:
+            if error.problem is not None:
+                raise error.as_problem() from None
+            silent = error
+            continue
+        told += 1
+        if target.as_json:
+            sys.stdout.write(msgspec.json.encode(found).decode() + "\n")
+        else:
+            show(view.terminal(), found)
+    if silent is not None and not told:
+        raise silent.as_problem() from None
+    if silent is not None:
+        view.terminal().print("One exchange did not answer.")
 
 
 def count_lines(path: Path) -> int:

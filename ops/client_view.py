@@ -12,7 +12,7 @@ from rich.table import Table
 from chukan.platform.law import Law
 from chukan.platform.wire import agency as wire
 from chukan.platform.wire.files import QueryFile
-from chukan.platform.wire.statistics import Statistics
+from chukan.platform.wire.statistics import ProcedureCounts, Statistics
 
 
 def terminal() -> Console:
@@ -166,9 +166,21 @@ def statistics(console: Console, reply: Statistics) -> None:
     console.print(shown)
 
 
+def procedure_statistics(console: Console, reply: ProcedureCounts) -> None:
+    """Show counts of records by month, side, procedure, kind and outcome."""
+    console.print(f"{reply.first} to {reply.last}: {sum(line.records for line in reply.lines)} records")
+    shown = table("month", "side", "procedure", "kind", "outcome", "records", "amendments")
+    for line in reply.lines:
+        counts = (str(line.records), str(line.amendments))
+        shown.add_row(line.month, line.side, line.procedure, line.kind, line.outcome, *counts)
+    console.print(shown)
+    if reply.next is not None:
+        console.print(f"not all: the log goes on after {reply.next}")
+
+
 def reviews(console: Console, reply: wire.Reviews) -> None:
     """Show what waits for an officer."""
-    shown = table("id", "state", "inquirer", "kind", "procedure", "until", "prepared by")
+    shown = table("id", "state", "inquirer", "kind", "procedure", "until", "prepared by", "")
     for review in reply.reviews:
         shown.add_row(
             str(review.id),
@@ -178,6 +190,7 @@ def reviews(console: Console, reply: wire.Reviews) -> None:
             review.procedure,
             f"{review.expires_at:%Y-%m-%d %H:%M:%S}",
             review.prepared_by or "",
+            "decide now" if review.escalated else "",
         )
     console.print(shown)
 

@@ -9,6 +9,7 @@ destruction need an order of the agency besides, which no operator can make.
 """
 
 import asyncio
+import datetime as dt
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -26,7 +27,7 @@ from chukan.ops.certificates import read_certificates, require_environment
 from chukan.platform.law import Law
 from chukan.replication.primary import Cells
 from chukan.settings import Settings, load
-from chukan.tenants import departure, directory, orders
+from chukan.tenants import departure, directory, order_book, orders, reencryption
 from chukan.tenants.arrival import make_ready
 from chukan.tenants.bodies import AgencyEntry
 from chukan.tenants.changes import Changes, require_agency
@@ -195,18 +196,25 @@ def run(config: Path | None, work: Callable[[Installation], Awaitable[T]], *, di
 
 
 async def publish(
-    installation: Installation, changes: Changes, *, at_once: bool = False, past_missing: bool = False
+    installation: Installation,
+    changes: Changes,
+    *,
+    at_once: bool = False,
+    past_missing: bool = False,
+    effective_at: dt.datetime | None = None,
 ) -> Published:
     """Make true what the changes say, as one snapshot in every cell; new agencies get keys and tables before.
 
-    It takes effect at the time that is returned, or ``at_once``: then no agency may be new. Safe to repeat after any
-    failure. ``Problem`` as ``Publisher.publish`` and ``arrival.make_ready`` say.
+    It takes effect at the time that is returned, not before ``effective_at``; or ``at_once``: then no agency may be
+    new. Safe to repeat after any failure. ``Problem`` as ``Publisher.publish`` and ``arrival.make_ready`` say.
     """
 
     async def ready(agencies: Sequence[AgencyRow]) -> None:
         await make_ready(agencies, cells=installation.cells, keystores=installation.keystores)
 
-    return await installation.publisher.publish(changes, ready=ready, at_once=at_once, past_missing=past_missing)
+    return await installation.publisher.publish(
+        changes, ready=ready, at_once=at_once, past_missing=past_missing, effective_at=effective_at
+    )
 
 
 async def until_in_force(installation: Installation, published: Published) -> None:
@@ -318,6 +326,27 @@ async def destroy_keys(installation: Installation, code: str, document: SignedOr
     agency, approved = await _demand(installation, code, document, "destroy")
     await departure.destroy_keys(approved, agency, cells=installation.cells, keystores=installation.keystores)
     return agency
+
+
+async def retire_keys(installation: Installation, code: str, document: SignedOrder | None) -> reencryption.Done:
+    """Destroy an agency's data keys of before the newest, once its rows need none of them; its other keys stay.
+
+    Rows are re-encrypted first; a floor in the database then proves that none is left. What backups of before hold can
+    be read no more, so it takes an order of the agency. Safe to repeat under it. ``Problem`` key_versions_needed, and
+    as ``destroy_keys``.
+    """
+    agency, approved = await _demand(installation, code, document, "retire")
+    async with installation.cells.steward(agency.cell) as steward:
+        await order_book.begin(steward, approved, agency.number)
+    keys = installation.keystores.load(agency.number)
+    done = await reencryption.reencrypt(installation.cells, agency, keys)
+    if done.left:
+        raise Problem("key_versions_needed", limit=done.left)
+    await reencryption.raise_floor(installation.cells, agency, done.version)
+    await asyncio.to_thread(installation.keystores.retire, agency.number, done.version)
+    async with installation.cells.steward(agency.cell) as steward:
+        await order_book.finish(steward, approved)
+    return done
 
 
 async def _demand(

@@ -1,7 +1,8 @@
 """``chukan keys``: how agencies' keys stand in both centres; rotate them while traffic runs; destroy them on an order.
 
 An operator sees versions and marks, never a key. Destruction is the agency's: it takes the same order of two officers
-as ``chukan agency destroy``, of which it is the first half.
+as ``chukan agency destroy``, of which it is the first half. What follows a rotation (re-encryption, the end of old
+versions) stands in ``key_rows``.
 """
 
 import asyncio
@@ -13,7 +14,7 @@ from cyclopts import App
 from chukan import log
 from chukan.errors import Problem
 from chukan.ops import installation as acts
-from chukan.ops import orders
+from chukan.ops import key_rows, orders
 from chukan.ops.installation import Installation
 from chukan.ops.output import Json, say, table
 from chukan.tenants.changes import require_agency
@@ -65,6 +66,9 @@ def status(code: str | None = None, *, config: Path | None = None, as_json: Json
     alike = {(each.agency, each.state, *each.data, -1, *each.answer) for each in found}
     well = all(each.state in ("confirmed", "destroyed") for each in found)
     return 0 if well and len(alike) == len({each.agency for each in found}) else 1
+
+
+key_rows.add_to(app)
 
 
 def _look(row: AgencyRow, centre: str, store: KeyStore) -> Standing:

@@ -38,6 +38,10 @@ _CHECKS = {
     "inquirer": "照会者",
     "provider": "提供者",
     "items": "項目",
+    "similar": "準じる事務",
+    "notification": "届出・公表",
+    "consent": "本人の同意",
+    "limit": "限定機関",
 }
 _REASONS = {
     "on_the_list": "照合リストに掲げられている",
@@ -58,6 +62,12 @@ _REASONS = {
     "inquirer_class_unknown": "照会者が項の照会者に該当するか判断できない",
     "provider_class_unknown": "提供者が項の提供者に該当するか判断できない",
     "items_not_known": "この事務手続で提供できる項目が登録されていない",
+    "affair_not_notified": "照会者がこの条例事務を届け出ていない",
+    "affair_not_in_force": "その日には届出の期間にない",
+    "affair_not_published": "個人情報保護委員会が公表していない",
+    "kind_not_notified": "届出にこの種類が含まれない",
+    "consent_missing": "条例事務で地方税関係情報を求めるための本人の同意がない",
+    "provider_limited": "提供者が条例事務への提供を限定している",
 }
 
 Judged = tuple[Procedure | None, Decision]
@@ -72,6 +82,7 @@ def explain(
     affair: str | None = None,
     procedure: str | None = None,
     on: str | None = None,
+    consent: Annotated[bool, Parameter(negative="")] = False,
     as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
 ) -> None:
     """Say whether one agency may ask another for a kind: yes, no or unknown, by which item, and why.
@@ -83,6 +94,7 @@ def explain(
         affair: Code of the affair (JM…); all affairs are looked through unless given.
         procedure: Code of the procedure (JT…); all procedures are looked through unless given.
         on: Day (JST) whose list is asked, as 2026-02-01; today unless given.
+        consent: The person's consent is held (an affair of an ordinance needs it for local tax information).
         as_json: Print JSON instead.
     """
     day = _day(on)
@@ -94,6 +106,7 @@ def explain(
         provider=answers.code if answers else provider,
         kind=kind,
         day=day,
+        consent=consent,
     )
     judged = _judge_all(law, affair, procedure, decide)
     found = law.kinds.get(kind)

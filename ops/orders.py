@@ -32,7 +32,7 @@ from chukan.tenants.export_file import Manifest, read_export
 from chukan.tenants.handover import HANDED
 from chukan.tenants.orders import DOCUMENT_BYTES_MAX, LIFE_MAX, SignedOrder, Target
 
-app = App(name="order", help="Prepare, sign and check an agency's order to export, destroy or restore.")
+app = App(name="order", help="Prepare, sign and check an agency's order to export, destroy, restore or retire keys.")
 
 _DAYS = 3
 
@@ -41,7 +41,7 @@ _DAYS = 3
 def prepare(
     *,
     agency: str,
-    action: Literal["export", "destroy", "restore"],
+    action: Literal["export", "destroy", "restore", "retire"],
     reason: str,
     out: Path,
     recipient: Path | None = None,

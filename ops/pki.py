@@ -1,7 +1,8 @@
 """``chukan pki``: an authority of one's own for installations that have none (DESIGN §9).
 
 ``init`` makes a root and an issuing authority, ``issue`` certifies a client system, an officer or a peer, ``show`` says
-who is certified by files and until when; ``renew``, ``revoke``, ``list`` and ``crl`` stand in ``pki_life``. What is
+who is certified by files and until when; ``renew``, ``revoke``, ``list`` and ``crl`` stand in ``pki_life``,
+``root-crl`` and ``join`` in ``pki_lists``. What is
 certified, for how long and how files are written stands in ``certificates``;
 this module only talks to people. It never prints a key, and never writes over one.
 """
@@ -18,11 +19,11 @@ from rich.table import Table
 
 from chukan.clock import Clock, SystemClock
 from chukan.errors import Problem
-from chukan.ops import certificates, pki_life
+from chukan.ops import certificates, pki_life, pki_lists
 from chukan.ops.certificates import CERTIFICATE_FILE, LEAF_DAYS, TRUSTED_FILE, Authority, Described, Issued
 
 app = App(name="pki", help="Make an authority; issue, renew, revoke certificates; see when they end.")
-for _command in (pki_life.renew, pki_life.revoke, pki_life.crl):
+for _command in (pki_life.renew, pki_life.revoke, pki_life.crl, pki_lists.root_crl, pki_lists.join):
     app.command(_command)
 app.command(pki_life.list_issued, name="list")
 

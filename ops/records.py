@@ -10,24 +10,34 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
+import msgspec
 from cyclopts import App, Parameter
 
 from chukan.errors import Problem
 from chukan.ops import installation as acts
 from chukan.ops.installation import Installation
 from chukan.ops.output import Json, create_file, say, table
+from chukan.ops.resident_check import WORDS as RESIDENT_WORDS
+from chukan.ops.resident_check import ResidentFinding, ResidentReport, check_answer
 from chukan.platform.exchange.evidence import read_centre_keys
+from chukan.platform.wire.resident import ResidentRecords
 from chukan.tenants import evidence_file
 from chukan.tenants.changes import require_agency
 from chukan.tenants.checkpoint import NOTE_BYTES_MAX, CheckpointError, Key, read_keys
-from chukan.tenants.evidence_check import check
+from chukan.tenants.evidence_check import check, find_restores
 from chukan.tenants.evidence_export import export_log
 from chukan.tenants.evidence_report import WORDS, Finding, Report, Rules
 from chukan.tenants.partition import act_for
+from chukan.tenants.retention import KEPT_YEARS
 
 EXIT_UNSOUND: Final = 1
 _KEYS_BYTES_MAX: Final = 1 << 20
+_SHOWS: Final = {
+    "unaltered": "every leaf and record is as it was signed",
+    "complete": "every leaf and record is as it was signed, and the signed map of persons follows from them",
+}
 _IN_MEMORY_MAX: Final = 16 << 20
+_ANSWER_BYTES_MAX: Final = 64 << 20
 
 app = App(name="records", help="Write the evidence of provision records, and check it offline.")
 
@@ -40,6 +50,7 @@ def verify(
     known: Annotated[tuple[Path, ...], Parameter(name="--known", consume_multiple=False)] = (),
     allow_uncosigned: Annotated[bool, Parameter(negative="")] = False,
     allow_missing_records: Annotated[bool, Parameter(negative="")] = False,
+    allow_restored: Annotated[bool, Parameter(negative="")] = False,
     as_json: Json = False,
 ) -> int:
     """Check an evidence file; exit status 0 where all is as it was signed, 1 where something is not.
@@ -56,6 +67,54 @@ def verify(
         Do not ask that the last checkpoint is cosigned by the other centre.
     allow_missing_records
         Do not ask for the record of each leaf: records are deleted after seven years.
+    allow_restored
+        Accept that a --known checkpoint is of leaves which a restore lost, where the log itself says so.
+    as_json
+        Print JSON.
+    """
+    rules = Rules(
+        _read_keys(keys),
+        [_read(path, NOTE_BYTES_MAX) for path in known],
+        need_cosigned=not allow_uncosigned,
+        need_records=not allow_missing_records,
+        allow_restored=allow_restored,
+    )
+    try:
+        if known:
+            with export.open("rb") as file:
+                rules = rules._replace(restores=find_restores(evidence_file.decode(file)))
+        with export.open("rb") as file:
+            report = check(evidence_file.decode(file), rules)
+    except OSError:
+        raise Problem("setting_invalid", pointer="EXPORT", expected="a file that can be read") from None
+    say(_document(report), table("", "", rows=_rows(report)), as_json=as_json)
+    return 0 if report.sound else EXIT_UNSOUND
+
+
+@app.command
+def verify_resident(
+    answer: Path,
+    *,
+    keys: Path,
+    known: Annotated[tuple[Path, ...], Parameter(name="--known", consume_multiple=False)] = (),
+    allow_uncosigned: Annotated[bool, Parameter(negative="")] = False,
+    allow_missing_records: Annotated[bool, Parameter(negative="")] = False,
+    as_json: Json = False,
+) -> int:
+    """Check a resident's answer; exit status 0 where none of their records in the log is missing, 1 otherwise.
+
+    Parameters
+    ----------
+    answer
+        The answer of POST /resident/records (本人開示), as it came.
+    keys
+        Verifier keys of the log and of both centres, one a line, from elsewhere than the answer.
+    known
+        A checkpoint kept from earlier, or that somebody else was given; may be repeated.
+    allow_uncosigned
+        Do not ask that the checkpoint is cosigned by the other centre.
+    allow_missing_records
+        Accept leaves whose record is not there any more: records are deleted after seven years.
     as_json
         Print JSON.
     """
@@ -66,11 +125,24 @@ def verify(
         need_records=not allow_missing_records,
     )
     try:
-        with export.open("rb") as file:
-            report = check(evidence_file.decode(file), rules)
-    except OSError:
-        raise Problem("setting_invalid", pointer="EXPORT", expected="a file that can be read") from None
-    say(_document(report), table("", "", rows=_rows(report)), as_json=as_json)
+        given = msgspec.json.decode(_read(answer, _ANSWER_BYTES_MAX), type=ResidentRecords)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        report = ResidentReport(findings=[ResidentFinding("answer")])
+        limits = []
+    else:
+        report, limits = check_answer(given, rules), given.cannot_show
+    document = {
+        "sound": report.sound,
+        "shows": report.shows,
+        "origin": report.origin,
+        "size": report.size,
+        "root": report.root,
+        "persons": report.persons,
+        "records": [msgspec.Raw(record) for record in report.records],
+        "findings": [each._asdict() | {"means": RESIDENT_WORDS[each.code]} for each in report.findings],
+        "cannot_show": limits,
+    }
+    say(document, table("", "", rows=_resident_rows(report, [(each.ja, each.en) for each in limits])), as_json=as_json)
     return 0 if report.sound else EXIT_UNSOUND
 
 
@@ -126,6 +198,37 @@ def show_keys(agency: str, *, config: Path | None = None) -> None:
     say(None, "\n".join(key.text() for key in acts.run(config, act)), as_json=False)
 
 
+@app.command
+def expired(agency: str | None = None, *, config: Path | None = None, as_json: Json = False) -> None:
+    """List which months' records were deleted because their seven years were over (施行令30条), newest first.
+
+    Parameters
+    ----------
+    agency
+        The agency's code (機関コード), 16 digits; all agencies otherwise.
+    config
+        Settings of any exchange; CHUKAN_SETTINGS names it otherwise.
+    as_json
+        Print JSON.
+    """
+
+    async def act(installation: Installation) -> list[list[str]]:
+        snapshot = await installation.snapshot()
+        number = 0 if agency is None else require_agency(snapshot, agency).number
+        codes = {row.number: row.code for row in snapshot.agencies}
+        found = [each for sets in installation.sets.values() for each in await sets.expired_records(number)]
+        found.sort(key=lambda each: each.at, reverse=True)
+        return [
+            [codes.get(each.agency, ""), f"{each.month:%Y-%m}", str(each.count), f"{each.at:%Y-%m-%d}"]
+            for each in found
+        ]
+
+    rows = acts.run(config, act)
+    names = ("agency", "month", "count", "deleted_on")
+    document = {"expired": [dict(zip(names, row, strict=True)) for row in rows], "kept_years": KEPT_YEARS}
+    say(document, table("agency", "month", "records", "deleted on", rows=rows), as_json=as_json)
+
+
 def _read(path: Path, bytes_max: int) -> bytes:
     try:
         with path.open("rb") as file:
@@ -155,9 +258,30 @@ def _document(report: Report) -> dict[str, object]:
         "records": report.records,
         "checkpoints": report.checkpoints,
         "first_bad": None if report.first_bad is None else _finding(report.first_bad),
+        "restores": [{"leaf": each.position, "epoch": each.epoch, "size": each.size} for each in report.restores],
         "findings": [_finding(each) for each in report.findings],
-        "shows": "unaltered",
+        "map_size": report.map_size,
+        "shows": report.shows,
     }
+
+
+def _resident_rows(report: ResidentReport, limits: list[tuple[str, str]]) -> list[list[str]]:
+    rows = [["log", report.origin], ["checkpoint", f"{report.size} leaves"]]
+    rows += [
+        [
+            each.asked,
+            f"{each.shown} shown, {each.withheld} withheld (不開示), {each.gone} gone, {each.unproven} unproven",
+        ]
+        if each.known
+        else [each.asked, "nobody's here"]
+        for each in report.persons
+    ]
+    if report.sound:
+        rows.append(["result", "complete: no record of these persons in the log is missing, each is as it was signed"])
+    else:
+        rows.append(["result", "NOT shown to be complete"])
+    rows += [[each.code, f"{each.asked or ''} {RESIDENT_WORDS[each.code]}".strip()] for each in report.findings]
+    return rows + [["not shown", text] for pair in limits for text in pair]
 
 
 def _finding(finding: Finding) -> dict[str, object]:
@@ -171,8 +295,12 @@ def _rows(report: Report) -> list[list[str]]:
         ["checkpoint", f"{report.size} leaves, cosigned up to {report.cosigned_size}"],
         ["read", f"{report.leaves} leaves, {report.records} records, {report.checkpoints} checkpoints"],
     ]
+    rows += [
+        ["restored", f"leaf {each.position}, epoch {each.epoch}: {each.size} leaves had been seen before"]
+        for each in report.restores
+    ]
     if report.sound:
-        return [*rows, ["result", "unaltered: every leaf and record is as it was signed"]]
+        return [*rows, ["result", f"{report.shows}: {_SHOWS[report.shows]}"]]
     rows.append(["result", "NOT as it was signed"])
     if bad is not None:
         rows.append(["first bad leaf", _places(bad)])

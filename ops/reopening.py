@@ -28,6 +28,7 @@ from chukan.ops.installation import Installation, open_installation
 from chukan.ops.sandbox.config import read_private_key, read_public_key
 from chukan.platform import tls
 from chukan.platform.envelope import Opener, Signer
+from chukan.platform.exchange.evidence import read_centre_keys
 from chukan.platform.exchange.memos import open_notice
 from chukan.platform.peer import NetworkPeer
 from chukan.platform.wire.network import LINES_MAX, InventoryEntry, InventoryRequest, RedeliveryRequest
@@ -36,6 +37,7 @@ from chukan.settings import Settings
 from chukan.tenants import reopening
 from chukan.tenants.departure import administrator
 from chukan.tenants.directory import AgencyRow
+from chukan.tenants.merkle import EMPTY_ROOT
 from chukan.tenants.sealing import AgencyKeys
 from chukan.tenants.sets import CellSets, CommonRow
 from chukan.tenants.states import InquiryState, ProvisionState
@@ -121,6 +123,10 @@ class Place:
     """Those that live in the cell, closed ones too."""
     newest: CommonRow | None
     """The newest common data in force in any cell."""
+    witnesses: Sequence[CellSets]
+    """All cells in which cosigners remember what they saw of its logs."""
+    origin: Callable[[str], str]
+    """The name of an agency's log, by its code."""
     clock: Clock
     chance: Chance
 
@@ -206,6 +212,8 @@ async def _place(installation: Installation, cell: str, admin: Connection, peer:
         keys=installation.keystores.load,
         agencies=[row for row in common.snapshot.agencies if row.cell == cell],
         newest=max(in_force, key=lambda row: row.number, default=None),
+        witnesses=[CellSets(installation.cells.primary(name).broker) for name in sorted(installation.settings.cells)],
+        origin=read_centre_keys(installation.settings).origin,
         clock=installation.clock,
         chance=installation.chance,
     )
@@ -360,9 +368,27 @@ async def open_place(here: Place, since: dt.datetime, *, accept: int, note: str 
         raise Problem("differences_not_accepted", expected=str(report.count))
     if here.newest is not None:
         await reopening.catch_up(here.admin, await here.sets.snapshot_number(), here.newest)
+    await _mark_logs(here)
     words = f"restored to {since.isoformat()}; {accept} differences accepted; {note}".rstrip("; ")
     opened_at = await reopening.open_cell(here.admin, here.epoch, words)
     for agency in here.agencies:
-        # The audit event of each agency; its log will bear a signed leaf of it when heads are signed.
+        # The audit event of each agency; its log bears a leaf of it, which the next checkpoint signs.
         _log.warning("cell_restored", agency=agency.number, cell=here.cell, epoch=here.epoch)
     return Opened(here.cell, here.epoch, opened_at, len(here.agencies), accept)
+
+
+async def _mark_logs(here: Place) -> None:
+    """End each log as it was restored: by a leaf that names what was seen of it, or, unseen, how long it is.
+
+    Raises ``Problem`` as the cells do: what any cosigner has seen must be known, for the leaf is how it goes on.
+    """
+    heads = await reopening.log_heads(here.admin)
+    for agency in here.agencies:
+        if agency.number not in heads:
+            continue
+        seen: set[tuple[int, bytes]] = set()
+        for sets in here.witnesses:
+            seen.update((await sets.witness_all([here.origin(agency.code)])).get(here.origin(agency.code), []))
+        lost = sorted(tree for tree in seen if tree[0] > heads[agency.number])
+        trees = lost or sorted(seen)[-1:] or [(0, EMPTY_ROOT)]
+        await reopening.mark_restored(here.admin, agency.number, here.epoch, trees)

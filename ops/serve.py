@@ -16,7 +16,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple, cast
 
 import cyclopts
 import uvloop
@@ -35,7 +35,9 @@ from chukan.platform.admission import Admission, Limits
 from chukan.platform.certificate_ends import CertificateEnds, authorities_of, peers_of
 from chukan.platform.envelope import Opener, Signer
 from chukan.platform.exchange.exchange import Exchange
+from chukan.platform.exchange.fact_purge import FactPurge
 from chukan.platform.exchange.forgetting import Forgetting
+from chukan.platform.exchange.officer_services import officer_services
 from chukan.platform.http import openapi
 from chukan.platform.http.api import AgencyApi
 from chukan.platform.http.auth import AddressCheck, LinkAddresses, NoAddressCheck
@@ -45,6 +47,7 @@ from chukan.platform.http.desks.door import CellDoor
 from chukan.platform.http.desks.evidence import PartitionEvidence
 from chukan.platform.http.desks.loads import PartitionLoads
 from chukan.platform.http.desks.records import PartitionRecords
+from chukan.platform.http.desks.resident import PartitionResidents
 from chukan.platform.http.drain import Drain
 from chukan.platform.http.gauges import Gauges
 from chukan.platform.http.health import Health, Sources
@@ -56,6 +59,7 @@ from chukan.platform.http.refusals import Refusals
 from chukan.platform.http.routes import ROUTES
 from chukan.platform.http.stalls import Stalls
 from chukan.platform.law import Law
+from chukan.platform.law.masters import LawInForce
 from chukan.platform.metrics import Metrics
 from chukan.platform.peer import NetworkPeer
 from chukan.platform.revocation_watch import RevocationLists
@@ -160,7 +164,7 @@ class Server:
         # when it is started without it.
         self._keystores = KeyStores.of(settings, chance=self._chance, degraded=True)
         self._keystores.check()
-        self._cells = Cells(settings.cells, environment)
+        self._cells = Cells(settings.cells, environment, self._revoked.refuses_shown)
         self._make_network()
         self._make_exchange()
         self._make_listeners()
@@ -194,15 +198,18 @@ class Server:
         links = CellSets(self._cells.primary(self.settings.links_cell).broker, timeout_s=REFUSALS_S)
         self._refusals = Refusals(self.settings.exchange.name, links.enter_refusals, self._clock, self._chance)
         limits = Limits(in_flight_max=self.settings.exchange.in_flight_max).divided_by(self.settings.site.fraction)
+        law = cast("Law", LawInForce(lambda: self.exchange.context.law))
         self._services = Services(
             exchange=self.exchange,
             desks=Desks(
-                PartitionCopies(door, keys, self._law, self._clock, self._chance),
-                PartitionLoads(door, keys, self._law, self._clock, self._chance, self._metrics),
+                PartitionCopies(door, keys, law, self._clock, self._chance),
+                PartitionLoads(door, keys, law, self._clock, self._chance, self._metrics),
                 PartitionRecords(door, keys),
                 PartitionEvidence(door, keys, lambda cell: self.exchange.sets[cell].confirm()),
+                PartitionResidents(door, keys, lambda cell: self.exchange.sets[cell].confirm()),
             ),
-            law=self._law,
+            law=law,
+            calendar=lambda: self.exchange.context.calendar,
             admission=Admission(limits, self._clock, self._metrics),
             metrics=self._metrics,
             clock=self._clock,
@@ -213,6 +220,8 @@ class Server:
             stalls=Stalls(self._commits, most=max(1, limits.in_flight_max // 4)),
             admit=self.exchange.openings.admit,
             refused=self._refusals.tell,
+            officers=officer_services(self.exchange.context, self.exchange.door),
+            operations=self.exchange.journal,
         )
 
     def _commits(self, cell: str) -> bool:
@@ -223,7 +232,14 @@ class Server:
         documents = (("/", openapi.index(ROUTES)), ("/openapi.json", openapi.render(ROUTES)))
         api = AgencyApi(self._services, ROUTES, self._address_check, self._chance, documents)
         context = tls.server_context(mine.tls_certificate_file, mine.tls_key_file, mine.tls_ca_file)
-        network = network_app(self.exchange.inbox, self._opener, self._signer, network=self.settings.network.name)
+        network = network_app(
+            self.exchange.inbox,
+            self._opener,
+            self._signer,
+            network=self.settings.network.name,
+            acquisition_asks=self.exchange.acquisition_asks.take,
+            corrections=self.exchange.corrections.take,
+        )
         self.health = self._make_health()
         inside = tuple(mine.link_hosts)
         self._agency_side = Listener(
@@ -291,9 +307,11 @@ class Server:
         self._spawn("revocation", self._revoked.run())
         if (folder := self.settings.metrics.textfiles) is not None:
             self._spawn("textfiles", Textfiles(folder, self._metrics.registry).run())
-        self._spawn("keys", KeyWatch(self._keystores, lambda: self.exchange.directory).run())
+        watch = KeyWatch(self._keystores, lambda: self.exchange.directory, self._metrics.key_token)
+        self._spawn("keys", watch.run())
         self._spawn("refusals", self._refusals.run())
-        self._spawn("forgetting", Forgetting(self.exchange.sets).run())
+        self._spawn("forgetting", Forgetting(self.exchange.sets, self._clock).run())
+        self._spawn("fact purge", FactPurge(self.exchange.sets, self._clock).run())
         network = await self._network_side.start()
         agency = await self._agency_side.start()
         _log.info("listening", stage="network", port=network)

@@ -112,11 +112,29 @@ class Metrics:
         self._agency_backlog = Gauge(
             "chukan_agency_backlog_lines", "Open lines of an agency.", ["agency"], registry=where
         )
+        self._reviews_lapsing = Gauge(
+            "chukan_agency_reviews_lapsing",
+            "Held provisions (自動応答不可) of an agency whose permit ends soon.",
+            ["agency"],
+            registry=where,
+        )
         self._copy_age = Gauge(
             "chukan_copy_age_seconds", "Age of the newest copy (副本).", ["agency", "kind"], registry=where
         )
         self._evidence_age = Gauge(
             "chukan_evidence_age_seconds", "Age of the oldest leaf without a checkpoint.", ["cell"], registry=where
+        )
+        self._evidence_broken = Gauge(
+            "chukan_evidence_broken_logs",
+            "Logs that are not the ones that were signed or seen.",
+            ["cell", "refused"],
+            registry=where,
+        )
+        self._operations_age = Gauge(
+            "chukan_operations_age_seconds",
+            "Age of the oldest operation without a checkpoint.",
+            ["cell"],
+            registry=where,
         )
         self._sequencer_age = Gauge(
             "chukan_sequencer_age_seconds", "Age of the oldest record without a position.", ["cell"], registry=where
@@ -129,6 +147,12 @@ class Metrics:
         self._snapshot = Gauge("chukan_snapshot_number", "Number of the common data in use.", registry=where)
         self._keys = Gauge("chukan_agency_keys_loaded", "Agencies whose keys are loaded.", registry=where)
         self._keys_usable = Gauge("chukan_keystore_usable", "1 when the key store can be read.", registry=where)
+        self._tokens = Gauge(
+            "chukan_key_token_usable",
+            "1 when a centre's token (HSM) of master keys answers.",
+            ["centre"],
+            registry=where,
+        )
         self._lag = Gauge("chukan_event_loop_lag_seconds", "Longest delay of late.", registry=where)
         self._canary_age = Gauge(
             "chukan_canary_age_seconds", "Time since a canary commit succeeded.", ["cell"], registry=where
@@ -244,6 +268,12 @@ class Metrics:
         for agency, count in _bounded(counts.items()):
             self._agency_backlog.labels(str(agency)).inc(count)
 
+    def reviews_lapsing(self, counts: Mapping[int, int]) -> None:
+        """Replace the escalated reviews per agency number (PRV-05); an agency that is left out has none any more."""
+        self._reviews_lapsing.clear()
+        for agency, count in _bounded(counts.items()):
+            self._reviews_lapsing.labels(str(agency)).inc(count)
+
     def copy_ages(self, ages: Mapping[tuple[int, str], float]) -> None:
         """Replace the ages in seconds of the newest copy by (agency number, kind) (REP-05)."""
         self._copy_age.clear()
@@ -254,9 +284,13 @@ class Metrics:
         """Tell the age of the oldest record without a position in a cell."""
         self._sequencer_age.labels(cell).set(seconds)
 
-    def evidence_age(self, cell: str, seconds: float) -> None:
-        """Tell the age of the oldest leaf without a signed checkpoint in a cell."""
-        self._evidence_age.labels(cell).set(seconds)
+    def evidence_age(self, cell: str, seconds: float, *, of: str = "records") -> None:
+        """Tell the age of the oldest leaf without a signed checkpoint in a cell, of records' or operations' logs."""
+        (self._evidence_age if of == "records" else self._operations_age).labels(cell).set(seconds)
+
+    def evidence_broken(self, cell: str, refused: str, logs: int) -> None:
+        """Tell of how many logs of a cell ``signing``, ``cosigning``, ``sequencing`` or the ``network`` is refused."""
+        self._evidence_broken.labels(cell, refused).set(logs)
 
     def leases(self, cell: str, side: Side, count: int) -> None:
         """Tell how many shards of a side this process holds in a cell."""
@@ -291,6 +325,10 @@ class Metrics:
     def ready(self, *, ready: bool) -> None:
         """Tell whether this exchange is ready."""
         self._ready.set(ready)
+
+    def key_token(self, centre: str, usable: bool) -> None:  # noqa: FBT001 - heard as (centre, usable)
+        """Tell whether a centre's token of master keys answers."""
+        self._tokens.labels(centre).set(usable)
 
     def certificate_expiry(self, timestamp_s: float) -> None:
         """Tell when the server certificate ends (seconds since 1970)."""

@@ -21,15 +21,19 @@ import yarl
 from chukan.errors import REGISTRY, Problem
 from chukan.platform import revocation
 from chukan.platform.envelope import OK, Opened
+from chukan.platform.wire.checkpoints import CheckpointReply
 from chukan.platform.wire.network import (
+    AcquisitionAskReply,
     AcquisitionReply,
     HolderReply,
     InventoryReply,
     KeyReply,
     PermitReply,
+    ProviderKeyReply,
     Receipt,
     RedeliveryReply,
 )
+from chukan.platform.wire.registrations import CorrectionReply, DelegationReply
 
 if TYPE_CHECKING:
     import ssl
@@ -45,8 +49,13 @@ ANSWERS: Final = "/network/v1/answers"
 ACQUISITIONS: Final = "/network/v1/acquisitions"
 ANSWER_KEYS: Final = "/network/v1/answer-keys"
 HOLDERS: Final = "/network/v1/holders"
+PROVIDER_KEYS: Final = "/network/v1/provider-keys"
+ACQUISITION_ASKS: Final = "/network/v1/acquisition-requests"
 INVENTORIES: Final = "/network/v1/inventories"
 REDELIVERIES: Final = "/network/v1/redeliveries"
+CHECKPOINTS: Final = "/network/v1/checkpoints"
+DELEGATIONS: Final = "/network/v1/delegations"
+CORRECTIONS: Final = "/network/v1/corrections"
 
 BODY_BYTES_MAX: Final = 16 * 1024 * 1024
 NETWORK: Final = "network"
@@ -58,7 +67,19 @@ _RATE_LIMITED: Final = 429
 _SERVER_ERRORS: Final = 500
 
 _Reply = TypeVar(
-    "_Reply", PermitReply, Receipt, AcquisitionReply, KeyReply, HolderReply, InventoryReply, RedeliveryReply
+    "_Reply",
+    PermitReply,
+    Receipt,
+    AcquisitionReply,
+    KeyReply,
+    HolderReply,
+    InventoryReply,
+    RedeliveryReply,
+    DelegationReply,
+    CorrectionReply,
+    ProviderKeyReply,
+    AcquisitionAskReply,
+    CheckpointReply,
 )
 
 
@@ -178,9 +199,29 @@ class NetworkPeer:
         """Ask who holds a code (通知先の通知): JSON of ``HolderRequest`` each. Raises ``NetworkTrouble``."""
         return await self._call(HOLDERS, items, HolderReply)
 
+    async def provider_keys(self, items: Sequence[bytes]) -> list[ProviderKeyReply]:
+        """Ask for keys of providers without a code: JSON of ``ProviderKeyRequest`` each. Raises ``NetworkTrouble``."""
+        return await self._call(PROVIDER_KEYS, items, ProviderKeyReply)
+
+    async def acquisition_asks(self, items: Sequence[bytes]) -> list[AcquisitionAskReply]:
+        """Ask providers to acquire codes: JSON of ``AcquisitionAsk`` each. Raises ``NetworkTrouble``."""
+        return await self._call(ACQUISITION_ASKS, items, AcquisitionAskReply)
+
     async def inventories(self, items: Sequence[bytes]) -> list[InventoryReply]:
         """Ask what was exchanged since an instant: JSON of ``InventoryRequest`` each. Raises ``NetworkTrouble``."""
         return await self._call(INVENTORIES, items, InventoryReply)
+
+    async def delegations(self, items: Sequence[bytes]) -> list[DelegationReply]:
+        """Register halves of delegations (委任): JSON of ``Delegation`` each. Raises ``NetworkTrouble``."""
+        return await self._call(DELEGATIONS, items, DelegationReply)
+
+    async def checkpoints(self, items: Sequence[bytes]) -> list[CheckpointReply]:
+        """Tell of checkpoints (チェックポイントの通知): JSON of ``CheckpointTold`` each. Raises ``NetworkTrouble``."""
+        return await self._call(CHECKPOINTS, items, CheckpointReply)
+
+    async def corrections(self, items: Sequence[bytes]) -> list[CorrectionReply]:
+        """Tell of corrected records (訂正の通知): JSON of ``Correction`` each. Raises ``NetworkTrouble``."""
+        return await self._call(CORRECTIONS, items, CorrectionReply)
 
     async def redeliveries(self, items: Sequence[bytes]) -> list[RedeliveryReply]:
         """Have messages pushed again: JSON of ``RedeliveryRequest`` each. Raises ``NetworkTrouble``."""

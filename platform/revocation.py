@@ -117,7 +117,10 @@ def identity(transport: asyncio.BaseTransport | None) -> Identity | None:
     if not isinstance(connection, ssl.SSLObject | ssl.SSLSocket):
         return None
     shown = connection.getpeercert(binary_form=True)
-    if shown is None:
-        return None
+    return None if shown is None else identity_of(shown)
+
+
+def identity_of(shown: bytes) -> Identity:
+    """Return which certificate this is (DER). Raises ``ValueError`` for anything else."""
     certificate = x509.load_der_x509_certificate(shown)
     return Identity(certificate.issuer.public_bytes(), certificate.serial_number)

@@ -10,6 +10,7 @@ one renewal was forgotten would do more harm than it prevents (decision record *
 """
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -77,6 +78,15 @@ class RevocationLists:
     def refuses(self, identity: Identity | None) -> bool:
         """Tell whether a certificate is revoked; who shows none (a plain connection) has none to be revoked."""
         return identity is not None and identity.serial in self._serials.get(identity.issuer, ())
+
+    def refuses_shown(self, shown: bytes) -> bool:
+        """Tell the same of the certificate (DER) of a server of ours, and count it; what is unreadable is refused too."""
+        with contextlib.suppress(ValueError):
+            if not self.refuses(revocation.identity_of(shown)):
+                return False
+        self.refused()
+        _log.error("a server's certificate is revoked, nothing is asked of it")
+        return True
 
     def refused(self) -> None:
         """Count one connection that was refused or ended."""

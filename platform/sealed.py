@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from chukan.chance import Chance
 
 INFO: Final = b"chukan-answer-v1"
+FACTS_INFO: Final = b"chukan-acquisition-facts-v1\n"
 _SUITE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _KEY_BYTES: Final = 32
 _NONCE_BYTES: Final = 12
@@ -114,6 +115,28 @@ def open_batch(
         except UnreadableAnswerError:
             contents.append(None)
     return contents
+
+
+def seal_facts(public: bytes, inquirer: str, provider: str, facts: bytes) -> bytes:
+    """Return facts of a person, HPKE-sealed to a provider's answer key and bound to both agencies (codes of 16 digits).
+
+    ``ValueError`` for a key that cannot be sealed to.
+    """
+    if not is_answer_key(public):
+        raise ValueError("no key to seal to")
+    return _SUITE.encrypt(facts, X25519PublicKey.from_public_bytes(public), _facts_info(inquirer, provider))
+
+
+def open_facts(sealed: bytes, inquirer: str, provider: str, private: X25519PrivateKey) -> bytes:
+    """Return facts that this inquirer sealed for this provider; ``UnreadableAnswerError`` otherwise."""
+    try:
+        return _SUITE.decrypt(sealed, private, _facts_info(inquirer, provider))
+    except (InvalidTag, ValueError):
+        raise UnreadableAnswerError from None
+
+
+def _facts_info(inquirer: str, provider: str) -> bytes:
+    return FACTS_INFO + inquirer.encode("ascii") + b"\n" + provider.encode("ascii")
 
 
 def _try_key(sealed: SealedAnswer, private: Mapping[str, X25519PrivateKey]) -> AESGCM | None:

@@ -25,6 +25,7 @@ from chukan.replication.driver import DRIVER_ERRORS, Connection, Proxy, bounded,
 from chukan.replication.durability import Durability, DurabilityWatch
 from chukan.replication.leader import Finder, Leader
 from chukan.replication.patroni import NodeState, Patroni
+from chukan.replication.revoked import Refuses, refusing
 from chukan.settings import Cell, Environment, Member
 
 __all__ = [
@@ -92,9 +93,12 @@ class Cells:
     when it is first needed, and what is wrong with it is that caller's problem.
     """
 
-    def __init__(self, cells: Mapping[str, Cell], environment: Environment = "production") -> None:
+    def __init__(
+        self, cells: Mapping[str, Cell], environment: Environment = "production", refuses: Refuses | None = None
+    ) -> None:
+        """``refuses`` knows the revoked certificates of members. Raises ``Problem`` certificate_unreadable."""
         self._environment: Environment = environment
-        self._cells = {name: _Watched(name, cell, environment) for name, cell in cells.items()}
+        self._cells = {name: _Watched(name, cell, environment, refuses) for name, cell in cells.items()}
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -204,11 +208,13 @@ class Cells:
 class _Watched:
     """One cell: its doors, and whoever looks for its leader."""
 
-    def __init__(self, name: str, cell: Cell, environment: Environment) -> None:
+    def __init__(self, name: str, cell: Cell, environment: Environment, refuses: Refuses | None) -> None:
         self._name = name
         self._cell = cell
         self._members: dict[str, Member] = {member.name: member for member in cell.members}
         self._context = cell_context(cell)
+        if self._context is not None and refuses is not None:
+            refusing(self._context, refuses)
         self._patroni = Patroni({member.name: member.rest for member in cell.members}, self._context)
         self._finder: Finder | None = None
         if cell.members:

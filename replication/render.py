@@ -3,7 +3,7 @@
 The same site gives the same text. Two things are decided here and nowhere else. Which standby is synchronous: the first
 far node and a peer at home (``sync_priority``), so that a lost centre finds its data in the other one, and a crashed
 server its successor next door. And who may connect to a database: nodes of its own cell, exchanges and the operator, by
-TLS 1.3 and a password, nodes and operator by their certificates too.
+TLS 1.3, a certificate of the site's authorities and a password.
 
 Invariant: pure. Passwords are given as texts, for Patroni reads them from its YAML alone; whoever writes the file gives
 it mode 0600. Only what is in ``bootstrap`` is read once, at the birth of a cell: a later change of it goes by Patroni.
@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml  # type: ignore[import-untyped] # its stubs are a package that nothing else needs
 
-from chukan.replication import backup, render_links
+from chukan.replication import backup, render_evidence, render_keys, render_links, render_revocation
 from chukan.replication.plain_toml import Value, to_toml
 from chukan.replication.quiet import QUIET
 from chukan.replication.site import Cell, EtcdMember, ExchangeHost, Node, Site, gateways, halves
@@ -34,6 +34,9 @@ FAR_NEXT: Final = 1
 _LOOPBACK: Final = "127."
 _Table = tuple[str, Mapping[str, Value]]
 _LAG_MAX: Final = 1_048_576
+_ETCD_SUITES: Final = tuple(
+    f"TLS_ECDHE_{key}_WITH_AES_{suite}" for key in ("ECDSA", "RSA") for suite in ("256_GCM_SHA384", "128_GCM_SHA256")
+)
 
 
 class Secrets(NamedTuple):
@@ -158,6 +161,7 @@ def _postgresql(site: Site, cell: Cell, node: Node, address: str, secrets: Secre
     folder = site.directory(here)
     certificate, key, trusted = map(str, site.certificate(node.name, here))
     identity = {"sslmode": "verify-full", "sslcert": certificate, "sslkey": key, "sslrootcert": trusted}
+    identity |= render_revocation.client(site, here)
     archiving = {} if site.backup is None else dict(backup.for_patroni(site, node))
     more: dict[str, Any] = {name: archiving[name] for name in ("pg_ident", "callbacks") if name in archiving}
     return {
@@ -183,6 +187,7 @@ def _postgresql(site: Site, cell: Cell, node: Node, address: str, secrets: Secre
             "ssl_cert_file": certificate,
             "ssl_key_file": key,
             "ssl_ca_file": trusted,
+            **render_revocation.server(site, here),
             "ssl_min_protocol_version": "TLSv1.3",
             "shared_buffers": "64MB" if site.sandbox else "2GB",
             "max_wal_size": "512MB" if site.sandbox else "8GB",
@@ -213,21 +218,15 @@ def pg_hba(site: Site, cell: Cell) -> list[str]:
     nodes = _networks([site.address(node.host) for node in cell.nodes])
     operator = _networks(site.operator.addresses)
     exchanges = _networks([site.address(exchange.host) for exchange in site.exchanges])
-    controllers = _networks([site.address(row.host) for row in gateways(site)])
-    clients = ",".join(CLIENTS)
-    own = "scram-sha-256 clientcert=verify-ca"
+    links = cell is site.cells.get(site.links_cell)
+    controllers = _networks([site.address(row.host) for row in gateways(site) if links])
+    own, clients = "scram-sha-256 clientcert=verify-ca", ",".join(CLIENTS)
     return [
         *(f"hostssl replication {REPLICATION_USER} {network} {own}" for network in nodes),
         *(f"hostssl postgres {REWIND_USER} {network} {own}" for network in nodes),
         *(f"hostssl all {SUPERUSER} {network} {own}" for network in dict.fromkeys([*nodes, *operator])),
-        *(
-            f"hostssl {cell.database} {clients} {network} scram-sha-256"
-            for network in dict.fromkeys([*exchanges, *operator])
-        ),
-        *(
-            f"hostssl {cell.database} {LINKS_USER} {network} scram-sha-256"
-            for network in (controllers if cell is site.cells.get(site.links_cell) else [])
-        ),
+        *(f"hostssl {cell.database} {clients} {network} {own}" for network in dict.fromkeys([*exchanges, *operator])),
+        *(f"hostssl {cell.database} {LINKS_USER} {network} {own}" for network in controllers),
     ]
 
 
@@ -267,6 +266,9 @@ def etcd(site: Site, name: str) -> list[str]:
         "peer-cert-file": certificate,
         "peer-key-file": key,
         "peer-trusted-ca-file": trusted,
+        # Members of before 3.5 speak TLS 1.2 too, and take no other word: then with what 1.3 has.
+        "cipher-suites": ",".join(_ETCD_SUITES),
+        **render_revocation.etcd(site, here),
         "logger": "zap",
         "log-level": "warn",
     }
@@ -306,9 +308,11 @@ def exchange(site: Site, name: str, limits: Mapping[str, Value] | None = None) -
                 },
             ),
             ("network", _network(site)),
-            ("keystores", {centre: site.directory(centre) / "keystore" for centre in site.centres}),
+            *render_revocation.tables(site, here),
+            *render_keys.tables(site),
             # Empty until somebody writes there: the last drills, backups, a look at everybody's certificates.
             ("metrics", {"textfiles": folder / "metrics"}),
+            *render_evidence.tables(site, here),
             *render_links.tables(site),
         ]
     )
@@ -385,8 +389,9 @@ def operator(site: Site) -> str:
                 },
             ),
             ("network", _network(site)),
-            ("keystores", {name: site.directory(name) / "keystore" for name in site.centres}),
+            *render_keys.tables(site),
             ("operator", {"directory_signing_key_file": folder / "signing" / "directory.pem"}),
+            *render_evidence.operator_tables(site),
             *render_links.tables(site),
         ]
     )

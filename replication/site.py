@@ -122,6 +122,30 @@ class Backup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """How many full backups a repository keeps, each with all that is needed to go on from it."""
 
 
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Under which name the logs of records are signed (証跡): it stays for as long as anybody holds a checkpoint."""
+
+    name: Annotated[str, msgspec.Meta(pattern="^[a-z0-9][a-z0-9./-]{0,127}$")]
+
+
+class Token(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The token (HSM) of one centre's master keys (親鍵), as every exchange and the operator's machine reach it."""
+
+    module: Path
+    """The library of the HSM's maker, by PKCS#11."""
+    token: Annotated[str, msgspec.Meta(min_length=1, max_length=32)]
+    """Label of the token."""
+    pin_file: Path
+    """File with the PIN in one line, of mode 0600; the same place on every machine."""
+
+
+class Revocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whose revocation lists (失効リスト) are honoured: the site's own authorities', and these of others."""
+
+    outside: list[Name] = []
+    """Authorities of agencies' systems and of the network, by the names of their files (``<name>.pem``)."""
+
+
 class Timers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Patroni's timers; the defaults are those that were measured."""
 
@@ -155,6 +179,12 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """How this site may be drilled; without it only a lab can be."""
     links: Links | None = None
     """Gateways and service addresses; without it nobody comes through a tunnel."""
+    evidence: Evidence | None = None
+    """How logs are signed and cosigned; only a sandbox may go without."""
+    key_tokens: dict[Name, Token] = {}
+    """Token by centre; without any, master keys lie in files, which only a sandbox may have."""
+    revocation: Revocation | None = None
+    """Which revocation lists are honoured; only a sandbox may go without."""
     postgresql: Path = Path("/usr/lib/postgresql/15/bin")
 
     # ------------------------------------------------------------ where things are

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from chukan import toml_reading
-from chukan.replication.site import Cell, Centre, Host, Site
+from chukan.replication.site import Cell, Centre, Host, Site, Token
 from chukan.replication.site_rules import check
 
 
@@ -22,7 +22,7 @@ def parse(text: str, base: Path) -> Site:
     """Return the site of a text, its form checked only; relative paths are relative to ``base``."""
     tree = toml_reading.parse(text)
     # Each named table by itself first: msgspec does not say under which key of a table of tables it stumbled.
-    for table, kind in (("centres", Centre), ("hosts", Host), ("cells", Cell)):
+    for table, kind in (("centres", Centre), ("hosts", Host), ("cells", Cell), ("key_tokens", Token)):
         rows = tree.get(table)
         for name, row in rows.items() if isinstance(rows, dict) else ():
             toml_reading.convert(row, kind, f"/{table}/{name}", base)

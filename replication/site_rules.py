@@ -9,12 +9,12 @@ Invariant: pure. ``check`` says everything that is wrong, not only the first thi
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Final
 
 from chukan.errors import Problem
-from chukan.replication import site_drills
+from chukan.replication import render_revocation, site_drills
 from chukan.replication.site import (
     HOME_NODES,
     EtcdMember,
@@ -43,13 +43,24 @@ def check(site: Site) -> list[Problem]:
     """Return everything that is wrong with a site, at most a hundred problems; nothing is when it is empty.
 
     Codes: site_name_twice, site_name_unknown, site_address_twice, site_port_high, site_etcd, site_topology,
-    site_strict, site_standbys, site_timers, site_backup, site_links, setting_missing and setting_invalid (of
-    ``[drill]``).
+    site_strict, site_standbys, site_timers, site_backup, site_links, setting_missing (of ``[evidence]``,
+    ``[key_tokens]`` and ``[revocation]`` too) and setting_invalid (of ``[drill]``, ``[key_tokens]``, ``[revocation]``).
     """
     problems = [*_names(site)]
     if problems:  # what stands where cannot be judged before the names mean something
         return problems[:_PROBLEMS_MAX]
-    rules = (_addresses, _ports, _etcd, _topologies, _standbys, _exchanges, _timers, _backup, _links, _drill)
+    rules: tuple[Callable[[Site], Iterator[Problem]], ...] = (
+        _addresses,
+        _ports,
+        _etcd,
+        _topologies,
+        _standbys,
+        _exchanges,
+        _timers,
+        _backup,
+        _links,
+    )
+    rules += (_evidence, _key_tokens, _revocation, _drill)
     return [problem for rule in rules for problem in rule(site)][:_PROBLEMS_MAX]
 
 
@@ -229,6 +240,38 @@ def _is_service(address: str) -> bool:
         return IPv4Address(address) in IPv4Network(SERVICE_NETWORK)
     except AddressValueError:
         return False
+
+
+def _evidence(site: Site) -> Iterator[Problem]:
+    """A real site signs its logs: a record without a checkpoint proves nothing to anybody."""
+    if site.evidence is None and not site.sandbox:
+        yield Problem("setting_missing", pointer="/evidence/name", expected="a name of the installation's own")
+
+
+def _key_tokens(site: Site) -> Iterator[Problem]:
+    """Each centre has a token of its own: one for two would be lost with either; files would hold master keys bare."""
+    if not site.key_tokens:
+        if not site.sandbox:
+            yield Problem("setting_missing", pointer="/key_tokens", expected="a token (HSM) of each centre")
+        return
+    for name in sorted({*site.centres} ^ {*site.key_tokens}):
+        code = "setting_missing" if name in site.centres else "site_name_unknown"
+        yield Problem(code, pointer=f"/key_tokens/{name}", expected=", ".join(sorted(site.centres)))
+    if len({(row.module, row.token) for row in site.key_tokens.values()}) != len(site.key_tokens):
+        yield Problem("setting_invalid", pointer="/key_tokens", expected="a token of its own for each centre")
+
+
+def _revocation(site: Site) -> Iterator[Problem]:
+    """A real site honours revocation lists: a stolen key of a node would open databases until it ends."""
+    if site.revocation is None:
+        if not site.sandbox:
+            yield Problem("setting_missing", pointer="/revocation", expected="the table, which may be empty")
+        return
+    taken = set(render_revocation.authorities(site))
+    for number, name in enumerate(site.revocation.outside):
+        if name in taken:
+            yield Problem("setting_invalid", pointer=f"/revocation/outside/{number}", expected="a name of its own")
+        taken.add(name)
 
 
 def _drill(site: Site) -> Iterator[Problem]:

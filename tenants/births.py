@@ -126,7 +126,8 @@ async def depart(admin: Connection, agency: int) -> None:
     if state == "open":
         raise Problem("agency_open")
     # What waits for the schema's tables goes first: a sequencer or worker must not find a row without its leaf.
-    for table in ("inquiry_work", "provision_work", "to_sequence"):
+    waiting = ("inquiry_work", "provision_work", "to_sequence", "log_aside", "operations_waiting", "operation_heads")
+    for table in waiting:
         await admin.execute(f"DELETE FROM chukan.{table} WHERE agency = $1", agency)
     await admin.execute("SET lock_timeout = '200ms'")
     try:

@@ -99,7 +99,11 @@ class AgencyEntry(msgspec.Struct, frozen=True):
 
 def _read(name: str) -> Iterator[dict[str, str]]:
     text = resources.files("chukan.tenants.data").joinpath(name).read_text(encoding="utf-8")
-    return csv.DictReader(line for line in text.splitlines() if not line.startswith("#"))
+    return csv.DictReader(_uncommented(text))
+
+
+def _uncommented(text: str) -> list[str]:
+    return [line for line in text.splitlines() if not line.startswith("#")]
 
 
 @cache
@@ -181,6 +185,23 @@ def body(code: str) -> Body | None:
 def agencies() -> tuple[AgencyEntry, ...]:
     """Return every agency known by rule or by list, national counterparts included."""
     return tuple(_agencies().values())
+
+
+def agencies_with(listed: str) -> tuple[AgencyEntry, ...]:
+    """Return every agency, with the joint bodies and national counterparts of a list in place of the shipped one.
+
+    ``listed`` is a text as ``data/agencies.csv`` is; ``ValueError`` or ``KeyError`` where it is none, or not unique.
+    """
+    ruled = [entry for known in _bodies().values() for entry in (_head(known), _board(known))]
+    entries = [*ruled, *map(_listed, csv.DictReader(_uncommented(listed)))]
+    if len({entry.code for entry in entries}) != len(entries):
+        raise ValueError("agencies.csv: two agencies have one code")
+    return tuple(entries)
+
+
+def agencies_text() -> str:
+    """Return the shipped list of joint bodies and national counterparts, as it stands in its file."""
+    return resources.files("chukan.tenants.data").joinpath("agencies.csv").read_text(encoding="utf-8")
 
 
 def agencies_of(code: str) -> tuple[AgencyEntry, ...]:

@@ -143,10 +143,15 @@ class Changes:
 
         return self._then(step)
 
-    def set_law(self, law_number: int | str) -> Self:
-        """Have these lists of the law named."""
+    def set_law(self, law_number: int | str, instead_of: int | str | None = None) -> Self:
+        """Have these lists of the law named; where it is said ``instead_of`` which ones, in the place of no others.
+
+        When applied: ``Problem`` master_state where others are named.
+        """
 
         def step(snapshot: Snapshot, at: dt.datetime) -> Snapshot:
+            if instead_of is not None and snapshot.law_number not in (law_number, instead_of):
+                raise Problem("master_state")
             return snapshot if snapshot.law_number == law_number else directory.set_law(snapshot, at, law_number)
 
         return self._then(step)

@@ -60,14 +60,14 @@ class Key(NamedTuple):
 
     def text(self) -> str:
         """Return the key as a verifier key (vkey): ``name+id+base64(type ‖ public)``."""
-        return f"{self.name}+{self.id.hex()}+{_to_base64(bytes([self.type]) + self.public)}"
+        return f"{self.name}+{self.id.hex()}+{to_base64(bytes([self.type]) + self.public)}"
 
     @classmethod
     def parse(cls, text: str) -> "Key":
         """Read a verifier key; ``CheckpointError`` unless it is one of ours whose id is right."""
         name, _, rest = text.partition("+")
         _, _, material = rest.partition("+")
-        raw = _from_base64(material)
+        raw = from_base64(material)
         if len(raw) != 1 + _PUBLIC_BYTES or raw[0] not in {LOG, COSIGNER} or _NAME.fullmatch(name) is None:
             raise CheckpointError("not an Ed25519 verifier key")
         key = cls(name, raw[0], raw[1:])
@@ -93,7 +93,7 @@ class Signature(NamedTuple):
 
     def line(self) -> str:
         """Return the line, with its end."""
-        return f"\u2014 {self.name} {_to_base64(self.id + self.bytes)}\n"
+        return f"\u2014 {self.name} {to_base64(self.id + self.bytes)}\n"
 
 
 class Note(NamedTuple):
@@ -121,7 +121,7 @@ class Checkpoint(NamedTuple):
 
     def text(self) -> str:
         """Return the note text."""
-        lines = (self.origin, str(self.size), _to_base64(self.root), *self.extensions)
+        lines = (self.origin, str(self.size), to_base64(self.root), *self.extensions)
         return "".join(f"{line}\n" for line in lines)
 
 
@@ -172,7 +172,7 @@ def _parse_line(line: str) -> Signature:
     found = _LINE.fullmatch(line)
     if found is None or _NAME.fullmatch(found[1]) is None:
         raise CheckpointError("not a signature line")
-    raw = _from_base64(found[2])
+    raw = from_base64(found[2])
     if len(raw) <= _KEY_ID_BYTES:
         raise CheckpointError("a signature line without a signature")
     return Signature(found[1], raw[:_KEY_ID_BYTES], raw[_KEY_ID_BYTES:])
@@ -187,7 +187,7 @@ def parse_checkpoint(text: str) -> Checkpoint:
     # The header of a cosigned message: as an origin it would make a log's signature pass for something else.
     if origin == _HEADER or _SIZE.fullmatch(size) is None or int(size) > SIZE_MAX:
         raise CheckpointError("not a checkpoint")
-    raw = _from_base64(root)
+    raw = from_base64(root)
     if len(raw) != HASH_BYTES:
         raise CheckpointError("not a checkpoint")
     return Checkpoint(origin, int(size), raw, tuple(extensions))
@@ -272,17 +272,18 @@ def _cosigned_message(text: str, at: int) -> bytes:
 # ------------------------------------------------------------ base64
 
 
-def _to_base64(raw: bytes) -> str:
+def to_base64(raw: bytes) -> str:
+    """Return the one base64 form of bytes."""
     return base64.b64encode(raw).decode("ascii")
 
 
-def _from_base64(text: str) -> bytes:
+def from_base64(text: str) -> bytes:
     """Decode canonical base64; ``CheckpointError`` for any other form of the same bytes."""
     try:
         raw = base64.b64decode(text.encode("ascii"), validate=True)
     except (ValueError, binascii.Error):
         raise CheckpointError("not base64") from None
-    if _to_base64(raw) != text:
+    if to_base64(raw) != text:
         raise CheckpointError("not base64")
     return raw
 

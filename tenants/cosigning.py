@@ -5,12 +5,15 @@ consistency proof from the last tree that it remembers to the new one, remembers
 
 Invariant: of each log, this centre's key cosigns trees of which each continues the one before. The memory is committed
 before a signature is made, in a cell of this centre's own choosing, apart from the log where there are two; it never
-goes back. What contradicts it is never cosigned, and is said loudly.
+goes back. What contradicts it is never cosigned, and is said loudly. One thing alone may replace a memory: the leaf of
+a restore (``restored``) that names it, in the epoch that this centre's own settings give the cell, once for each log.
 """
 
 import asyncio
 import contextlib
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Final, Protocol
 
 from chukan import log
@@ -18,8 +21,10 @@ from chukan.clock import Clock
 from chukan.errors import Problem
 from chukan.tenants import checkpoint as forms
 from chukan.tenants import merkle
-from chukan.tenants.evidence import CentreKeys, EvidenceError, hash_ranges
+from chukan.tenants.evidence import CentreKeys, EvidenceError, hash_ranges, take_up
+from chukan.tenants.map_growth import MapFollower, MapUnfit
 from chukan.tenants.merkle import Need, TileName
+from chukan.tenants.restored import Restored, read_leaf
 from chukan.tenants.sets.evidence import LastCheckpoint
 
 PAUSE_S: Final = 1.0
@@ -71,6 +76,33 @@ class MemorySets(Protocol):
         ...
 
 
+class RestoreSets(Protocol):
+    """What a cosigner asks where logs may have been restored."""
+
+    async def evidence_restored(self, agency: int) -> list[tuple[int, bytes]]:
+        """Return the leaves of restores, with their positions."""
+        ...
+
+
+class RestoreMemory(Protocol):
+    """Where it remembers which restores it believed."""
+
+    async def witness_restore(
+        self, signer: str, origin: str, before: tuple[int, bytes], now: tuple[int, bytes], epoch: int
+    ) -> bool:
+        """Remember a restored log's tree in place of the one before."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Restores:
+    """By what a cosigner believes that a log was restored: the epoch of the cell in this centre's own settings."""
+
+    epoch: int
+    sets: RestoreSets
+    memory: RestoreMemory
+
+
 class Cosigner:
     """Cosigns the checkpoints of one cell's agencies."""
 
@@ -81,9 +113,20 @@ class Cosigner:
         keys: CentreKeys,
         code_of: Callable[[int], str | None],
         clock: Clock,
+        *,
+        restores: Restores | None = None,
+        on_forked: Callable[[int], None] = lambda _: None,
+        maps: MapFollower | None = None,
     ) -> None:
+        """Cosign with this centre's key; ``on_forked`` is told of how many logs the last checkpoint contradicts it.
+
+        With ``maps`` no checkpoint is cosigned whose map of persons does not follow from the log.
+        """
         if keys.private is None:
             raise ValueError("a cosigner has a key")
+        self._restores = restores
+        self._on_forked = on_forked
+        self._maps = maps
         self._private = keys.private
         self._sets = sets
         self._memory = memory
@@ -106,6 +149,7 @@ class Cosigner:
             pause = PAUSE_S
             try:
                 await self.cosign_due()
+                self._on_forked(len(self.forked))
             except Exception as error:  # noqa: BLE001 - a task's boundary: whatever failed, it is tried again
                 if not (isinstance(error, Problem) and error.code == "cell_restored"):
                     _log.warning("checkpoints were not cosigned", exc_info=error)
@@ -142,7 +186,7 @@ class Cosigner:
     async def _attempt(self, agency: int, code: str, last: LastCheckpoint) -> bool:
         try:
             done = await self._cosign(agency, code, last)
-        except (Forked, EvidenceError, forms.CheckpointError) as error:
+        except (Forked, EvidenceError, MapUnfit, forms.CheckpointError) as error:
             if agency not in self.forked:
                 _log.critical("a checkpoint is not cosigned", agency=agency, reason=type(error).__name__)
             self.forked.add(agency)
@@ -162,18 +206,73 @@ class Cosigner:
         found = forms.verify(note, self._keys.known(code), origin=self._keys.origin(code))
         said = found.checkpoint
         seen = (await self._memory.witness_recall(self._name, [said.origin])).get(said.origin, (0, merkle.EMPTY_ROOT))
-        if not await self._continues(agency, seen, said):
-            raise Forked("a tree that does not continue the one seen before")
-        if seen != (said.size, said.root) and not await self._memory.witness_keep(
-            self._name, said.origin, seen[0], said.size, said.root
-        ):
-            return False  # another process of this centre was quicker: the next look finds what it remembers
+        if not await self._map_follows(agency, seen, said) or not await self._remember(agency, seen, said):
+            return False  # another process was quicker: the next look finds what it signed or remembers
+        if self._maps is not None:
+            await self._maps.keep(self._name, said)
         if self._keys.centre_of(found.log_key) != self._keys.centre:
             line = forms.cosign(note.text, self._name, self._private, int(self._clock.now().timestamp())).line()
             if not await self._sets.evidence_cosign(agency, said.size, self._name, line.encode()):
                 return False
         self._done[agency] = said.size
         return True
+
+    async def _map_follows(self, agency: int, seen: tuple[int, bytes], said: forms.Checkpoint) -> bool:
+        """Tell whether a checkpoint's map of persons follows from the log; False where it was signed on meanwhile.
+
+        Raises ``Forked``, ``EvidenceError``, ``MapUnfit``.
+        """
+        if self._maps is None or not said.extensions:
+            return True
+        frontier = None
+        if 0 < seen[0] < said.size:
+            frontier = await take_up(partial(self._sets.evidence_read, agency), seen[0])
+            if frontier.root() != seen[1]:
+                frontier = None
+        found = await self._maps.follows(agency, self._name, said, frontier)
+        if found is None:
+            now = await self._sets.evidence_last(agency)
+            if now is None or now.size != said.size:
+                return False
+        if not found:
+            raise Forked("a map that does not follow from its log")
+        return True
+
+    async def _remember(self, agency: int, seen: tuple[int, bytes], said: forms.Checkpoint) -> bool:
+        """Remember a tree that continues the one seen, or that was restored; False where another process was quicker.
+
+        Raises ``Forked``, ``EvidenceError``.
+        """
+        if await self._continues(agency, seen, said):
+            return seen == (said.size, said.root) or await self._memory.witness_keep(
+                self._name, said.origin, seen[0], said.size, said.root
+            )
+        restores = self._restores
+        if restores is None or not await self._was_restored(agency, restores, seen, said):
+            raise Forked("a tree that does not continue the one seen before")
+        now = (said.size, said.root)
+        if not await restores.memory.witness_restore(self._name, said.origin, seen, now, restores.epoch):
+            raise Forked("a log is restored once in an epoch")
+        _log.critical("a log goes on from a restore", agency=agency, epoch=restores.epoch)
+        return True
+
+    async def _was_restored(
+        self, agency: int, restores: Restores, seen: tuple[int, bytes], said: forms.Checkpoint
+    ) -> bool:
+        """Tell whether the tree holds a leaf of a restore that names the one seen, in the epoch of our own settings."""
+        for position, data in await restores.sets.evidence_restored(agency):
+            found = read_leaf(position, data)
+            if found is not None and (found.epoch, found.size, found.root) == (restores.epoch, *seen):
+                return position <= said.size and await self._holds(agency, found, data, said)
+        return False
+
+    async def _holds(self, agency: int, found: Restored, data: bytes, said: forms.Checkpoint) -> bool:
+        async def read(need: Need) -> tuple[dict[TileName, bytes], dict[int, bytes]]:
+            return await self._sets.evidence_read(agency, need)
+
+        place = found.position - 1
+        path = await hash_ranges(read, merkle.inclusion_ranges(place, said.size), said.size)
+        return merkle.verify_inclusion(merkle.leaf_hash(data), place, said.size, path, said.root)
 
     async def _continues(self, agency: int, seen: tuple[int, bytes], said: forms.Checkpoint) -> bool:
         """Tell whether a tree continues the one seen, by a proof from the tree at rest."""

@@ -33,7 +33,9 @@ ClientId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,63
 CellName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
 Code16 = Annotated[str, msgspec.Meta(pattern=r"^[A-Z0-9]{16}$")]
 Instant = Annotated[dt.datetime, msgspec.Meta(tz=True)]
-Function = Literal["copies", "codes", "queries", "records", "reviews.prepare", "reviews.approve", "holds", "order"]
+Function = Literal[
+    "copies", "codes", "queries", "records", "residents", "reviews.prepare", "reviews.approve", "holds", "order"
+]
 
 FUNCTIONS: Final[frozenset[str]] = frozenset(Function.__args__)  # type: ignore[attr-defined]
 """What a client may be granted."""

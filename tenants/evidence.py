@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from chukan import log
 from chukan.errors import Problem
 from chukan.tenants import checkpoint as forms
-from chukan.tenants import merkle
+from chukan.tenants import label_map, merkle
+from chukan.tenants.map_growth import Grown, MapGrower, MapUnfit
 from chukan.tenants.merkle import Frontier, Need, TileName
 from chukan.tenants.sets.evidence import Growth, LastCheckpoint
 
@@ -36,6 +37,10 @@ _log = log.get("evidence")
 
 class EvidenceError(Exception):
     """An agency's tree at rest does not give the root that was signed. Holds no value of it."""
+
+
+class Overtaken(Exception):  # noqa: N818 - what happened, not what went wrong here
+    """Another signer has signed this log meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,8 +175,19 @@ class Signer:
     """Signs the logs of one cell. ``code_of`` gives an agency's code, None for one that is not in the directory."""
 
     def __init__(
-        self, sets: SignerSets, keys: CentreKeys, code_of: Callable[[int], str | None], on_age: Callable[[float], None]
+        self,
+        sets: SignerSets,
+        keys: CentreKeys,
+        code_of: Callable[[int], str | None],
+        on_age: Callable[[float], None],
+        *,
+        on_broken: Callable[[int], None] = lambda _: None,
+        maps: MapGrower | None = None,
     ) -> None:
+        """Sign with this centre's key; ``on_broken`` is told how many logs are left as they are.
+
+        With ``maps`` each checkpoint signs the map of persons too.
+        """
         if keys.private is None:
             raise ValueError("a signer has a key")
         self._private = keys.private
@@ -179,6 +195,8 @@ class Signer:
         self._keys = keys
         self._code_of = code_of
         self._on_age = on_age
+        self._on_broken = on_broken
+        self._maps = maps
         self._stopping = asyncio.Event()
         self.broken: set[int] = set()
         """Agencies whose tree at rest is not the one that was signed."""
@@ -193,6 +211,7 @@ class Signer:
             pause = PAUSE_S
             try:
                 signed = await self.sign_due()
+                self._on_broken(len(self.broken))
                 self._on_age(await self._sets.evidence_age())
                 if signed >= AGENCIES_MAX:
                     continue
@@ -213,6 +232,8 @@ class Signer:
                 continue
             try:
                 growth = await self.grow(agency, code, head)
+            except Overtaken:
+                continue
             except (EvidenceError, forms.CheckpointError):
                 if agency not in self.broken:
                     _log.critical("the tree at rest is not the one that was signed", agency=agency)
@@ -230,6 +251,7 @@ class Signer:
         """
         last = await self._sets.evidence_last(agency)
         before = 0 if last is None else last.size
+        said = None
 
         async def read(need: Need) -> tuple[dict[TileName, bytes], dict[int, bytes]]:
             return await self._sets.evidence_read(agency, need)
@@ -247,6 +269,25 @@ class Signer:
         hashes = [merkle.leaf_hash(data) for _, data in leaves]
         for leaf in hashes:
             frontier.append(leaf)
-        note = forms.sign(forms.Checkpoint(self._keys.origin(code), frontier.size, frontier.root()), self._private)
+        grown = await self._grow_map(agency, said, leaves)
+        lines = () if grown is None else (label_map.line_of(grown.root),)
+        origin = self._keys.origin(code)
+        note = forms.sign(forms.Checkpoint(origin, frontier.size, frontier.root(), lines), self._private)
         tiles = await complete_tiles(read, before, hashes)
-        return Growth(agency, before, frontier.size, frontier.root(), note.encode(), tiles)
+        pages = {} if grown is None else grown.pages
+        return Growth(agency, before, frontier.size, frontier.root(), note.encode(), tiles, pages)
+
+    async def _grow_map(
+        self, agency: int, last: forms.Checkpoint | None, leaves: Sequence[tuple[int, bytes]]
+    ) -> Grown | None:
+        """Return the next map of persons; ``EvidenceError``, ``Overtaken``."""
+        if self._maps is None:
+            return None
+        try:
+            return await self._maps.grow(agency, last, leaves)
+        except MapUnfit:
+            # Pages change with each checkpoint: another signer's commit may stand between what was read here.
+            now = await self._sets.evidence_last(agency)
+            if (0 if now is None else now.size) != (0 if last is None else last.size):
+                raise Overtaken from None
+            raise EvidenceError("the map is not the one that was signed") from None

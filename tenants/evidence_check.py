@@ -8,17 +8,18 @@ name the leaf.
 Pure but for reading the lines. Invariant: nothing counts that no known key has signed, and of what follows from one
 change only the first of its kind is reported. It holds a few bytes for each person of the log, nothing for each record.
 
-It shows that the log is unaltered. That none of a person's records is missing from it is what the signed sparse map of
-labels will show: it is one more thing to follow in ``_Log``, beside the chains.
+It shows that the log is unaltered, and where its checkpoints sign the map of persons, that this map follows from the
+log: by it a resident's answer is then shown to be complete (``resident_check``).
 """
 
+import contextlib
 from collections.abc import Iterable
 from typing import Final
 
 import msgspec
 
 from chukan.tenants import checkpoint as forms
-from chukan.tenants import merkle
+from chukan.tenants import label_map, merkle
 from chukan.tenants.checkpoint import CheckpointError, Verified
 from chukan.tenants.evidence_file import (
     CheckpointLine,
@@ -31,8 +32,11 @@ from chukan.tenants.evidence_file import (
     UnplacedLine,
 )
 from chukan.tenants.evidence_report import Finding, Report, Rules
+from chukan.tenants.label_map import LabelMap
 from chukan.tenants.merkle import Frontier
+from chukan.tenants.operations import OperationFields
 from chukan.tenants.records import SALT_BYTES, RecordFields, commit
+from chukan.tenants.restored import Restored, explaining, read_leaf
 
 _LEAF_BYTES: Final = 105
 _VERSION: Final = b"\x01"
@@ -51,6 +55,15 @@ def check(lines: Iterable[Line], rules: Rules) -> Report:
     except EvidenceFileError:
         report.add("file")
     return report
+
+
+def find_restores(lines: Iterable[Line]) -> list[Restored]:
+    """Return what the leaves of a file say of restores: true if the file is sound. Nothing is judged here."""
+    found: list[Restored] = []
+    with contextlib.suppress(EvidenceFileError):
+        said = (read_leaf(line.position, line.data) for line in lines if isinstance(line, LeafLine))
+        found.extend(each for each in said if each is not None)
+    return found
 
 
 def _check(lines: Iterable[Line], rules: Rules, report: Report) -> None:
@@ -86,6 +99,8 @@ class _Claims:
         self._last: Verified | None = None
         self._cosigned: set[int] = set()
         self.roots: dict[int, bytes] = {}
+        self.maps: dict[int, bytes] = {}
+        """The one map that was signed for each size, where one was."""
         self.known_size = 0
         """How many leaves the log has at least, by any checkpoint."""
 
@@ -116,7 +131,7 @@ class _Claims:
         self.known_size = report.size
         for note in self._rules.known:
             found = self._verify(note)
-            if found is None:
+            if found is None or self._lost(found.checkpoint):
                 continue
             self.known_size = max(self.known_size, found.checkpoint.size)
             if found.checkpoint.size not in self.roots:
@@ -126,10 +141,23 @@ class _Claims:
             self._claim(found)
             # What the checker has seen counts, whatever the file says.
             self.roots[found.checkpoint.size] = found.checkpoint.root
+            signed = label_map.root_in(found.checkpoint.extensions)
+            if signed is not None:
+                self.maps[found.checkpoint.size] = signed
+
+    def _lost(self, said: forms.Checkpoint) -> bool:
+        """Tell whether a checkpoint from elsewhere is of leaves that a restore lost, by the log's own word."""
+        if self.roots.get(said.size) == said.root:
+            return False
+        restored = explaining(self._rules.restores, said.size, said.root)
+        if restored is not None and not self._rules.allow_restored:
+            self._report.add("restored", restored.position, said.size)
+        return restored is not None
 
     def _verify(self, note: bytes) -> Verified | None:
         try:
             found = self._read(forms.parse_note(note))
+            label_map.root_in(found.checkpoint.extensions)
         except CheckpointError:
             self._report.add("checkpoint")
             return None
@@ -147,7 +175,9 @@ class _Claims:
 
     def _claim(self, found: Verified) -> None:
         said = found.checkpoint
-        if self.roots.setdefault(said.size, said.root) != said.root:
+        signed = label_map.root_in(said.extensions)
+        other_map = signed is not None and self.maps.setdefault(said.size, signed) != signed
+        if self.roots.setdefault(said.size, said.root) != said.root or other_map:
             self._report.add("fork")
 
 
@@ -167,6 +197,9 @@ class _Log:
         self._differs: dict[str, int] = {}
         """Where kept hashes and tiles differ from the data first."""
         self._chains: dict[bytes, tuple[int, bytes, int]] = {}
+        self._map = LabelMap()
+        self._grown: set[bytes] = set()
+        """Labels that have grown since the map was looked at last."""
         self._tile: list[bytes] = []
         self._tile_n = 0
         self._good = 0
@@ -233,7 +266,13 @@ class _Log:
             if given != own:
                 self._differs.setdefault(code, place)
         self._check_chain(line.data, own, place)
-        self._check_record(line, place)
+        restored = read_leaf(place, line.data)
+        if restored is None:
+            self._check_record(line, place)
+        else:
+            report.restores.append(restored)
+            if line.record is not None or line.unreadable:
+                self._once("record", place)
         root = self._claims.roots.get(place)
         if root is not None:
             self._check_root(root, place)
@@ -244,6 +283,7 @@ class _Log:
                 # A later tree holds all leaves as they are: the checkpoint before it was of another log.
                 self._once("fork")
             self._good, self._bad = size, None
+            self._check_map(size)
             return
         if self._bad is not None:
             return
@@ -255,8 +295,21 @@ class _Log:
         first, last = (named[0], named[0]) if named else (self._good + 1, size)
         self._bad = Finding("leaf", first, last)
 
+    def _check_map(self, size: int) -> None:
+        """Hold the signed map of persons against the one that follows from the leaves so far."""
+        signed = self._claims.maps.get(size)
+        if signed is None:
+            return
+        values = {label_map.key_of(label): label_map.value_of(*self._chains[label][:2]) for label in self._grown}
+        self._grown.clear()
+        if self._map.put(values)[0] == signed:
+            self._report.map_size = max(self._report.map_size, size)
+        else:
+            self._once("map")
+
     def _check_chain(self, data: bytes, own: bytes, place: int) -> None:
-        if len(data) != _LEAF_BYTES or not data.startswith(_VERSION):
+        is_form = data.startswith(_VERSION) or read_leaf(place, data) is not None
+        if len(data) != _LEAF_BYTES or not is_form:
             self._once("leaf_form", place)
             return
         label = data[_LABEL]
@@ -264,6 +317,7 @@ class _Log:
         if (int.from_bytes(data[_ORDINAL]), data[_PREVIOUS]) != (ordinal, previous):
             self._once("chain", before, place)
         self._chains[label] = (ordinal + 1, own, place)
+        self._grown.add(label)
 
     def _check_record(self, line: LeafLine, place: int) -> None:
         if line.unreadable:
@@ -310,8 +364,12 @@ def is_committed(data: bytes, salt: bytes | None, record: bytes) -> bool:
     """Tell whether a record's canonical bytes are those that a leaf commits to, and say something."""
     if salt is None or len(salt) != SALT_BYTES or commit(salt, record) != data[_COMMITMENT]:
         return False
+    return any(_says(record, form) for form in (RecordFields, OperationFields))
+
+
+def _says(content: bytes, form: type[RecordFields | OperationFields]) -> bool:
     try:
-        msgspec.json.decode(record, type=RecordFields)
+        msgspec.json.decode(content, type=form)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return False
     return True

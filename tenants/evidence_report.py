@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 from chukan.tenants import merkle
 from chukan.tenants.checkpoint import Key
+from chukan.tenants.restored import Restored
 
 FINDINGS_MAX: Final = 100
 
@@ -34,7 +35,9 @@ WORDS: Final = {
     "checkpoint_missing": "a checkpoint that was seen before is not there",
     "fork": "a signed checkpoint contradicts another one",
     "rolled_back": "a checkpoint that was seen before is larger than the log",
+    "restored": "leaves that were signed before are lost: the cell was restored, and the leaf here says so",
     "proof": "the leaf is not in the tree of the checkpoint",
+    "map": "a checkpoint signs a map of persons that does not follow from the log",
 }
 """What each finding means."""
 
@@ -63,12 +66,26 @@ class Report:
     checkpoints: int = 0
     cosigned_size: int = 0
     """The largest checkpoint that a centre beside the one that signed it has cosigned."""
+    map_size: int = 0
+    """The largest checkpoint whose map of persons follows from the log; 0 where none signs one."""
     findings: list[Finding] = field(default_factory=list)
+    restores: list[Restored] = field(default_factory=list)
+    """What the log itself says of restores; whether that is believed is not judged here."""
 
     @property
     def sound(self) -> bool:
         """Whether nothing was found."""
         return not self.findings
+
+    @property
+    def shows(self) -> str:
+        """What was shown, in a word: ``complete`` where the last checkpoint's map of persons follows from the log too.
+
+        A person's answer that is held against that map then misses nothing that is in the log.
+        """
+        if not self.sound:
+            return "nothing"
+        return "complete" if 0 < self.size == self.map_size else "unaltered"
 
     @property
     def first_bad(self) -> Finding | None:
@@ -97,3 +114,7 @@ class Rules(NamedTuple):
     need_cosigned: bool = True
     need_records: bool = True
     """Whether a leaf without its record is a finding: records are deleted after seven years, leaves never."""
+    restores: Sequence[Restored] = ()
+    """What the file says of restores (``find_restores``), by which a known checkpoint may be explained."""
+    allow_restored: bool = False
+    """Whether a known checkpoint that is explained so is no finding."""

@@ -1,7 +1,8 @@
 """A key store whose wrapped keys lie in a folder of one centre; what wraps them (master keys, 親鍵) is a subclass's.
 
-``keys/NNNNN.json`` holds an agency's wrapped keys, ``destroyed/NNNNN`` remembers that they were destroyed, and
-``masters`` tells what kind of master keys wrapped them, so that a folder of an HSM is never gone on with in files.
+``keys/NNNNN.json`` holds an agency's wrapped keys, ``destroyed/NNNNN`` remembers that they were destroyed,
+``retired/NNNNN`` below which version its data keys were, and ``masters`` tells what kind of master keys wrapped them,
+so that a folder of an HSM is never gone on with in files.
 
 A store belongs to one environment and says so in a file, ``environment``; without one it is production's. A sandbox's
 keys are wrapped under that word, so that neither environment can use a store, or a key file, of the other.
@@ -84,6 +85,7 @@ class KeyFolder(ABC):
     def __init__(self, directory: Path, chance: Chance, environment: Environment) -> None:
         self._keys = directory / "keys"
         self._gone = directory / "destroyed"
+        self._retired = directory / "retired"
         self._stamp = directory / "environment"
         self._kind = directory / "masters"
         self._environment = environment
@@ -179,17 +181,19 @@ class KeyFolder(ABC):
             file = msgspec.json.decode(read_bounded(path), type=_KeyFile)
             if file.agency != agency:
                 raise Problem("keys_unconfirmed")
-            names = [Name(entry.purpose, entry.version) for entry in file.keys]
+            below = self.retired(agency)
+            kept = [entry for entry in file.keys if not _is_retired(entry, below)]
+            names = [Name(entry.purpose, entry.version) for entry in kept]
             secrets = self._unwrap(
                 agency,
                 [
                     Wrapped(entry.wrapped[:NONCE_BYTES], self._aad(agency, name), entry.wrapped[NONCE_BYTES:])
-                    for name, entry in zip(names, file.keys, strict=True)
+                    for name, entry in zip(names, kept, strict=True)
                 ],
             )
         except (WrapError, ValueError, msgspec.MsgspecError):
             raise Problem("keys_unconfirmed") from None
-        held = zip(names, secrets, file.keys, strict=True)
+        held = zip(names, secrets, kept, strict=True)
         return {name: Held(secret, entry.confirmed) for name, secret, entry in held}
 
     def write(self, agency: int, keys: Mapping[Name, Held]) -> None:
@@ -204,6 +208,32 @@ class KeyFolder(ABC):
             for (name, key), each, sealed in zip(held, clear, self._wrap(agency, clear), strict=True)
         ]
         private_file.write(self._path(self._keys, agency, ".json"), msgspec.json.encode(_KeyFile(1, agency, entries)))
+
+    def retire(self, agency: int, below: int) -> None:
+        """Leave a mark, then write the wrapped keys anew without the old ones; needs no master key, safe to repeat."""
+        if not self._keys.is_dir():
+            raise FileNotFoundError("the key store cannot be reached")
+        self.check()
+        _private_folder(self._retired)
+        below = max(below, self.retired(agency))
+        private_file.write(self._path(self._retired, agency, ""), b"%d" % below)
+        path = self._path(self._keys, agency, ".json")
+        try:
+            file = msgspec.json.decode(read_bounded(path), type=_KeyFile)
+        except (ValueError, msgspec.MsgspecError):
+            raise Problem("keys_unconfirmed") from None
+        kept = [entry for entry in file.keys if not _is_retired(entry, below)]
+        private_file.write(path, msgspec.json.encode(_KeyFile(1, agency, kept)))
+
+    def retired(self, agency: int) -> int:
+        """Return the mark; ``Problem`` keys_unconfirmed for one that is no number."""
+        path = self._path(self._retired, agency, "")
+        if not path.exists():
+            return 0
+        content = read_bounded(path)
+        if not content.isdigit():
+            raise Problem("keys_unconfirmed")
+        return int(content)
 
     def destroy(self, agency: int) -> None:
         """Leave a mark, then destroy the wrapped keys and the master key; safe to repeat."""
@@ -221,6 +251,10 @@ class KeyFolder(ABC):
     @staticmethod
     def _path(folder: Path, agency: int, suffix: str) -> Path:
         return folder / f"{agency:05d}{suffix}"
+
+
+def _is_retired(entry: _Entry, below: int) -> bool:
+    return entry.purpose == "data" and entry.version < below
 
 
 def _private_folder(folder: Path) -> None:

@@ -69,6 +69,14 @@ class KeyStore(Protocol):
         """Replace the agency's keys, durably and all or nothing. Makes the agency's master key at the first time."""
         ...
 
+    def retire(self, agency: int, below: int) -> None:
+        """Destroy the agency's data keys whose version is below, and remember it; safe to repeat."""
+        ...
+
+    def retired(self, agency: int) -> int:
+        """Return below which version the agency's data keys were destroyed; 0 where none was."""
+        ...
+
     def destroy(self, agency: int) -> None:
         """Destroy the agency's keys and master key, and remember that it was done."""
         ...

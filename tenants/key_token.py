@@ -237,6 +237,10 @@ class TokenKeyStore(KeyFolder):
         """Let go of the token."""
         self._token.close()
 
+    def probe(self) -> None:
+        """Ask the token for next to nothing; ``TokenAwayError`` when it cannot be used now."""
+        self._token.ask(Request("probe"))
+
     def masters(self) -> int:
         """Return how many secret keys the token holds; ``TokenAwayError``."""
         return self._token.ask(Request("count")).count

@@ -131,6 +131,24 @@ class KeyStores:
             cached.renew(self._key_set(agency))
         return version
 
+    def retire(self, agency: int, below: int) -> None:
+        """Destroy an agency's data keys of versions below in all centres; only what no row needs may be named.
+
+        What was begun is finished by a repeat; meanwhile nobody uses a version that any centre has destroyed.
+        ``ValueError`` unless a newer version stays; ``Problem`` as ``rotate``.
+        """
+        with self._held():
+            held = [name.version for name in self._confirmed(agency) if name.purpose == "data"]
+            if not 0 < below <= max(held):
+                raise ValueError("the newest version stays")
+            for centre, store in self._stores.items():
+                try:
+                    store.retire(agency, below)
+                except OSError as error:
+                    raise _away(centre, error) from None
+        if (cached := self._cache.get(agency)) is not None:
+            cached.renew(self._key_set(agency))
+
     def load(self, agency: int) -> AgencyKeys:
         """Return an agency's keys, the same object at every call.
 
@@ -239,7 +257,16 @@ class KeyStores:
                 read[centre] = store.read(agency)
             except OSError as error:
                 raise _away(centre, error) from None
-        return read
+        below = self._retired(agency)
+        return {centre: _above(keys, below) for centre, keys in read.items()}
+
+    def _retired(self, agency: int) -> int:
+        """Return below which version any centre that can be reached has destroyed data keys."""
+        found = 0
+        for store in self._stores.values():
+            with contextlib.suppress(OSError):
+                found = max(found, store.retired(agency))
+        return found
 
     def _confirmed(self, agency: int) -> dict[Name, bytes]:
         """Return the keys that may be used: held alike by all stores, and marked by one at least."""
@@ -250,6 +277,8 @@ class KeyStores:
             except OSError as error:
                 if not self.degraded:
                     raise _away(centre, error) from None
+        below = self._retired(agency)
+        read = [_above(keys, below) for keys in read]
         usable: dict[Name, bytes] = {}
         for name in {name for keys in read for name, key in keys.items() if key.confirmed}:
             copies = [keys[name].secret for keys in read if name in keys]
@@ -271,6 +300,11 @@ class KeyStores:
             )
         except (KeyError, ValueError):
             raise Problem("keys_unconfirmed") from None
+
+
+def _above(keys: dict[Name, Held], below: int) -> dict[Name, Held]:
+    """Leave out data keys that were destroyed in some centre, and not yet in all."""
+    return {name: key for name, key in keys.items() if name.purpose != "data" or name.version >= below}
 
 
 def _settled(held: Mapping[str, Mapping[Name, Held]]) -> dict[Name, Held]:

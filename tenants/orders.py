@@ -1,4 +1,4 @@
-"""Orders (指示書): an agency's export, destruction or restore, told to the operator by two officers (invariant 14).
+"""Orders (指示書): an agency's export, destruction, restore or end of keys, told by two of its officers (invariant 14).
 
 An order is a JSON document with two signatures, each made with the private key of an officer's client certificate
 (ECDSA P-256, SHA-256) over a prefix and the order's canonical bytes; the certificates come along. The officers make it
@@ -31,7 +31,8 @@ from chukan.tenants.credentials import CHAIN_MAX, Credential, UntrustedError, na
 from chukan.tenants.directory import AgencyCode, AgencyRow, Directory, Instant
 from chukan.tenants.numbers import find_forbidden
 
-Action = Literal["export", "destroy", "restore"]
+Action = Literal["export", "destroy", "restore", "retire"]
+"""``retire`` destroys the agency's data keys of before the newest, and with them what older backups hold."""
 
 LIFE_MAX: Final = dt.timedelta(days=7)
 DOCUMENT_BYTES_MAX: Final = 64 * 1024

@@ -24,7 +24,10 @@ TABLES: Final = frozenset(
     {
         "queries", "permits", "answers", "provisions", "records", "events", "log", "codes",
         "idempotency", "copies", "loads", "load_parts", "stage", "holds", "review_drafts", "copy_marks",
-        "files", "statistics", "tiles", "checkpoints", "cosignatures",
+        "files", "statistics", "delegations", "corrections", "tiles", "checkpoints", "cosignatures", "map_pages",
+        "code_changes", "acquisition_asks",
+        "operations", "operation_log", "operation_tiles", "operation_checkpoints", "operation_cosignatures",
+        "officers", "officer_changes", "officer_sessions",
     }
 )  # fmt: skip
 """The tables that an agency's role may read; the database says which of them it may write."""

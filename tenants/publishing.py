@@ -3,7 +3,8 @@
 A change takes effect at a stated time (DESIGN §7): it is put into every cell as one that waits, read back from every
 cell, and only then confirmed in each; from then on it comes into force by itself, in every cell at the same time. While
 a cell is away nothing new is confirmed: the change waits. A kill switch goes at once, and may go past a cell that is
-away; what waits is then derived anew on top of it, and keeps its time.
+away; what waits is then derived anew on top of it, and keeps its time. So is what waits for a time far ahead (master
+data that changes at a midnight to come) when an ordinary change overtakes it.
 
 Whatever a crash leaves the next call repairs, even one that changes nothing: what no cell has confirmed is withdrawn,
 what one has confirmed is confirmed in all (exchanges do that as well), and a cell that is behind catches up.
@@ -41,6 +42,8 @@ PUT_TIMEOUT_S: Final = 15.0
 TURN_TIMEOUT_S: Final = 90.0
 STAGING_S: Final = 10.0
 """What putting, reading back and confirming may take, on top of the lead: later than that it is done anew."""
+OVERTAKEN_AFTER: Final = dt.timedelta(minutes=15)
+"""What waits for longer than this is overtaken by other changes; what is due sooner they wait for."""
 _TRIES_MAX: Final = 8
 
 _log = log.get("publishing")
@@ -206,7 +209,13 @@ class Publisher:
         return self._key.public_key()
 
     async def publish(
-        self, changes: Changes, *, ready: Ready | None = None, at_once: bool = False, past_missing: bool = False
+        self,
+        changes: Changes,
+        *,
+        ready: Ready | None = None,
+        at_once: bool = False,
+        past_missing: bool = False,
+        effective_at: dt.datetime | None = None,
     ) -> Published:
         """Have the snapshot that comes of the changes take effect in every cell; safe to repeat after any failure.
 
@@ -216,6 +225,7 @@ class Publisher:
                 any; called again when something else was published meanwhile. Not for ``at_once``.
             at_once: in force at once in each cell, and in everything that waits: for kill switches and moves.
             past_missing: publish at once to the cells that answer although others do not; for kill switches only.
+            effective_at: when it takes effect, if that is later than what the lead demands. Not for ``at_once``.
 
         Raises:
             Problem: as ``read_common``, ``Changes.apply`` and ``ready`` say; busy when others keep publishing. Cells
@@ -231,9 +241,9 @@ class Publisher:
                     # The cells differ: a new number makes them agree, before anything else is built upon it.
                     repaired = await self._carry_out(self._at_once(Changes(), common), past_missing=False) is not None
                     continue
-                plan = self._at_once(changes, common) if at_once else self._for_later(changes, common)
+                plan = self._at_once(changes, common) if at_once else self._for_later(changes, common, effective_at)
                 if plan is None:
-                    return await self._unchanged(common, changed=repaired)
+                    return await self._unchanged(common, changes, changed=repaired)
                 result = (plan.staged.snapshot if plan.staged else plan.now) or common.coming
                 if ready is not None and not at_once and result is not None:
                     await ready(_new_agencies(common, result))
@@ -242,14 +252,25 @@ class Publisher:
                     return Published(result, changed=True, missing=missing, effective_at=self._later(plan.staged))
         raise Problem("busy", retry_after_s=1)
 
-    async def _unchanged(self, common: Common, *, changed: bool) -> Published:
+    async def _unchanged(self, common: Common, changes: Changes, *, changed: bool) -> Published:
         for name in common.numbers:
             await CellSets(self._cells.primary(name).broker).confirm()
-        coming = common.coming
-        if coming is None:
+        if common.coming is None:
             raise AssertionError("without any common data there is always something to publish")
-        last = common.waiting[-1] if common.waiting else None
-        return Published(coming, changed=changed, missing=(), effective_at=self._later(last))
+        held = [Waiting(common.snapshot, self._clock.now())] if common.snapshot is not None else []
+        found = (*held, *common.waiting)[-1]
+        for each in reversed([*held, *common.waiting]):
+            if not self._stands(changes, each.snapshot):
+                break
+            found = each
+        return Published(found.snapshot, changed=changed, missing=(), effective_at=self._later(found))
+
+    def _stands(self, changes: Changes, snapshot: Snapshot) -> bool:
+        """Whether the changes hold in a snapshot already."""
+        try:
+            return changes.apply(snapshot, self._clock.now()) is snapshot
+        except Problem:
+            return False
 
     def _later(self, waiting: Waiting | None) -> dt.datetime | None:
         """When it comes into force, None where that is not in the future."""
@@ -275,21 +296,31 @@ class Publisher:
         later = tuple(Waiting(new, old.effective_at) for new, old in zip(numbered[1:], waiting, strict=True))
         return _Plan(numbered[0], later, None, _numbers(common))
 
-    def _for_later(self, changes: Changes, common: Common) -> _Plan | None:
+    def _for_later(self, changes: Changes, common: Common, effective_at: dt.datetime | None) -> _Plan | None:
         """Return what has the changes take effect at a stated time; None when nothing is left to do."""
         at = self._clock.now()
-        base = common.coming
-        if base is None:
+        if common.coming is None:
             # Nothing is in force yet that anybody could go by until then.
             return self._at_once(changes, common)
-        wanted = changes.apply(base, at)
-        if wanted is base:
-            return None if common.whole else _Plan(None, common.waiting, None, _numbers(common))
         when = at + self._lead + (dt.timedelta(seconds=STAGING_S) if self._lead else dt.timedelta())
-        if common.waiting:
-            when = max(when, common.waiting[-1].effective_at)
-        staged = Waiting(directory.renumber(wanted, common.newest + 1, at), when)
-        return _Plan(None, common.waiting, staged, _numbers(common))
+        when = when if effective_at is None else max(when, effective_at)
+        before, after = _divide(common, max(when, at + OVERTAKEN_AFTER))
+        base = before[-1].snapshot if before else common.snapshot
+        if base is None:
+            raise AssertionError("what waits alone is not divided")
+        wanted = changes.apply(base, at)
+        derived = [changes.apply(each.snapshot, at) for each in after]
+        if wanted is base and all(new is old.snapshot for new, old in zip(derived, after, strict=True)):
+            return None if common.whole else _Plan(None, common.waiting, None, _numbers(common))
+        if before:
+            when = max(when, before[-1].effective_at)
+        number = common.newest + 1
+        later = tuple(
+            Waiting(directory.renumber(new, number + n, at), old.effective_at)
+            for n, (new, old) in enumerate(zip(derived, after, strict=True), 1)
+        )
+        staged = None if wanted is base else Waiting(directory.renumber(wanted, number, at), when)
+        return _Plan(None, (*before, *later), staged, _numbers(common))
 
     # ------------------------------------------------------------ carrying out
 
@@ -371,6 +402,14 @@ class Publisher:
             for name in sorted(self._cells.names):
                 await _read(self._cells, name)  # takes it
         return True
+
+
+def _divide(common: Common, until: dt.datetime) -> tuple[tuple[Waiting, ...], tuple[Waiting, ...]]:
+    """Return what waits and is due until then, and what is due after that."""
+    if common.snapshot is None:
+        return common.waiting, ()
+    before = tuple(each for each in common.waiting if each.effective_at <= until)
+    return before, tuple(each for each in common.waiting if each.effective_at > until)
 
 
 def _numbers(common: Common) -> tuple[int, ...]:

@@ -69,6 +69,12 @@ class RecordFields(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """28条: refused because the assessment (PIA) is not published."""
     amends: uuid.UUID | None = None
     """The record that this one amends."""
+    consent: bool | msgspec.UnsetType = msgspec.UNSET
+    """The person's consent was held. Unset, like the two below, it does not stand in the record's bytes at all."""
+    on_behalf_of: str | msgspec.UnsetType = msgspec.UNSET
+    """委任元 of the inquirer."""
+    provider_for: str | msgspec.UnsetType = msgspec.UNSET
+    """委任元 of the provider."""
 
 
 class RecordError(Exception):
@@ -123,6 +129,16 @@ def make_record(keys: AgencyKeys, chance: Chance, fields: RecordFields, *, perso
     Raises:
         ValueError: a field has a wrong form (the text names no value), or ``person`` is no digest.
     """
+    label = keys.digest("label", fields.id.bytes) if person is None else keys.label(person)
+    return make_amendment(keys, chance, fields, label=label)
+
+
+def make_amendment(keys: AgencyKeys, chance: Chance, fields: RecordFields, *, label: bytes) -> RecordRow:
+    """Return a record ready to rest under a label that is known already: that of the record it amends.
+
+    Raises:
+        ValueError: a field has a wrong form (the text names no value).
+    """
     canonical = canonical_record(fields)
     try:
         _decode(canonical)
@@ -131,7 +147,7 @@ def make_record(keys: AgencyKeys, chance: Chance, fields: RecordFields, *, perso
     salt = chance.token(SALT_BYTES)
     return RecordRow(
         id=fields.id,
-        label=keys.digest("label", fields.id.bytes) if person is None else keys.label(person),
+        label=label,
         month=month_of(fields.closed_at),
         sealed=keys.seal("record", fields.id.bytes, salt + canonical),
         commitment=commit(salt, canonical),
@@ -253,6 +269,51 @@ async def by_person(partition: Partition, keys: AgencyKeys, person: bytes, *, fo
         raise Problem("too_many_lines", limit=PERSON_MAX)
     records = [_stored(keys, row) for row in rows]
     return _disclosable(records) if for_person else records
+
+
+class Told(NamedTuple):
+    """What an agency's records tell of one line: the record and its amendments, oldest first, under one label."""
+
+    label: bytes
+    base: RecordFields
+    amendments: list[RecordFields]
+
+    @property
+    def last(self) -> RecordFields:
+        """The last word."""
+        return self.amendments[-1] if self.amendments else self.base
+
+
+async def of_line(partition: Partition, keys: AgencyKeys, record: uuid.UUID) -> Told:
+    """Return a record, named by its id or by an amendment's, with everything that amends it.
+
+    Raises:
+        Problem: not_found.
+        RecordError, SealError: as for ``list_records``.
+    """
+    table = partition.table("records")
+    named = await partition.fetchrow(
+        f"SELECT label, coalesce(amends, id) AS base FROM {table} WHERE agency = $1 AND id = $2",
+        partition.agency,
+        record,
+    )
+    if named is None:
+        raise Problem("not_found")
+    rows = await partition.fetch(
+        f"SELECT r.*, l.seq, l.leaf_data FROM {table} r LEFT JOIN {partition.table('log')} l"
+        " ON l.agency = r.agency AND l.label = r.label AND l.record = r.id"
+        " WHERE r.agency = $1 AND r.label = $2 AND (r.id = $3 OR r.amends = $3) ORDER BY r.at, r.id LIMIT $4",
+        partition.agency,
+        named["label"],
+        named["base"],
+        PERSON_MAX,
+    )
+    found = [_stored(keys, row).fields for row in rows]
+    bases = [fields for fields in found if fields.amends is None]
+    if not bases:
+        raise Problem("not_found")
+    later = sorted((fields for fields in found if fields.amends is not None), key=lambda fields: fields.closed_at)
+    return Told(named["label"], bases[0], later)
 
 
 def _disclosable(records: Sequence[StoredRecord]) -> list[StoredRecord]:

@@ -58,6 +58,24 @@ async def catch_up(admin: Connection, have: int, newest: CommonRow) -> bool:
     return True
 
 
+async def mark_restored(admin: Connection, agency: int, epoch: int, trees: Sequence[tuple[int, bytes]]) -> list[int]:
+    """End an agency's log as it was restored: a leaf for each tree (size, root) that was seen of it (``restored``).
+
+    May be repeated. Returns the leaves' positions. Raises ``Problem`` as the cell does.
+    """
+    places = []
+    for size, root in trees:
+        sql = "SELECT chukan.restored_leaf($1, $2, $3, $4)"
+        places.append(int(await _step(admin, admin.fetchval(sql, agency, epoch, size, root))))
+    return places
+
+
+async def log_heads(admin: Connection) -> dict[int, int]:
+    """Return how many leaves each agency's log has. Raises ``Problem`` as the cell does."""
+    rows = await _step(admin, admin.fetch("SELECT agency, seq FROM chukan.log_heads"))
+    return {row["agency"]: row["seq"] for row in rows}
+
+
 async def open_cell(admin: Connection, epoch: int, note: str) -> dt.datetime:
     """Open the cell in a new epoch and return since when; every session of a server process ends, to be checked anew.
 

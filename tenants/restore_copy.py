@@ -32,11 +32,15 @@ JOINED: Final = ("codes", "holds", "loads")
 """What they were is joined with what they are."""
 EMPTIED: Final = ("stage",)
 HAPPENED: Final = (
+    "acquisition_asks", "code_changes", "corrections", "delegations",
+    "map_pages",
     "answers", "checkpoints", "cosignatures", "events", "files", "idempotency", "inbox", "load_parts", "log", "outbox",
+    "operation_checkpoints", "operation_cosignatures", "operation_log", "operation_tiles", "operations",
     "permits", "permits_used", "provisions", "queries", "records", "review_drafts", "statistics", "tiles",
+    "officers", "officer_changes", "officer_sessions",
 )  # fmt: skip
 """Never taken back."""
-_FROZEN: Final = ("kept_inquiry_work", "kept_provision_work", "kept_to_sequence")
+_FROZEN: Final = ("kept_inquiry_work", "kept_provision_work", "kept_to_sequence", "kept_operations_waiting")
 """What a freeze makes; see 0046_agency_move.sql."""
 
 STEP_TIMEOUT_S: Final = 3600.0

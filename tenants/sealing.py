@@ -40,13 +40,21 @@ TABLES: Final = frozenset(
         "number",
         "addressee",
         "record",
+        "operation",
+        "officer",
+        "officer_change",
+        "officer_session",
         "stage",
         "file",
+        "delegation",
+        "correction",
     }
 )
 """What may be sealed: the table (or column family) names that go into the AAD."""
 
-DOMAINS: Final = frozenset({"addressee", "code", "number", "permit", "key", "body", "content", "label", "copy", "file"})
+DOMAINS: Final = frozenset(
+    {"addressee", "code", "number", "permit", "key", "body", "content", "label", "copy", "file", "officer"}
+)
 """What may be digested; each is a space of its own. ``label`` is reached through ``AgencyKeys.label`` too."""
 
 VERSIONS_MAX: Final = 256
@@ -157,6 +165,10 @@ class AgencyKeys:
             return self._cipher(version).decrypt(sealed[_HEAD.size : _HEAD_BYTES], sealed[_HEAD_BYTES:], aad)
         except InvalidTag:
             raise SealError("a sealed value does not belong here") from None
+
+    def newest(self) -> int:
+        """Return the number of the data key that seals now; ``SealError`` when the keys are gone."""
+        return self._keys().version
 
     def holds(self, sealed: bytes) -> bool:
         """Tell whether the key version that a sealed value names is held; its first ``HEAD_BYTES`` are enough."""

@@ -6,7 +6,7 @@ amendment beside, not among, the records of first instance. Sets only ever inser
 many and changes no sum.
 
 Procedure (事務手続) and kind are not counted: they rest sealed in the records, where no operator can read them, and a
-report by them is made by opening the records. This module must never open one, and never writes.
+report by them is made by opening the records (``record_counts``). This module must never open one, and never writes.
 """
 
 from __future__ import annotations

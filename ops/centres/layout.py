@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from chukan.ops.centres.wires import WAN, Wires
+from chukan.ops.demo.config import EVIDENCE_NAME
 from chukan.ops.local.binaries import find_binaries
 from chukan.replication.plain_toml import Tables, Value, to_toml
 from chukan.replication.site import (
@@ -17,6 +18,7 @@ from chukan.replication.site import (
     Centre,
     Etcd,
     EtcdMember,
+    Evidence,
     ExchangeHost,
     Host,
     NetworkSide,
@@ -86,6 +88,7 @@ def lab_site(
         operator=Operator(directory=root / "operator", addresses=[wires.address(WAN, 1)], namespace=wires.name(WAN)),
         backup=None if backup_user is None else _backup(backup_user),
         links=_links(wires) if links else None,
+        evidence=Evidence(name=EVIDENCE_NAME),
         postgresql=find_binaries("debian", only=True).bin_dir,
     )
 
@@ -160,6 +163,7 @@ def site_file(site: Site) -> str:
         ),
         *_repositories(site.backup),
         *_gateways(site.links),
+        *([] if site.evidence is None else [("evidence", {"name": site.evidence.name})]),
     ]
     return to_toml(tables)
 

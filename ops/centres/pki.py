@@ -24,7 +24,7 @@ from chukan.ops.demo.config import SigningKey, keep_password
 from chukan.ops.demo.neighbours import COUNTERPARTS, NETWORK, REGISTRY
 from chukan.ops.demo.place import Place
 from chukan.ops.local.machine import Identity
-from chukan.replication import backup, render
+from chukan.replication import backup, render, render_evidence
 from chukan.replication.site import ExchangeHost, Site, backup_hosts, members
 
 _RENEW_BEFORE: Final = dt.timedelta(days=1)
@@ -119,6 +119,21 @@ class LabCredentials(Credentials):
             _copy(keys["directory"].public_file, mine / "directory.public.pem", 0o644)
             # The network knows the exchanges by copies of its own: a lost centre takes nothing of it along.
             _copy(keys[name].public_file, place.signing / f"{name}.public.pem", 0o644)
+        self.evidence = self._evidence()
+        for key in self.evidence.values():
+            _copy(key.public_file, place.signing / key.public_file.name, 0o644)
+        return keys
+
+    def _evidence(self) -> dict[str, SigningKey]:
+        """Make each centre's evidence key in its own tree, and give everybody a copy of its public half."""
+        site, keys = self._site, dict[str, SigningKey]()
+        for centre in site.centres if site.evidence is not None else ():
+            own = render_evidence.private_file(site, centre)
+            keys[centre] = key = SigningKey(own.parent, own.stem)
+            for folder in (*(site.directory(each) for each in site.centres if each != centre), site.operator.directory):
+                target = render_evidence.public_file(folder, centre)
+                target.parent.mkdir(mode=0o700, exist_ok=True)
+                _copy(key.public_file, target, 0o644)
         return keys
 
     def _passwords(self, chance: Chance) -> None:

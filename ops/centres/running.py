@@ -321,6 +321,7 @@ class CentresRunning(Running):
             people={body: self.population.began_in(body) for body in knows},
             seed=self.population.seed,
             host=outside,
+            evidence={centre: self.place.signing / f"evidence-{centre}.public.pem" for centre in EXCHANGES.values()},
             exchange_hosts={name: site.address(row.host) for name, row in exchanges.items()},
         )
 

@@ -261,6 +261,7 @@ class Running:
             people={body: self.population.began_in(body) for body in knows},
             seed=self.population.seed,
             law_directory=self._law_directory,
+            evidence={centre: key.public_file for centre, key in self.credentials.evidence.items()},
         )
 
     def _exchange_tables(self, name: str, *logins: str) -> Tables:

@@ -19,6 +19,8 @@ from chukan.ops.certificates import Issued
 from chukan.ops.demo.model import Model
 from chukan.replication.plain_toml import Tables, Value, to_toml
 
+EVIDENCE_NAME: Final = "chukan.invalid"
+"""With what the origins of the demo's and the lab's logs begin."""
 _PASSWORD_BYTES: Final = 24
 
 
@@ -126,7 +128,7 @@ def exchange_tables(
         ("exchange", exchange),
         ("network", {"url": network_url, "ca_file": trusted, "verify_key_file": network_verify}),
         ("keystores", dict(keystores)),
-        ("evidence", {"name": "chukan.invalid", "signing_key_file": evidence[centre].private_file} if evidence else {}),
+        ("evidence", {"name": EVIDENCE_NAME, "signing_key_file": evidence[centre].private_file} if evidence else {}),
         ("evidence.public_key_files", {each: key.public_file for each, key in (evidence or {}).items()}),
         ("data", {} if law_directory is None else {"law_directory": law_directory}),
     ]

@@ -48,6 +48,10 @@ def show_result(screen: Screen, tally: Tally) -> None:
             },
         )
     screen.counts(
+        "Logs of records (証跡)",
+        {"cosigned": (tally.logs_cosigned, "agencies whose log one centre signed and the other cosigned")},
+    )
+    screen.counts(
         "Provision records of this run",
         {
             "inquirers": (tally.records_inquirer, "one for each line that was accepted"),

@@ -49,6 +49,8 @@ class Neighbourhood:
     """Lists of a planned test environment; the shipped ones otherwise."""
     host: str = HOST
     """Where the neighbours listen; their steering wheels are on loopback in any case."""
+    evidence: Mapping[str, Path] = field(default_factory=dict)
+    """The centres' evidence keys (public), by which the network keeps checkpoints."""
     exchange_hosts: Mapping[str, str] = field(default_factory=dict)
     """Where the exchanges listen, by peer name; ``HOST`` for those that are not named."""
 
@@ -103,6 +105,7 @@ def network_tables(around: Neighbourhood) -> Tables:
             },
         ),
         ("permit_valid_by_procedure", dict.fromkeys(SHORT_LIVED, SHORT_LIVED_S)),
+        ("evidence_key_files", around.evidence),
         ("tls", around.tls(NETWORK)),
         *peers,
         *routes,

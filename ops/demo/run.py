@@ -17,6 +17,7 @@ from chukan.errors import Problem
 from chukan.ops.demo import connection, guide
 from chukan.ops.demo.asking import Asking
 from chukan.ops.demo.bring_up import Memory, Running, read_memory, write_memory
+from chukan.ops.demo.checkpoints import look_at_logs
 from chukan.ops.demo.lodging import Lodging
 from chukan.ops.demo.model import read_model
 from chukan.ops.demo.national import NationalInquirer
@@ -156,10 +157,15 @@ class Demo:
             )
         with self._screen.step("records that are withheld from the person (不開示)"):
             withheld = await count_withheld(systems, asking.answers)
+        with self._screen.step("checkpoints of all logs, held against those kept before"):
+            folder = self._place.root / "checkpoints"
+            logs = await look_at_logs(systems, self._running.credentials, folder, self._clock)
+        self._logs = logs
         self._missed = asking.answers.missed()
         self._disclosed = sum(query.aim == "withheld" for query in planned) - withheld
         seconds = self._screen.seconds
-        return tally(asking.answers, recorded, copies=copies, codes=codes, seconds=seconds, withheld=withheld)
+        result = tally(asking.answers, recorded, copies=copies, codes=codes, seconds=seconds, withheld=withheld)
+        return msgspec.structs.replace(result, logs_cosigned=logs.cosigned)
 
     async def _complete(self, result: Tally) -> Tally:
         """Add to the result what only some kinds of demo have; nothing here."""
@@ -200,6 +206,10 @@ class Demo:
             f"{number} queries that aimed at {aim} came out differently" for aim, number in self._missed.items()
         ]
         complaints += [f"{number} × {kind}" for kind, number in result.differences.items()]
+        if self._logs.contradicted:
+            complaints.append(f"{self._logs.contradicted} logs do not continue the checkpoint that was kept")
+        if result.logs_cosigned + self._logs.contradicted < result.agencies:
+            complaints.append("not every log is cosigned by the other centre")
         if self._disclosed:
             complaints.append(f"{self._disclosed} records that should be withheld are not")
         if result.records_reconciled != result.records_network:

@@ -47,6 +47,8 @@ class Tally(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Lines of the network's records about which all parties tell the same."""
     differences: dict[str, int]
     seconds: float
+    logs_cosigned: int = 0
+    """Agencies whose log is signed by one centre and cosigned by the other, and continues what the agency kept."""
     links: "LinksTally | None" = None
     """Where every municipality stands behind its device; left out elsewhere."""
 

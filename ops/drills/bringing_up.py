@@ -35,7 +35,7 @@ from chukan.replication.site import Topology
 
 PEOPLE: Final = 300
 SEED: Final = 7
-NEEDS: Final = ("namespaces", "small disks", "backup", "agency moves", "links")
+NEEDS: Final = ("namespaces", "small disks", "backup", "agency moves", "key rotation", "links")
 _EXAMPLES: Final = 200
 _LOCK: Final = "drill.lock"
 _NOTICE: Final = ("CHUKAN__EXCHANGE__DRAIN_NOTICE_S", "3")

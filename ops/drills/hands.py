@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 
 from chukan.errors import Problem
+from chukan.ops.drills.key_turns import KeyTurns
 from chukan.ops.drills.moves import Moves
 from chukan.ops.drills.ports import Installation
 from chukan.ops.drills.restarts import Restarts
@@ -48,11 +49,13 @@ class Hands:
         self.restarts = Restarts(installation, clients, self._sight, self._candidate, self.note)
         self.moves = Moves(installation, clients, self.note)
         self.restores = Restores(installation, clients, self.note)
+        self.key_turns = KeyTurns(installation, self.note)
         self._verbs: Mapping[str, Callable[[Step], Awaitable[None]]] = {
             **Waits(installation, clients, self._sight).verbs,
             **self.restarts.verbs,
             **self.moves.verbs,
             **self.restores.verbs,
+            **self.key_turns.verbs,
             "at_home": self._at_home,
             "switchover_away": self._switch_away,
             "switchover_home": self._switch_home,

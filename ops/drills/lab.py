@@ -13,8 +13,10 @@ from chukan.errors import Problem
 from chukan.ops.centres.picture import NodePicture, Painter
 from chukan.ops.demo.population import Population
 from chukan.ops.drills.cases import Case, make_cases
+from chukan.ops.drills.key_turns import CommandKeys
 from chukan.ops.drills.mover import CommandMover
-from chukan.ops.drills.ports import Exchange, Node, Restorer, Role, Stage, Steering, View
+from chukan.ops.drills.operator_ports import Restorer, Steering
+from chukan.ops.drills.ports import Exchange, Node, Role, Stage, View
 from chukan.ops.sandbox.admin import NetworkRecord
 from chukan.ops.sandbox.connection_file import ConnectionFile
 from chukan.ops.sandbox.parties import read_network
@@ -67,6 +69,7 @@ class Lab:
         self._painter = Painter(site)
         self.steering: Steering = Hand(self._painter)
         self.mover = CommandMover(site)
+        self.keys = CommandKeys(site)
         self._asked: asyncio.Task[View] | None = None
         self._asked_at = 0.0
         self._stack = AsyncExitStack()
@@ -82,7 +85,7 @@ class Lab:
 
     def offers(self, need: str) -> bool:
         """Tell whether it has what some drills need."""
-        return need in self._offers or (need == "agency moves" and self.mover.is_there)
+        return need in self._offers or (need in {"agency moves", "key rotation"} and self.mover.is_there)
 
     def does(self, act: str, target: str) -> bool:  # noqa: ARG002 - the same call as at a real site
         """Everything that ``offers`` does not ask for is possible in every lab."""

@@ -1,9 +1,8 @@
 """What a drill may do to an installation, and what it may see of it: the ports that an installation implements.
 
-``Stage`` breaks and mends; the lab's own is ``ops.centres.stage``. ``Steering`` is an operator's hand (planned
-switchover, the word that a primary is dead), by the same calls that ``chukan switchover`` and ``fence`` make. ``View``
-is what is told of the roles, for the picture and for waiting only: no checker looks at it, for a drill does not believe
-the platform about itself.
+``Stage`` breaks and mends; the lab's own is ``ops.centres.stage``. What operators do stands in ``operator_ports``.
+``View`` is what is told of the roles, for the picture and for waiting only: no checker looks at it, for a drill does
+not believe the platform about itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from chukan.ops.drills.cases import Case
+from chukan.ops.drills.operator_ports import Keys, Mover, Restorer, Steering
 from chukan.ops.sandbox.admin import NetworkRecord
 from chukan.ops.sandbox.transport import Connection
 
@@ -113,42 +113,6 @@ class Stage(Protocol):
         ...
 
 
-class Steering(Protocol):
-    """An operator's hand."""
-
-    async def switchover(self, cell: str, leader: str, candidate: str) -> None:
-        """Move a cell's primary as planned. Raises ``Problem``."""
-        ...
-
-    async def fence(self, cell: str) -> None:
-        """Say that a cell's primary is dead: its lease is revoked. Raises ``Problem``."""
-        ...
-
-
-class Mover(Protocol):
-    """Who moves agencies between cells."""
-
-    async def move(self, agency: str, cell: str) -> None:
-        """Move an agency into a cell; nothing is done where it lives there. Raises ``Problem``."""
-        ...
-
-
-class Restorer(Protocol):
-    """Who makes backups of cells and restores them."""
-
-    async def back_up(self, cell: str) -> Sequence[str]:
-        """Make a full backup of a cell; returns its name. Raises ``Problem``."""
-        ...
-
-    async def restore(self, cell: str, moment: str) -> Sequence[str]:
-        """Restore a cell to a moment (ISO 8601) and start it; returns its new epoch. Raises ``Problem``."""
-        ...
-
-    async def open_restored(self, cell: str) -> Sequence[str]:
-        """Reconcile a restored cell and open it; returns the file of the differences and the instant of opening."""
-        ...
-
-
 class Installation(Protocol):
     """What a drill is made on."""
 
@@ -185,6 +149,11 @@ class Installation(Protocol):
     @property
     def mover(self) -> Mover:
         """Return who moves agencies between cells, where it offers ``agency moves``."""
+        ...
+
+    @property
+    def keys(self) -> Keys:
+        """Return who rotates the keys of agencies, where it offers ``key rotation``."""
         ...
 
     def offers(self, need: str) -> bool:

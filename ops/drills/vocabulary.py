@@ -118,6 +118,10 @@ WHEN: Final = (
         "rotate_keys", "rotate the data keys of the drill's agencies",
         "訓練対象機関のデータ鍵を更新する", "key rotation",
     ),
+    Sentence(
+        "reencrypt_rows", "seal the rows of the drill's agencies anew",
+        "訓練対象機関の行を新しい鍵で封緘し直す", "key rotation",
+    ),
 )  # fmt: skip
 THEN: Final = (
     Sentence("no_failures", "no request fails", "失敗した要求が1件もない"),

@@ -16,7 +16,11 @@ import msgspec
 
 from chukan.chance import Chance
 from chukan.clock import Clock
+from chukan.ops.sandbox.code_calls import CodeCalls
+from chukan.ops.sandbox.delegation_calls import DelegationCalls
 from chukan.ops.sandbox.file_calls import FileCalls, content_digest, digest_of
+from chukan.ops.sandbox.notice_calls import NoticeCalls
+from chukan.ops.sandbox.officer_calls import OfficerCalls
 from chukan.ops.sandbox.transport import Connection, Request, Transport
 from chukan.platform.http.params import RecordSearch
 from chukan.platform.wire.agency import (
@@ -44,15 +48,17 @@ from chukan.platform.wire.agency import (
     ReviewPrepare,
     Reviews,
 )
+from chukan.platform.wire.evidence import CheckpointView, ConsistencyProof
+from chukan.platform.wire.incidents import Affected, AffectedSearch
 from chukan.platform.wire.network import LINES_MAX
-from chukan.platform.wire.statistics import Statistics
+from chukan.platform.wire.statistics import ProcedureCount, ProcedureCounts, Statistics
 
 NDJSON: Final = "application/x-ndjson"
 _encode: Final = msgspec.json.encode
 T = TypeVar("T")
 
 
-class AgencyClient(FileCalls):
+class AgencyClient(CodeCalls, DelegationCalls, FileCalls, NoticeCalls, OfficerCalls):
     """Calls of one system or officer of one agency. Every method raises ``ClientError``."""
 
     def __init__(self, connection: Connection, *, clock: Clock | None = None, chance: Chance | None = None) -> None:
@@ -190,6 +196,19 @@ class AgencyClient(FileCalls):
         """The records of one person; ``for_person`` leaves out what is withheld from them (不開示)."""
         return await self._post("/records/search", RecordSearch(addressee=addressee, for_person=for_person), Records)
 
+    async def checkpoint(self) -> CheckpointView:
+        """The newest checkpoint of the agency's log."""
+        return await self._transport.call(Request("GET", "/checkpoint"), CheckpointView)
+
+    async def consistency(self, first: int) -> ConsistencyProof:
+        """The proof that the log continues the one of ``first`` leaves."""
+        params = {"from": str(first)}
+        return await self._transport.call(Request("GET", "/checkpoint/consistency", params=params), ConsistencyProof)
+
+    async def affected(self, body: AffectedSearch) -> Affected:
+        """Find whom the records of a period are about."""
+        return await self._post("/incidents/affected", body, Affected)
+
     async def statistics(
         self, *, first: str | None = None, last: str | None = None, fiscal_year: int | None = None
     ) -> Statistics:
@@ -197,6 +216,35 @@ class AgencyClient(FileCalls):
         year = None if fiscal_year is None else str(fiscal_year)
         params = _params(**{"from": first, "to": last, "fiscal_year": year})
         return await self._transport.call(Request("GET", "/statistics", params=params), Statistics)
+
+    async def procedure_statistics(
+        self,
+        *,
+        first: str | None = None,
+        last: str | None = None,
+        fiscal_year: int | None = None,
+        limit: int | None = None,
+        steps_max: int = 100_000,
+    ) -> ProcedureCounts:
+        """Counts by procedure and kind too, all steps added up; ``limit`` is how many leaves each looks at."""
+        year = None if fiscal_year is None else str(fiscal_year)
+        period = {"from": first, "to": last, "fiscal_year": year, "limit": None if limit is None else str(limit)}
+        found: dict[tuple[str, ...], ProcedureCount] = {}
+        after: int | None = -1
+        for _ in range(steps_max):
+            params = _params(**period, after=str(after))
+            request = Request("GET", "/statistics/procedures", params=params)
+            step = await self._transport.call(request, ProcedureCounts)
+            for line in step.lines:
+                what = line.month, line.side, line.procedure, line.kind, line.outcome
+                records, amendments = line.records, line.amendments
+                if what in found:
+                    records, amendments = records + found[what].records, amendments + found[what].amendments
+                found[what] = msgspec.structs.replace(line, records=records, amendments=amendments)
+            if step.next is None:
+                break
+            after = step.next
+        return msgspec.structs.replace(step, lines=[found[what] for what in sorted(found)])
 
     async def all_records(self, *, pages_max: int = 10_000) -> list[Record]:
         """All records of the agency, page by page."""

@@ -67,6 +67,10 @@ class NetworkConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
     registry: str = "registry"
     """Name of the registry network's peer (住基ネット)."""
     law_directory: Path | None = None
+    evidence_name: str = "chukan.invalid"
+    """With what the names of the platform's logs begin."""
+    evidence_key_files: dict[str, Path] = {}
+    """The centres' evidence keys (PEM, public), by which checkpoints are verified and kept; none are kept without."""
     peers: dict[str, PeerConfig]
     routes: dict[str, RouteConfig]
     agencies: dict[str, AgencyConfig] = {}

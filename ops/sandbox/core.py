@@ -22,6 +22,7 @@ import msgspec
 
 from chukan.chance import Chance
 from chukan.clock import Clock, today_jst
+from chukan.ops.sandbox import delegations
 from chukan.ops.sandbox.admin import to_microseconds
 from chukan.ops.sandbox.outbox import Push, put_out
 from chukan.ops.sandbox.register import PIA_UNPUBLISHED, Known, RecordFacts, Register
@@ -37,12 +38,24 @@ from chukan.platform.wire.network import (
 
 SignPermits = Callable[[Sequence[bytes]], list[SignedPermit]]
 _encode: Final = msgspec.json.encode
+_TOLD: Final = frozenset({"consent_missing", "provider_limited", "affair_not_published", "affair_not_notified"})
+"""Reasons beside the list's that an inquirer is told as they are: it can do something about them."""
 
 
 class ListCheck(Protocol):
     """What the core asks the law's data (``chukan.platform.law.Law``)."""
 
-    def decide(self, *, inquirer: str, provider: str, affair: str, procedure: str, kind: str, day: dt.date) -> Decision:
+    def decide(
+        self,
+        *,
+        inquirer: str,
+        provider: str,
+        affair: str,
+        procedure: str,
+        kind: str,
+        day: dt.date,
+        consent: bool = False,
+    ) -> Decision:
         """Judge by the list in force on a day (JST)."""
         ...
 
@@ -181,8 +194,10 @@ class Core:
         stopped = call.register.stop_reason(request.kind, request.procedure)
         if stopped is not None:
             raise _Refusal("stopped", stopped)
+        self._check_delegations(call, request)
         self._check_list(call, request)
-        if not (inquirer.pia and provider.pia):
+        delegators = [call.register.agency(code) for code in (request.on_behalf_of, request.provider_for) if code]
+        if not all(agency is not None and agency.pia for agency in (inquirer, provider, *delegators)):
             raise _Refusal("not_permitted", PIA_UNPUBLISHED)
         answer_key = call.register.answer_key(request.inquirer, request.answer_key)
         if answer_key is None:
@@ -195,18 +210,32 @@ class Core:
             raise _Refusal("no_code", "provider_has_no_code")
         return _Grounds(provider, answer_key, management, code)
 
+    def _check_delegations(self, call: _Call, request: PermitRequest) -> None:
+        """Refuse a request that rests on a delegation of which a half is not registered (INQ-08)."""
+        resting: list[tuple[Literal["inquirer", "provider"], str | None, str]] = [
+            ("inquirer", request.on_behalf_of, request.inquirer),
+            ("provider", request.provider_for, request.provider),
+        ]
+        for side, delegator, delegate in resting:
+            if delegator is None:
+                continue
+            if not delegations.stands(call.connection, side, delegator, delegate, request.affair, call.today):
+                raise _Refusal("not_permitted", "delegation_missing")
+
     def _check_list(self, call: _Call, request: PermitRequest) -> None:
         decision = self._on.law.decide(
-            inquirer=request.inquirer,
-            provider=request.provider,
+            inquirer=request.on_behalf_of or request.inquirer,
+            provider=request.provider_for or request.provider,
             affair=request.affair,
             procedure=request.procedure,
             kind=request.kind,
             day=call.today,
+            consent=request.consent,
         )
         if decision.verdict is not Verdict.YES:
             unknown = decision.verdict is Verdict.UNKNOWN
-            raise _Refusal("not_permitted", "list_unknown" if unknown else "not_on_list")
+            kept = decision.reason if decision.reason in _TOLD else "not_on_list"
+            raise _Refusal("not_permitted", "list_unknown" if unknown else kept)
         if not self._on.law.allowed_items(request.procedure, request.kind, call.today).issuperset(request.items):
             raise _Refusal("not_permitted", "item_not_allowed")
 
@@ -243,6 +272,9 @@ class Core:
             answer_key_public=grounds.answer_key,
             route=self._on.route_of(permit),
             withheld=request.withheld,
+            consent=request.consent,
+            on_behalf_of=request.on_behalf_of,
+            provider_for=request.provider_for,
         )
         return _Faces(_encode(inquirer_face), _encode(provider_face), grounds.provider.route)
 

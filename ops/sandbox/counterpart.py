@@ -25,7 +25,7 @@ from chukan.chance import Chance
 from chukan.clock import Clock, today_jst
 from chukan.errors import Problem
 from chukan.ops.sandbox import counterpart_store as jobs
-from chukan.ops.sandbox import people
+from chukan.ops.sandbox import koseki, people
 from chukan.ops.sandbox.admin import to_microseconds
 from chukan.ops.sandbox.answer_keys import keep_answer_key, key_id
 from chukan.ops.sandbox.config import CounterpartConfig
@@ -41,6 +41,7 @@ from chukan.platform.wire.agency import Record
 from chukan.platform.wire.network import (
     Ack,
     AcquiredCode,
+    AcquisitionNotice,
     AcquisitionRequest,
     AnswerDelivery,
     AnswerKey,
@@ -105,6 +106,9 @@ class Counterpart:
         self._answer_key = AnswerKey(id=key_id(public), agency=config.agency, public=public)
         known = [] if config.people_body is None else people.generate(config.people_body, config.people_count, on.seed)
         self._people = {people.addressee_number(person, config.agency): person for person in known}
+        # The Minister of Justice has no resident codes: it goes by way of the mayors of registered domiciles.
+        minister = config.agency == koseki.MINISTER
+        self._mayor = koseki.DomicileMayor(koseki.annex_of(self._people), on.registry) if minister else None
         books = Books(self._people, frozenset(config.provides), on.law, on.seed)
         self._answering = Answering(config.agency, books, on.clock, on.chance)
         self._woken = asyncio.Event()
@@ -263,6 +267,10 @@ class Counterpart:
             acks.append(msgspec.convert({"id": item.id, "status": status}, Ack))
         return acks
 
+    async def acquisition_asks(self, items: list[AcquisitionNotice], /) -> list[Ack]:
+        """Take requests to acquire (施行令26条3項); it acquires all of its people by itself, and looks for no other."""
+        return [Ack(id=item.id, status="accepted") for item in items]
+
     # ------------------------------------------------------------ the worker
 
     async def _run(self) -> None:
@@ -304,12 +312,12 @@ class Counterpart:
             numbers = [(reply.id, reply.number) for reply in replies]
             await self._store.write(lambda connection: jobs.put_numbers(connection, numbers))
             missing = await self._store.read(lambda connection: jobs.without_code(connection, CODES_MAX))
-        pairs = [
-            (number, self._people[key].resident_code)
-            for key, _, number in missing
-            if number is not None and key in self._people
-        ]
-        await self._on.registry.hand_over(pairs)
+        known = [(number, key) for key, _, number in missing if number is not None and key in self._people]
+        pairs = [(number, key if self._mayor else self._people[key].resident_code) for number, key in known]
+        if self._mayor is None:
+            await self._on.registry.hand_over(pairs)
+        else:
+            await self._mayor.notices(koseki.notices_of(pairs))
 
     async def _send_requests(self) -> int:
         waiting = await self._store.read(jobs.requests_waiting)

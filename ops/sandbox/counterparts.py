@@ -98,7 +98,13 @@ class Counterparts:
         verifier = PermitVerifier(keys, clock, SKEW_S)
         on = Surroundings(peer, verifier, self._registry, law, clock, chance, self._config.seed)
         counterpart = Counterpart(one, self._config.state_directory, on)
-        app = network_app(counterpart, opener, signer, network=self._config.network_name)
+        app = network_app(
+            counterpart,
+            opener,
+            signer,
+            network=self._config.network_name,
+            acquisition_asks=counterpart.acquisition_asks,
+        )
         self._peers.append(peer)
         self.agencies[one.agency] = counterpart
         self._listeners.append(Listener(app, one.host, one.port, one.tls))

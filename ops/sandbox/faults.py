@@ -21,23 +21,35 @@ Call = Literal[
     "acquisitions",
     "answer-keys",
     "holders",
+    "provider-keys",
+    "acquisition-requests",
     "inventories",
     "redeliveries",
+    "delegations",
+    "corrections",
+    "checkpoints",
     "resident-codes",
 ]
-Channel = Literal["notices", "answers", "codes"]
+Channel = Literal["notices", "answers", "codes", "acquisition-requests", "corrections"]
 Place = Literal[
     "call permit-requests",
     "call answers",
     "call acquisitions",
     "call answer-keys",
     "call holders",
+    "call provider-keys",
+    "call acquisition-requests",
     "call inventories",
     "call redeliveries",
+    "call delegations",
+    "call corrections",
+    "call checkpoints",
     "call resident-codes",
     "push notices",
     "push answers",
     "push codes",
+    "push acquisition-requests",
+    "push corrections",
 ]
 """``call`` is what an exchange asks the network, ``push`` what the network tells an exchange."""
 
@@ -123,14 +135,21 @@ PLACE_OF_CALL: Final[dict[Call, Place]] = {
     "acquisitions": "call acquisitions",
     "answer-keys": "call answer-keys",
     "holders": "call holders",
+    "provider-keys": "call provider-keys",
+    "acquisition-requests": "call acquisition-requests",
     "inventories": "call inventories",
     "redeliveries": "call redeliveries",
+    "delegations": "call delegations",
+    "corrections": "call corrections",
+    "checkpoints": "call checkpoints",
     "resident-codes": "call resident-codes",
 }
 PLACE_OF_PUSH: Final[dict[Channel, Place]] = {
     "notices": "push notices",
     "answers": "push answers",
     "codes": "push codes",
+    "acquisition-requests": "push acquisition-requests",
+    "corrections": "push corrections",
 }
 
 

@@ -24,8 +24,9 @@ from chukan import log
 from chukan.chance import Chance
 from chukan.clock import Clock
 from chukan.errors import Problem
-from chukan.ops.sandbox import forgery, outbox, register
+from chukan.ops.sandbox import delegations, forgery, outbox, register
 from chukan.ops.sandbox.acquisition import Acquisitions
+from chukan.ops.sandbox.acquisition_asks import AcquisitionAsks
 from chukan.ops.sandbox.admin import (
     Agencies,
     AgencyEntry,
@@ -39,28 +40,34 @@ from chukan.ops.sandbox.answers import Answers
 from chukan.ops.sandbox.codes import CodeMaker, keep_secret
 from chukan.ops.sandbox.config import NetworkConfig, read_private_key, read_public_key
 from chukan.ops.sandbox.core import Core, ListCheck, Surroundings
+from chukan.ops.sandbox.corrections import Corrections
 from chukan.ops.sandbox.delivery import Delivery, Means
 from chukan.ops.sandbox.endpoints import Route, Sender
 from chukan.ops.sandbox.faults import PLACE_OF_PUSH, Channel, FaultCounts, FaultPlan, Faults, NoFaults
 from chukan.ops.sandbox.holders import Holders
 from chukan.ops.sandbox.hostility import PlannedFaults
+from chukan.ops.sandbox.kept_checkpoints import KeptCheckpoints
 from chukan.ops.sandbox.redelivery import Redelivery
 from chukan.ops.sandbox.reissues import REASON, Reissues
 from chukan.ops.sandbox.store import Store
 from chukan.platform import tls
 from chukan.platform.envelope import Opener, Signed, Signer
 from chukan.platform.permits import sign_list
+from chukan.platform.wire.checkpoints import CheckpointTold
 from chukan.platform.wire.network import (
+    AcquisitionAsk,
     AcquisitionRequest,
     Answer,
     AnswerKey,
     HolderRequest,
     InventoryRequest,
     PermitRequest,
+    ProviderKeyRequest,
     RedeliveryRequest,
     ResidentCode,
     SignedPermit,
 )
+from chukan.platform.wire.registrations import Correction, Delegation
 
 SWEEP_S: Final = 0.5
 _STORE_FILE: Final = "network.sqlite"
@@ -74,8 +81,13 @@ _answer: Final = msgspec.json.Decoder(Answer)
 _acquisition: Final = msgspec.json.Decoder(AcquisitionRequest)
 _answer_key: Final = msgspec.json.Decoder(AnswerKey)
 _holder_request: Final = msgspec.json.Decoder(HolderRequest)
+_provider_key: Final = msgspec.json.Decoder(ProviderKeyRequest)
+_acquisition_ask: Final = msgspec.json.Decoder(AcquisitionAsk)
 _inventory_request: Final = msgspec.json.Decoder(InventoryRequest)
+_correction: Final = msgspec.json.Decoder(Correction)
+_delegation: Final = msgspec.json.Decoder(Delegation)
 _redelivery_request: Final = msgspec.json.Decoder(RedeliveryRequest)
+_checkpoint: Final = msgspec.json.Decoder(CheckpointTold)
 _resident_code: Final = msgspec.json.Decoder(ResidentCode)
 
 
@@ -115,9 +127,13 @@ class Network:
         self._core = Core(surroundings)
         self._answers = Answers(surroundings)
         self._acquisitions = Acquisitions(CodeMaker(secret), clock, chance)
+        self._asks = AcquisitionAsks(clock, chance)
         self._holders = Holders(surroundings)
         self._reissues = Reissues(surroundings)
         self._redelivery = Redelivery(clock)
+        self._corrections = Corrections(clock, chance)
+        evidence = {centre: read_public_key(path) for centre, path in config.evidence_key_files.items()}
+        self._checkpoints = KeptCheckpoints(config.evidence_name, evidence, clock)
         self._chance = chance
         self._sender: Sender | None = None
         self._delivery: Delivery | None = None
@@ -191,15 +207,40 @@ class Network:
         requests = _decode(_holder_request, items)
         return await self.store.read(lambda connection: self._holders.look_up(connection, route, requests))
 
+    async def provider_keys(self, route: str, items: Sequence[bytes]) -> list[bytes]:
+        """Tell answer keys of providers without a code; a ``ProviderKeyReply`` per item. Raises ``Problem``."""
+        requests = _decode(_provider_key, items)
+        return await self.store.read(lambda connection: self._asks.keys(connection, route, requests))
+
+    async def acquisition_asks(self, route: str, items: Sequence[bytes]) -> list[bytes]:
+        """Pass requests to acquire on; an ``AcquisitionAskReply`` per item. Raises ``Problem``."""
+        asks = _decode(_acquisition_ask, items)
+        return await self._effect(lambda connection: self._asks.ask(connection, route, asks))
+
     async def inventories(self, route: str, items: Sequence[bytes]) -> list[bytes]:
         """Say what was exchanged with agencies; an ``InventoryReply`` per item. Raises ``Problem``."""
         requests = _decode(_inventory_request, items)
         return await self.store.read(lambda connection: self._redelivery.inventories(connection, route, requests))
 
+    async def delegations(self, route: str, items: Sequence[bytes]) -> list[bytes]:
+        """Register halves of delegations; a ``DelegationReply`` per item. Raises ``Problem``."""
+        halves = _decode(_delegation, items)
+        return await self.store.write(lambda connection: delegations.register_halves(connection, route, halves))
+
+    async def corrections(self, route: str, items: Sequence[bytes]) -> list[bytes]:
+        """Take corrections of records and pass them on; a ``CorrectionReply`` per item. Raises ``Problem``."""
+        pairs = list(zip(_decode(_correction, items), items, strict=True))
+        return await self._effect(lambda connection: self._corrections.take(connection, route, pairs))
+
     async def redeliveries(self, route: str, items: Sequence[bytes]) -> list[bytes]:
         """Push again what was accepted before; a ``RedeliveryReply`` per item. Raises ``Problem``."""
         requests = _decode(_redelivery_request, items)
         return await self._effect(lambda connection: self._redelivery.redeliver(connection, route, requests))
+
+    async def checkpoints(self, route: str, items: Sequence[bytes]) -> list[bytes]:
+        """Keep what continues what was kept; a ``CheckpointReply`` per item. Raises ``Problem``."""
+        told = _decode(_checkpoint, items)
+        return await self.store.write(lambda connection: self._checkpoints.take(connection, route, told))
 
     async def resident_codes(self, items: Sequence[bytes]) -> list[bytes]:
         """From the registry network only: make linkage codes; a ``RegistryReply`` per item. Raises ``Problem``."""

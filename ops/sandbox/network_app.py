@@ -25,12 +25,17 @@ from chukan.ops.sandbox.network import Network
 from chukan.platform import tls
 from chukan.platform.envelope import Opened, Signed, message_id
 from chukan.platform.peer import (
+    ACQUISITION_ASKS,
     ACQUISITIONS,
     ANSWER_KEYS,
     ANSWERS,
+    CHECKPOINTS,
+    CORRECTIONS,
+    DELEGATIONS,
     HOLDERS,
     INVENTORIES,
     PERMIT_REQUESTS,
+    PROVIDER_KEYS,
     REDELIVERIES,
 )
 
@@ -155,8 +160,13 @@ def network_application(network: Network) -> web.Application:
     app.router.add_post(ACQUISITIONS, desk.serve("acquisitions", network.acquisitions))
     app.router.add_post(ANSWER_KEYS, desk.serve("answer-keys", network.answer_keys))
     app.router.add_post(HOLDERS, desk.serve("holders", network.holders))
+    app.router.add_post(PROVIDER_KEYS, desk.serve("provider-keys", network.provider_keys))
+    app.router.add_post(ACQUISITION_ASKS, desk.serve("acquisition-requests", network.acquisition_asks))
     app.router.add_post(INVENTORIES, desk.serve("inventories", network.inventories))
+    app.router.add_post(CORRECTIONS, desk.serve("corrections", network.corrections))
+    app.router.add_post(DELEGATIONS, desk.serve("delegations", network.delegations))
     app.router.add_post(REDELIVERIES, desk.serve("redeliveries", network.redeliveries))
+    app.router.add_post(CHECKPOINTS, desk.serve("checkpoints", network.checkpoints))
     app.router.add_post(RESIDENT_CODES, desk.serve_registry("resident-codes", resident_codes))
     return app
 

@@ -8,6 +8,24 @@ CREATE TABLE IF NOT EXISTS agencies (
     pia INTEGER NOT NULL DEFAULT 1
 ) WITHOUT ROWID;
 
+CREATE TABLE IF NOT EXISTS checkpoints (
+    agency TEXT PRIMARY KEY,
+    size INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    note TEXT NOT NULL,
+    epoch INTEGER NOT NULL,
+    at INTEGER NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS refused_checkpoints (
+    agency TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    root BLOB NOT NULL,
+    note TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (agency, size, root)
+) WITHOUT ROWID;
+
 CREATE TABLE IF NOT EXISTS stops (
     kind TEXT NOT NULL,
     procedure TEXT NOT NULL,
@@ -80,6 +98,14 @@ CREATE TABLE IF NOT EXISTS receipts (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS receipts_at ON receipts (at);
 
+-- Requests to acquire a code that were passed on, by the line that ended without one; none of their facts.
+CREATE TABLE IF NOT EXISTS acquisition_asks (
+    inquirer TEXT NOT NULL,
+    request BLOB NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (inquirer, request)
+) WITHOUT ROWID;
+
 -- What must still be pushed. A row goes when it is acknowledged, refused, or past its time.
 CREATE TABLE IF NOT EXISTS outbox (
     n INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -135,3 +161,31 @@ CREATE TABLE IF NOT EXISTS reopened (
     digest BLOB PRIMARY KEY,
     agency TEXT NOT NULL
 ) WITHOUT ROWID;
+
+-- Delegations (委任情報): each agency's own half. Days are ISO texts (JST).
+CREATE TABLE IF NOT EXISTS delegations (
+    agency TEXT NOT NULL,
+    id BLOB NOT NULL,
+    role TEXT NOT NULL CHECK (role IN ('given', 'taken')),
+    side TEXT NOT NULL CHECK (side IN ('inquirer', 'provider')),
+    counterpart TEXT NOT NULL,
+    affair TEXT,
+    valid_from TEXT NOT NULL,
+    valid_until TEXT,
+    ended INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (agency, id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS delegations_between ON delegations (agency, counterpart, side, role);
+
+-- Corrections of records (訂正), in the order in which they came; body is what was corrected, without content.
+CREATE TABLE IF NOT EXISTS corrections (
+    agency TEXT NOT NULL,
+    id BLOB NOT NULL,
+    digest BLOB NOT NULL,
+    position INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    tries INTEGER NOT NULL DEFAULT 1,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (agency, id)
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS corrections_of ON corrections (position, at, id);

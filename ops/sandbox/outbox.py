@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from chukan.ops.sandbox.faults import Channel
 
-CHANNELS: Final[tuple[Channel, ...]] = ("notices", "answers", "codes")
+CHANNELS: Final[tuple[Channel, ...]] = ("notices", "answers", "codes", "acquisition-requests", "corrections")
 _STAMPED: Final = {"notices": "notified_at", "answers": "delivered_at"}
 
 
@@ -62,8 +62,8 @@ def settle(
 ) -> None:
     """Take settled messages out; what was accepted is kept aside and stamps its record with the instant of arrival."""
     arrived = list(accepted)
-    # Of a code nothing is kept here: its message bears the number that is used up now (SYM-06).
-    if channel != "codes":
+    # Of a code nothing is kept here: its message bears the number that is used up now (SYM-06); nor a person's facts.
+    if channel in _STAMPED:
         connection.executemany(
             "INSERT INTO pushed (n, route, channel, id, body, until, position, at) "
             "SELECT n, route, channel, id, body, until, position, ? FROM outbox WHERE n = ?",

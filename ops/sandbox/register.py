@@ -20,6 +20,7 @@ from chukan.ops.sandbox.admin import (
     from_microseconds,
 )
 from chukan.platform.wire.network import AnswerKey, Instant, KeyReply, Message
+from chukan.platform.wire.registrations import Corrected
 
 _PUBLIC_KEY_BYTES: Final = 32
 
@@ -145,6 +146,7 @@ _RECORD: Final = (
     "FROM exchanges e LEFT JOIN agencies i ON i.code = e.inquirer LEFT JOIN agencies p ON p.code = e.provider "
     "WHERE e.position > ? ORDER BY e.position LIMIT ?"
 )
+_correction: Final = msgspec.json.Decoder(Corrected)
 _facts: Final = msgspec.json.Decoder(RecordFacts)
 
 
@@ -152,8 +154,20 @@ def records(connection: sqlite3.Connection, after: int, limit: int) -> NetworkRe
     """A page of the network's own records in the order in which it decided (REC-01, REC-06)."""
     cursor = connection.execute(_RECORD, (after, limit))
     names = [column[0] for column in cursor.description]
-    page = [_record(dict(zip(names, row, strict=True))) for row in cursor.fetchall()]
+    page = [_corrected(connection, _record(dict(zip(names, row, strict=True)))) for row in cursor.fetchall()]
     return NetworkRecords(records=page, next=page[-1].position if len(page) == limit else None)
+
+
+def _corrected(connection: sqlite3.Connection, record: NetworkRecord) -> NetworkRecord:
+    """The record with what the parties corrected since, in the order in which they said so (REC-04)."""
+    rows = connection.execute(
+        "SELECT body FROM corrections WHERE position = ? ORDER BY at, id LIMIT 1000", (record.position,)
+    ).fetchall()
+    for (body,) in rows:
+        named = msgspec.structs.asdict(_correction.decode(body))
+        changes = {name: value for name, value in named.items() if value is not None}
+        record = msgspec.structs.replace(record, **changes)
+    return record
 
 
 def _record(row: dict[str, object]) -> NetworkRecord:

@@ -25,6 +25,7 @@ from chukan.clock import Clock, SystemClock
 from chukan.errors import REGISTRY, Problem
 from chukan.ops.namespaces import sockets_in
 from chukan.platform import tls
+from chukan.platform.http.headers import SESSION
 from chukan.platform.wire.agency import ProblemBody
 
 CALL_TIMEOUT_S: Final = 60.0
@@ -83,6 +84,8 @@ class Connection:
     timeout_s: float = CALL_TIMEOUT_S
     namespace: str = ""
     """The network namespace in which the system stands, on the machine of a lab; none at a real body."""
+    session: str | None = field(default=None, repr=False)
+    """An officer's session, which every call then bears."""
 
     def context(self) -> ssl.SSLContext:
         """Return the TLS context. Raises ``Problem`` certificate_unreadable."""
@@ -217,6 +220,8 @@ class Transport:
                 ssl=self._context, limit=self._limit, keepalive_timeout=60, socket_factory=factory
             )
             self._session = aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar())
+        if self.connection.session is not None:
+            headers = {**headers, SESSION: self.connection.session}
         if isinstance(request.body, Path):
             # Announced: a body of unknown length counts as one of the greatest length, of which few come in at once.
             headers = {**headers, "Content-Length": str(request.body.stat().st_size)}

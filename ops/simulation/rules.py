@@ -292,7 +292,12 @@ def take_snapshots(cell: CellTables, tx: Transaction) -> list[CommonRow]:
 
 def sequence(cell: CellTables, tx: Transaction, limit: int) -> int:
     """Give waiting records their place in their agency's log."""
-    taken = sorted(cell.to_sequence)[:limit]
+    waits = [number for number in sorted(cell.to_sequence) if cell.to_sequence[number].agency not in cell.log_aside]
+    for waiting in (cell.to_sequence[number] for number in waits[:limit]):
+        if waiting.record not in cell.agency(waiting.agency).records and waiting.agency not in cell.log_aside:
+            tx.put(cell.log_aside, waiting.agency, waiting.record)
+            return sequence(cell, tx, limit)  # each time with one agency less
+    taken = waits[:limit]
     for number in taken:
         waiting = cell.to_sequence[number]
         table = cell.agency(waiting.agency)

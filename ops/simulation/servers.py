@@ -43,7 +43,10 @@ class SilentMeter:
     def leases(self, cell: str, side: Side, count: int) -> None:
         """Pass over it."""
 
-    def evidence_age(self, cell: str, seconds: float) -> None:
+    def evidence_age(self, cell: str, seconds: float, *, of: str = "records") -> None:
+        """Nothing is counted."""
+
+    def evidence_broken(self, cell: str, refused: str, logs: int) -> None:
         """Nothing is counted."""
 
     def sequencer_age(self, cell: str, seconds: float) -> None:

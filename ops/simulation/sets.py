@@ -43,6 +43,7 @@ from chukan.tenants.rows import (
     RequestHit,
 )
 from chukan.tenants.sets import CellSets, CommonRow, Opening, SnapshotRow
+from chukan.tenants.sets.corrections import DueCorrection
 from chukan.tenants.states import InquiryState, ProvisionState, Side
 
 R = TypeVar("R")
@@ -192,6 +193,18 @@ class SimulatedSets(CellSets):
         rule = partial(provision_rules.provision_views, self._tables, agency, state=state, ids=ids, limit=limit)
         return await self._do("provision_views", lambda _tx: rule())
 
+    async def take_corrections(
+        self,
+        after: int,
+        now: dt.datetime,  # noqa: ARG002 - the set function's own signature
+        next_at: dt.datetime,  # noqa: ARG002
+        *,
+        agencies: int = 50,  # noqa: ARG002
+        limit: int = 100,  # noqa: ARG002
+    ) -> tuple[int, list[DueCorrection]]:
+        """Nobody corrects a record in a simulated cell, so none waits to be told."""
+        return await self._do("take_corrections", lambda _tx: (min(after, 0), []), idle=True)
+
     # ------------------------------------------------------------ codes
 
     async def open_codes(self, rows: Sequence[CodeOpen]) -> list[CodeRow]:
@@ -237,6 +250,14 @@ class SimulatedSets(CellSets):
         if self._weather.is_locked(self._draw):
             return -1
         return await self._do("sequence", self._rule(rules.sequence, limit), idle=not self._tables.to_sequence)
+
+    async def operations_sequence(self, limit: int) -> int:
+        """No act of a person is entered in a simulated cell, so none waits for its place."""
+        return await self._do("operations_sequence", lambda _tx: min(limit, 0), idle=True)
+
+    async def logs_aside(self) -> int:
+        """How many logs wait for a record that is not there."""
+        return await self._do("logs_aside", lambda _: len(self._tables.log_aside), idle=True)
 
     async def sequencer_age(self) -> float:
         """Age of the oldest record without a place."""

@@ -194,6 +194,8 @@ class CellTables:
     inquiries: dict[LineKey, InquiryLine] = field(default_factory=dict)
     provisions: dict[LineKey, ProvisionLine] = field(default_factory=dict)
     to_sequence: dict[int, Waiting] = field(default_factory=dict)
+    log_aside: dict[int, uuid.UUID] = field(default_factory=dict)
+    """Agencies whose log waits for a record that is not there, with that record."""
     leases: dict[int, list[Lease]] = field(default_factory=lambda: {int(side): [Lease()] * SHARDS for side in Side})
     terms: dict[tuple[int, str], dt.datetime] = field(default_factory=dict)
     workers: dict[tuple[int, str], dt.datetime] = field(default_factory=dict)

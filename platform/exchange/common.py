@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from chukan import log
 from chukan.clock import Clock
 from chukan.errors import Problem
+from chukan.platform.exchange.masters import MastersInForce
 from chukan.settings import Environment
 from chukan.tenants.directory import Directory, SignedSnapshot, require_environment, verify
 from chukan.tenants.sets import CellSets, CommonRow
@@ -42,8 +43,10 @@ class PolledCommonData:
         clock: Clock,
         environment: Environment,
         taken: Callable[[Directory], None] = lambda _: None,
+        masters: MastersInForce | None = None,
     ) -> None:
-        """``taken`` is told every directory that comes into force."""
+        """``taken`` is told every directory that comes into force; ``masters`` fetches what directories name."""
+        self._masters = masters
         self._environment = environment
         self._taken = taken
         self._sets = sets
@@ -64,9 +67,13 @@ class PolledCommonData:
 
     def age_s(self) -> float:
         """Seconds since the freshest confirmation by any cell."""
-        if not self._seen:
+        if not self._seen or self._lacks_masters():
             return float("inf")
         return self._clock.monotonic() - max(self._seen.values())
+
+    def _lacks_masters(self) -> bool:
+        """Whether what is in force is to be judged by data that is not held here: then it is not known well enough."""
+        return self._masters is not None and self._directory is not None and self._masters.lacks(self._directory)
 
     def cell_age_s(self, cell: str) -> float:
         """Seconds since one cell was read; infinity where it never was."""
@@ -105,9 +112,17 @@ class PolledCommonData:
                 self._take(cell, row)
             elif row.confirmed:
                 self._prepare(cell, row)
+        await self._fetch_masters(cell)
         await self._confirm(cell)
         waits = [row.wait_s + DUE_PAUSE_S for row in rows if row.wait_s is not None]
         return min([POLL_S, *waits])
+
+    async def _fetch_masters(self, cell: str) -> None:
+        """Have at hand what the common data in force and the waiting ones are judged by."""
+        if self._masters is None:
+            return
+        for found in [*self._coming.values(), *([] if self._directory is None else [self._directory])]:
+            await self._masters.fetch(cell, self._sets[cell], found)
 
     def _take(self, cell: str, row: CommonRow) -> None:
         if self._directory is not None and row.number <= self._directory.number:

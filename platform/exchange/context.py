@@ -13,8 +13,10 @@ from typing import Protocol, TypeVar
 from chukan.chance import Chance
 from chukan.clock import Clock
 from chukan.errors import Problem
+from chukan.platform.exchange.masters import MastersInForce
 from chukan.platform.exchange.openings import Openings
 from chukan.platform.law import Law
+from chukan.platform.law.calendar import Calendar
 from chukan.platform.stages import Stage
 from chukan.settings import Settings
 from chukan.tenants.directory import AgencyRow, Directory
@@ -50,8 +52,12 @@ class Meter(Protocol):
         """Age of the oldest record without a position in its log."""
         ...
 
-    def evidence_age(self, cell: str, seconds: float) -> None:
-        """Age of the oldest leaf without a signed checkpoint."""
+    def evidence_age(self, cell: str, seconds: float, *, of: str = "records") -> None:
+        """Age of the oldest leaf without a signed checkpoint, of the records' or the operations' logs."""
+        ...
+
+    def evidence_broken(self, cell: str, refused: str, logs: int) -> None:
+        """Logs that are not the ones that were signed or seen, and are not signed or cosigned on."""
         ...
 
 
@@ -79,12 +85,22 @@ class Context:
     settings: Settings
     clock: Clock
     chance: Chance
-    law: Law
+    masters: MastersInForce
     keystores: KeyStores
     sets: Mapping[str, CellSets]
     common: CommonData
     openings: Openings
     meter: Meter
+
+    @property
+    def law(self) -> Law:
+        """The law that the common data in force names; raises Problem ``common_data_stale`` where it is not held."""
+        return self.masters.of(self.common.directory).law
+
+    @property
+    def calendar(self) -> Calendar:
+        """The service calendar that goes with it; raises the same."""
+        return self.masters.of(self.common.directory).calendar
 
     def keys(self, agency: int) -> AgencyKeys:
         """The agency's keys; raises Problem ``keys_unconfirmed``."""

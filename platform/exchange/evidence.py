@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key, l
 from chukan.errors import Problem
 from chukan.platform.exchange.context import Context
 from chukan.settings import Settings
-from chukan.tenants.cosigning import Cosigner
+from chukan.tenants.cosigning import Cosigner, Restores
 from chukan.tenants.evidence import CentreKeys, Signer
+from chukan.tenants.map_growth import MapFollower, MapGrower
 
 
 def read_centre_keys(settings: Settings) -> CentreKeys:
@@ -49,9 +50,12 @@ def memory_cell(settings: Settings) -> str:
 
 
 def evidence_loops(
-    context: Context, on_age: Callable[[str, float], None]
+    context: Context, on_age: Callable[[str, float], None], on_broken: Callable[[str, str, int], None]
 ) -> Iterator[tuple[str, Coroutine[Any, Any, None]]]:
-    """Yield the loops of this exchange by name, none without a key; ``Problem`` as ``read_centre_keys``."""
+    """Yield the loops of this exchange by name, none without a key; ``Problem`` as ``read_centre_keys``.
+
+    ``on_broken`` is told by cell, and by what is refused (``signing``, ``cosigning``), of how many logs it is.
+    """
     keys = read_centre_keys(context.settings)
     if keys.private is None:
         return
@@ -64,9 +68,19 @@ def evidence_loops(
 
     memory = context.sets[memory_cell(context.settings)]
     for cell, sets in context.sets.items():
-        yield f"signer {cell}", Signer(sets, keys, code_of, partial(on_age, cell)).run()
+        signing, cosigning = partial(on_broken, cell, "signing"), partial(on_broken, cell, "cosigning")
+        yield (
+            f"signer {cell}",
+            Signer(sets, keys, code_of, partial(on_age, cell), on_broken=signing, maps=MapGrower(sets)).run(),
+        )
         if len(keys.public) > 1:
-            yield f"cosigner {cell}", Cosigner(sets, memory, keys, code_of, context.clock).run()
+            # Only this centre's own settings say that a cell was restored: no log can say it of itself.
+            restores = Restores(context.settings.cells[cell].restore_epoch, sets, memory)
+            maps = MapFollower(sets, memory)
+            cosigner = Cosigner(
+                sets, memory, keys, code_of, context.clock, restores=restores, on_forked=cosigning, maps=maps
+            )
+            yield f"cosigner {cell}", cosigner.run()
 
 
 def _private(path: Path) -> Ed25519PrivateKey:

@@ -14,16 +14,21 @@ from functools import partial
 from typing import Any, Final
 
 import msgspec
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from chukan import log
 from chukan.chance import Chance
 from chukan.clock import Clock
 from chukan.errors import Problem
+from chukan.platform.exchange.acquisition_asks import AcquisitionAsks
+from chukan.platform.exchange.code_changes import CodeChangeDesk
 from chukan.platform.exchange.code_files import CodeFiles
 from chukan.platform.exchange.codes import Codes
 from chukan.platform.exchange.common import PolledCommonData
 from chukan.platform.exchange.context import Context, Meter
+from chukan.platform.exchange.corrections import Corrections
+from chukan.platform.exchange.delegations import Delegations
 from chukan.platform.exchange.event_streams import EventStreams
 from chukan.platform.exchange.evidence import evidence_loops
 from chukan.platform.exchange.facts import Persons
@@ -31,13 +36,18 @@ from chukan.platform.exchange.holders import Holders
 from chukan.platform.exchange.inbox import Inbox
 from chukan.platform.exchange.inquiries import Inquiries
 from chukan.platform.exchange.links import BodyLinks
+from chukan.platform.exchange.masters import MastersInForce
+from chukan.platform.exchange.notices import AgencyNotices
 from chukan.platform.exchange.openings import Openings
+from chukan.platform.exchange.operations import make_journal, operation_loops
 from chukan.platform.exchange.provisions import Provisions
 from chukan.platform.exchange.query_files import QueryFiles
 from chukan.platform.exchange.reviews import OfficerReviews
+from chukan.platform.exchange.telling import telling_loops
 from chukan.platform.exchange.waiters import Waiters
 from chukan.platform.exchange.workers import InquiryWorker, ProvisionWorker, Worker
 from chukan.platform.law import Law
+from chukan.platform.law.masters import shipped
 from chukan.platform.peer import NetworkPeer
 from chukan.platform.permits import PermitVerifier
 from chukan.platform.wire.network import AnswerKey
@@ -77,42 +87,51 @@ class Exchange:
     ) -> None:
         self.settings = settings
         self.cells = cells
-        self.law = law
         self.peer = peer
         self.sets = {cell: self.set_functions(cell) for cell in settings.cells}
         self._keystores = keystores
         self.openings = self._make_openings(clock)
-        self.common = PolledCommonData(self.sets, directory_key, clock, settings.site.environment, self._forget_closed)
+        masters = self._make_masters(law)
+        self.common = PolledCommonData(
+            self.sets, directory_key, clock, settings.site.environment, self._forget_closed, masters
+        )
         self.context = Context(
             settings=settings,
             clock=clock,
             chance=chance,
-            law=law,
+            masters=masters,
             keystores=keystores,
             sets=self.sets,
             common=self.common,
             openings=self.openings,
             meter=meter,
         )
+        self._peer = peer
         self.owner = f"{settings.exchange.name}-{chance.token(4).hex()}"
         verifier = PermitVerifier({settings.network.name: network_key}, clock, skew_s=settings.exchange.permit_skew_s)
         self._waiters = Waiters(clock)
         self._persons = Persons(self.context)
-        self._provisions = Provisions(self.context)
+        self.delegations = Delegations(self.context, self.door, peer)
+        self.corrections = Corrections(self.context, self.door, peer)
+        self._provisions = Provisions(self.context, self.delegations.held)
         self._workers: dict[tuple[str, Side], Worker] = {}
         for cell in settings.cells:
             self._workers[cell, Side.INQUIRER] = InquiryWorker(
                 self.context, cell, self.owner, peer, verifier, self._waiters.changed, self._known
             )
             self._workers[cell, Side.PROVIDER] = ProvisionWorker(self.context, cell, self.owner, peer)
-        self.inquiries = Inquiries(self.context, self._persons, self._waiters, self._accepted)
+        self.inquiries = Inquiries(self.context, self._persons, self._waiters, self._accepted, self.delegations.held)
         self.reviews = OfficerReviews(self.context, self._provisions, self.door, self._asked)
         self.events = EventStreams(self.context, self._waiters, self.door)
         self.files = QueryFiles(self.context, self.inquiries, self.door)
         self.codes = Codes(self.context, self._persons, peer)
+        self.code_changes = CodeChangeDesk(self.context, self._persons, self.door, self._answered)
+        self.acquisition_asks = AcquisitionAsks(self.context, self.codes, peer, self.door)
         self.code_files = CodeFiles(self.context, self.codes, self.door)
         self.holders = Holders(self.context, self._persons, peer)
         self.links = BodyLinks(self.context)
+        self.notices = AgencyNotices(self.context)
+        self.journal = make_journal(self.context)
         self.inbox = Inbox(self.context, self._provisions, verifier, answered=self._answered, asked=self._asked)
         self._announced: set[tuple[str, str]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -128,6 +147,16 @@ class Exchange:
     def set_functions(self, cell: str) -> CellSets:
         """Door 2 of a cell: its set functions on the broker's login. A simulation puts its own cell here."""
         return CellSets(self.cells.primary(cell).broker)
+
+    def _make_masters(self, law: Law) -> MastersInForce:
+        """The law that the release brings stands until common data names a version of the master data."""
+        folder, roots = self.settings.data.law_directory, self.settings.exchange.tls_ca_file
+        return MastersInForce(
+            shipped(law, folder),
+            folder,
+            lambda: x509.load_pem_x509_certificates(roots.read_bytes()),
+            self.settings.site.environment,
+        )
 
     def _make_openings(self, clock: Clock) -> Openings:
         """Stand before every set function that changes what agencies have: a closed cell stays as it is."""
@@ -200,12 +229,19 @@ class Exchange:
         self._spawn("common data", self.common.run())
         self._spawn("openings", self.openings.run())
         self._spawn("answer keys", self._announce())
-        for name, work in evidence_loops(self.context, self.context.meter.evidence_age):
+        for name, work in evidence_loops(
+            self.context, self.context.meter.evidence_age, self.context.meter.evidence_broken
+        ):
+            self._spawn(name, work)
+        for name, work in telling_loops(self.context, self._peer, self.context.meter.evidence_broken):
+            self._spawn(name, work)
+        for name, work in operation_loops(self.context, partial(self.context.meter.evidence_age, of="operations")):
             self._spawn(name, work)
         for cell, sets in self.sets.items():
             for side in Side:
                 self._spawn(f"worker {cell} {side.name}", self._workers[cell, side].run())
             self._spawn(f"listen {cell}", listen(self.cells, cell, self._heard))
+            self._spawn(f"corrections {cell}", self.corrections.run(cell))
             sequencer = Sequencer(sets, self.owner, self.context.clock, self._ages(cell))
             self._spawn(f"sequencer {cell}", sequencer.run())
 

@@ -11,7 +11,7 @@ from chukan.chance import uuid7_time
 from chukan.clock import Clock
 from chukan.errors import Problem
 from chukan.platform.exchange.context import Context
-from chukan.tenants import bodies
+from chukan.platform.law import Law
 from chukan.tenants.directory import AgencyRow, Directory
 from chukan.tenants.rows import CodeRow
 from chukan.tenants.sealing import AgencyKeys
@@ -50,14 +50,12 @@ class Persons:
             await stage.close()
 
 
-def provider_known(directory: Directory, code: str) -> bool:
+def provider_known(directory: Directory, code: str, law: Law) -> bool:
     """Whether a provider exists, on this platform or outside it (a ministry speaks to the network by itself)."""
     try:
         directory.agency(code)
     except Problem as problem:
-        if problem.code == "agency_closed":
-            return True
-        return bodies.agency(code) is not None
+        return problem.code == "agency_closed" or law.known_agency(code)
     return True
 
 

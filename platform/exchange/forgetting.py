@@ -1,15 +1,19 @@
 """Forgetting: keys and sent bytes whose time is over are deleted, and counts folded, a page of agencies at a time.
 
-What is kept and for how long is the set function's rule (at least seven days, DESIGN §5), and that a folded count is
-the same count (統計); this only asks for it now and then, in every exchange, and never on the path of a request.
+What is kept and for how long is the set functions' rule (keys at least seven days, DESIGN §5; records seven years,
+施行令30条), and that a folded count is the same count (統計); this only asks for it now and then, in every exchange, and
+never on the path of a request.
 """
 
 import asyncio
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from chukan import log
+from chukan.clock import Clock, today_jst
 from chukan.errors import Problem
+from chukan.tenants.retention import kept_from
 from chukan.tenants.sets import CellSets
 
 ROUND_S: Final = 600.0
@@ -20,8 +24,9 @@ _log = log.get("exchange.forgetting")
 class Forgetting:
     """Goes through the agencies of every cell while ``run`` runs."""
 
-    def __init__(self, sets: Mapping[str, CellSets]) -> None:
+    def __init__(self, sets: Mapping[str, CellSets], clock: Clock) -> None:
         self._sets = sets
+        self._clock = clock
 
     async def run(self) -> None:
         """Go round and round until cancelled, in each cell by itself: one that is away holds up no other."""
@@ -40,7 +45,8 @@ class Forgetting:
     async def round(self, cell: str) -> None:
         """Go once through a cell's agencies. Raises ``Problem`` where the cell does not answer."""
         sets = self._sets[cell]
-        for page in (sets.forget, sets.fold_statistics):
+        expire = partial(sets.expire_records, before=kept_from(today_jst(self._clock)))
+        for page in (sets.forget, expire, sets.fold_statistics):
             after = await page(0)
             while after:
                 await asyncio.sleep(PAGE_S)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final
 
 import msgspec
@@ -21,21 +22,22 @@ from chukan.errors import Problem
 from chukan.platform.exchange.context import Context
 from chukan.platform.exchange.facts import Persons, provider_known, refuse_old_key
 from chukan.platform.exchange.memos import RequestMemo, open_request, seal_request
+from chukan.platform.exchange.query_rows import request_bytes, settle, view_of_new
 from chukan.platform.exchange.recording import inquiry_record
-from chukan.platform.exchange.views import batch_of, open_content, view_of
+from chukan.platform.exchange.resending import Again, resendable
+from chukan.platform.exchange.views import batch_of, open_content, refused_view, view_of
 from chukan.platform.exchange.waiters import Waiters
 from chukan.platform.flows import inquiry as flow
+from chukan.platform.law.calendar import Function
 from chukan.platform.wire.agency import Batch, Queries, QueryLine, QueryLineView, QueryPage
-from chukan.platform.wire.network import PermitRequest
+from chukan.tenants.delegations import Half, may_act
 from chukan.tenants.directory import AgencyRow, ClientRow
 from chukan.tenants.rows import (
     AcceptBatch,
     AcceptedBatch,
     AcceptLine,
     CodeRow,
-    InquirySettle,
     InquiryView,
-    RecordRow,
 )
 from chukan.tenants.sealing import AgencyKeys
 from chukan.tenants.sets import CellSets
@@ -46,17 +48,34 @@ SMALL_LIST: Final = 64
 """Lists up to this size share a commit with other callers'; longer ones are a set of their own."""
 ACCEPT_TIMEOUT_S: Final = 30.0
 PAGE_MAX: Final = 1000
+_NAMED: Final = 5
+"""Version of the ids that follow from other ids: batches of a file's parts, and of lines that were sent again."""
 
 Accepting = tuple[AcceptBatch, list[AcceptLine]]
 Judged = tuple[flow.Refused | flow.Step, CodeRow | None]
+Held = Callable[[AgencyRow], Awaitable[list[Half]]]
 Numbered = Sequence[tuple[int, QueryLine]]
 """Lines with their ordinals."""
+
+
+async def nothing_held(_agency: AgencyRow) -> list[Half]:
+    """Hold no delegation: what a set-up without any has."""
+    return []
 
 
 class Inquiries:
     """Implements ``services.InquiryService``; ``wake`` is told which agency has new lines to work on."""
 
-    def __init__(self, context: Context, persons: Persons, waiters: Waiters, wake: Callable[[AgencyRow], None]) -> None:
+    def __init__(
+        self,
+        context: Context,
+        persons: Persons,
+        waiters: Waiters,
+        wake: Callable[[AgencyRow], None],
+        held: Held = nothing_held,
+    ) -> None:
+        """``held`` returns the delegations of an agency; it is asked only where a line says that it rests on one."""
+        self._held = held
         self._context = context
         self._persons = persons
         self._waiters = waiters
@@ -92,7 +111,7 @@ class Inquiries:
             return batch_of(accepted.batch, views, again, len(body.lines))
         self._accepted(agency, lines)
         now = context.clock.now()
-        return batch_of(opening.batch, [_view_of_new(line, now) for line in lines], refused, len(body.lines))
+        return batch_of(opening.batch, [view_of_new(line, now) for line in lines], refused, len(body.lines))
 
     async def accept_part(
         self, agency: AgencyRow, caller: ClientRow, batch: uuid.UUID, numbered: Numbered, content: bytes
@@ -110,7 +129,7 @@ class Inquiries:
             body=keys.digest("body", content),
             batch=batch,
         )
-        lines, refused = await self._prepare(agency, caller, batch, numbered)
+        lines, refused = await self._prepare(agency, caller, batch, numbered, function="batch")
         (accepted,) = await self._cell(agency).accept([opening], lines)
         if not accepted.same_body:
             raise Problem("file_conflict")
@@ -127,12 +146,24 @@ class Inquiries:
         self._wake(agency)
 
     async def _prepare(
-        self, agency: AgencyRow, caller: ClientRow, batch: uuid.UUID, numbered: Numbered
+        self,
+        agency: AgencyRow,
+        caller: ClientRow,
+        batch: uuid.UUID,
+        numbered: Numbered,
+        again: Mapping[int, Again] = MappingProxyType({}),
+        *,
+        function: Function = "online",
     ) -> tuple[list[AcceptLine], dict[int, Problem]]:
-        """Judge lines under their ordinals: rows to store, and a problem for each that is malformed."""
+        """Judge lines under their ordinals: rows to store, and a problem for each that is malformed.
+
+        A line of ``again`` (by its ordinal) stands in a batch of its own. Outside the hours of the function the lines
+        wait for its opening (運用カレンダー); that those may come at all was decided before.
+        """
         context = self._context
         keys = context.keys(agency.number)
         now = context.clock.now()
+        wait = (context.calendar.standing(function, now).reopens or now) - now
         lines: list[AcceptLine] = []
         refused: dict[int, Problem] = {}
         judged = await self._judge(agency, [line for _, line in numbered], now)
@@ -141,10 +172,17 @@ class Inquiries:
                 refused[ordinal] = verdict.problem
                 context.meter.problem(verdict.problem.code)
                 continue
+            old = again.get(ordinal)
             memo = RequestMemo(
-                line=line, items=list(verdict.items), asked_at=now, caller=caller.id, law=str(context.law.number)
+                line=line,
+                items=list(verdict.items),
+                asked_at=now,
+                caller=caller.id,
+                law=str(context.law.number),
+                resends=old and old.old,
             )
-            lines.append(self._line(agency, keys, batch, ordinal, memo, verdict, link))
+            place = old.batch if old else batch
+            lines.append(self._line(agency, keys, place, ordinal, memo, verdict, link, wait))
         return lines, refused
 
     async def _judge(self, agency: AgencyRow, lines: Sequence[QueryLine], now: dt.datetime) -> list[Judged]:
@@ -152,15 +190,18 @@ class Inquiries:
         links = await self._persons.links(agency, [line.addressee for line in lines])
         directory = context.common.directory
         today = today_jst(context.clock)
+        halves = await self._held(agency) if any(line.on_behalf_of for line in lines) else []
         judged: list[Judged] = []
         for line, link in zip(lines, links, strict=True):
             facts = flow.Facts(
                 inquirer=agency.code,
                 today=today,
                 now=now,
-                provider_known=provider_known(directory, line.provider),
+                provider_known=provider_known(directory, line.provider, context.law),
                 stopped=directory.is_stopped(line.kind, line.procedure),
                 link=link.status if link else None,
+                delegated=line.on_behalf_of is not None
+                and may_act(halves, "inquirer", line.on_behalf_of, line.affair, today),
             )
             judged.append((flow.judge(line, context.law, facts), link))
         return judged
@@ -174,6 +215,7 @@ class Inquiries:
         memo: RequestMemo,
         step: flow.Step,
         link: CodeRow | None,
+        wait: dt.timedelta,
     ) -> AcceptLine:
         context = self._context
         line = context.chance.uuid7()
@@ -182,7 +224,7 @@ class Inquiries:
         if step.final:
             record = inquiry_record(keys, context.chance, agency, line, memo, step, person=person, at=memo.asked_at)
         elif link is not None:
-            outbox = keys.seal("outbox", line.bytes, _request_bytes(agency, keys, line, memo, link))
+            outbox = keys.seal("outbox", line.bytes, request_bytes(agency, keys, line, memo, link))
         assert (record is None) != (outbox is None)  # noqa: S101 - either the line is over or something is sent
         return AcceptLine(
             agency=agency.number,
@@ -192,8 +234,8 @@ class Inquiries:
             state=step.state,
             outcome=step.outcome,
             reason=step.reason,
-            due=memo.asked_at,
-            deadline=step.deadline or memo.asked_at,
+            due=memo.asked_at + wait,
+            deadline=(step.deadline or memo.asked_at) + wait,
             person=person,
             request=seal_request(keys, line, memo),
             outbox=outbox,
@@ -204,6 +246,55 @@ class Inquiries:
         if len(lines) <= SMALL_LIST:
             return await self._stages[agency.cell].submit((opening, lines), ACCEPT_TIMEOUT_S)
         return (await self._cell(agency).accept([opening], lines))[0]
+
+    async def resend(self, agency: AgencyRow, officer: ClientRow, reference: uuid.UUID) -> Batch:
+        """Send lines that ended without an answer once more, in one commit; a repeat finds the lines of the first time.
+
+        Raises:
+            Problem: not_found, not_resendable.
+        """
+        batch, rows = await self._rows(agency, reference)
+        failed = resendable(rows, self._context.clock.now())
+        if not failed:
+            await self._cell(agency).confirm()
+            raise Problem("not_resendable")
+        keys = self._context.keys(agency.number)
+        hits = await self._cell(agency).read_requests([(agency.number, row.id) for row in failed])
+        again = {
+            row.ordinal: Again(row.id, row.ordinal, open_request(keys, row.id, hit.request).line)
+            for row, hit in zip(failed, hits, strict=True)
+            if hit is not None
+        }
+        numbered = [(ordinal, each.line) for ordinal, each in again.items()]
+        lines, refused = await self._prepare(agency, officer, batch, numbered, again)
+        openings = [self._opening(agency, keys, again[line.ordinal]) for line in lines]
+        accepted = await self._cell(agency).accept(openings, lines)
+        fresh = [line for line, result in zip(lines, accepted, strict=True) if result.fresh]
+        self._accepted(agency, fresh)
+        _log.info("lines sent again", agency=agency.number, count=len(fresh), peer=officer.id)
+        now = self._context.clock.now()
+        views = [view_of_new(line, now) for line in fresh]
+        for result in accepted:
+            if not result.fresh:
+                views += [
+                    view_of(row) for row in await self._cell(agency).inquiry_views(agency.number, batch=result.batch)
+                ]
+        shown = [msgspec.structs.replace(view, resends=again[view.line].old) for view in views]
+        return Batch(batch=batch, lines=sorted([*shown, *self._refused(refused)], key=lambda view: view.line))
+
+    @staticmethod
+    def _refused(refused: Mapping[int, Problem]) -> list[QueryLineView]:
+        return [refused_view(ordinal, problem) for ordinal, problem in refused.items()]
+
+    @staticmethod
+    def _opening(agency: AgencyRow, keys: AgencyKeys, again: Again) -> AcceptBatch:
+        return AcceptBatch(
+            agency=agency.number,
+            generation=agency.generation,
+            key=again.key(keys),
+            body=keys.digest("body", again.old.bytes),
+            batch=again.batch,
+        )
 
     # ------------------------------------------------------------ views
 
@@ -220,9 +311,15 @@ class Inquiries:
         return rows[0].batch, rows
 
     async def view(self, agency: AgencyRow, reference: uuid.UUID) -> Batch:
-        """State of a batch or of one line."""
+        """State of a batch or of one line; a line that stands alone tells which one it was sent in the place of."""
         batch, rows = await self._rows(agency, reference)
-        return Batch(batch=batch, lines=[view_of(row) for row in rows])
+        views = [view_of(row) for row in rows]
+        if len(rows) == 1 and batch.version == _NAMED:
+            (hit,) = await self._cell(agency).read_requests([(agency.number, rows[0].id)])
+            if hit is not None:
+                memo = open_request(self._context.keys(agency.number), rows[0].id, hit.request)
+                views = [msgspec.structs.replace(views[0], resends=memo.resends)]
+        return Batch(batch=batch, lines=views)
 
     async def wait(self, agency: AgencyRow, batch: uuid.UUID, timeout_s: float) -> Batch:
         """The same once no line is open any more, or when the time is over."""
@@ -285,69 +382,8 @@ class Inquiries:
             await stage.close()
 
 
-def settle(
-    agency: int,
-    line: uuid.UUID,
-    step: flow.Step,
-    now: dt.datetime,
-    *,
-    deadline: dt.datetime | None = None,
-    due: dt.datetime | None = None,
-    permit: bytes | None = None,
-    drop_outbox: bool = True,
-    record: RecordRow | None = None,
-) -> InquirySettle:
-    """The row that carries a step to the cell."""
-    return InquirySettle(
-        agency=agency,
-        id=line,
-        state=step.state,
-        outcome=step.outcome,
-        reason=step.reason,
-        due=due or step.deadline or now,
-        deadline=step.deadline or deadline or now,
-        permit=permit,
-        drop_outbox=drop_outbox,
-        record=record,
-    )
-
-
 def _accept_in(sets: CellSets) -> Callable[[list[Accepting]], Awaitable[list[AcceptedBatch]]]:
     async def accept(items: list[Accepting]) -> list[AcceptedBatch]:
         return await sets.accept([opening for opening, _ in items], [line for _, lines in items for line in lines])
 
     return accept
-
-
-def _request_bytes(agency: AgencyRow, keys: AgencyKeys, line: uuid.UUID, memo: RequestMemo, link: CodeRow) -> bytes:
-    return msgspec.json.encode(
-        PermitRequest(
-            id=line,
-            inquirer=agency.code,
-            department=memo.line.department,
-            affair=memo.line.affair,
-            procedure=memo.line.procedure,
-            kind=memo.line.kind,
-            items=memo.items,
-            provider=memo.line.provider,
-            code=Persons.open_code(keys, link),
-            condition=memo.line.condition,
-            asked_at=memo.asked_at,
-            answer_key=keys.answer_key_id(),
-            withheld=memo.line.withheld,
-        )
-    )
-
-
-def _view_of_new(line: AcceptLine, now: dt.datetime) -> QueryLineView:
-    return view_of(
-        InquiryView(
-            id=line.id,
-            batch=line.batch,
-            ordinal=line.ordinal,
-            state=line.state,
-            outcome=line.outcome,
-            reason=line.reason,
-            updated_at=now,
-        )
-    )

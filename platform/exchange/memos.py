@@ -27,6 +27,8 @@ class RequestMemo(Message, frozen=True):
     law: str
     """Number of the law data it was judged by."""
     list_item: str = ""
+    resends: uuid.UUID | None = None
+    """The line in whose place an officer sent this one (再送)."""
 
 
 class NoticeMemo(Message, frozen=True):

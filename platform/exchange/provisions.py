@@ -11,7 +11,7 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,6 +27,7 @@ from chukan.platform.sealed import seal_batch
 from chukan.platform.wire.agency import Gap
 from chukan.platform.wire.network import Answer, AnswerOutcome, ProviderPermit, SealedAnswer, SignedPermit
 from chukan.tenants.copies import open_hit
+from chukan.tenants.delegations import Half, may_act
 from chukan.tenants.directory import AgencyRow
 from chukan.tenants.rows import LookupHit, LookupRow, ProvideRow
 from chukan.tenants.sealing import AgencyKeys
@@ -60,6 +61,10 @@ class Asked:
     hit: LookupHit | None = None
     judgement: flow.Judgement | None = None
     content: bytes | None = None
+    delegated: bool = False
+    """Whether the agency holds the delegation that the permit rests on (``provider_for``)."""
+    unread: Problem | None = None
+    """Why the agency's delegations could not be read."""
     sealed: SealedAnswer | None = None
     copies: list[uuid.UUID] = field(default_factory=list)
 
@@ -67,7 +72,9 @@ class Asked:
 class Provisions:
     """Looks up, judges, builds and seals; committing is the caller's."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, held: Callable[[AgencyRow], Awaitable[list[Half]]]) -> None:
+        """``held`` returns the delegations of an agency; it is asked only where a permit says that it rests on one."""
+        self._held = held
         self._context = context
         self._skew = dt.timedelta(seconds=context.settings.exchange.permit_skew_s)
         self._lookups = context.stages("lookup", lambda sets: sets.lookup)
@@ -93,6 +100,28 @@ class Provisions:
             for line, hit in zip(here, await self._lookups[cell].submit_many(rows, LOOKUP_TIMEOUT_S), strict=True):
                 line.hit = hit
 
+        await self._look_for_delegations(lines)
+
+    async def _look_for_delegations(self, lines: Sequence[Asked]) -> None:
+        """Fill in ``delegated``, once an agency; one whose own cannot be read harms nobody else's lines."""
+        resting: dict[int, list[Asked]] = defaultdict(list)
+        for line in lines:
+            if line.permit.provider_for is not None:
+                resting[line.agency.number].append(line)
+        today = today_jst(self._context.clock)
+        for here in resting.values():
+            try:
+                halves = await self._held(here[0].agency)
+            except Problem as problem:
+                for line in here:
+                    line.unread = problem
+                continue
+            for line in here:
+                delegator = line.permit.provider_for
+                line.delegated = delegator is not None and may_act(
+                    halves, "provider", delegator, line.permit.affair, today
+                )
+
     def _lookup_row(self, line: Asked) -> LookupRow:
         permit, condition = line.permit, line.permit.condition
         return LookupRow(
@@ -107,16 +136,20 @@ class Provisions:
         )
 
     def judge(self, line: Asked) -> flow.Judgement:
-        """Let the flow decide about one looked-up line."""
+        """Let the flow decide about one looked-up line; ``Problem`` where its delegation could not be looked up."""
         assert line.hit is not None  # noqa: S101 - look_up came first
+        if line.unread is not None:
+            raise line.unread
         context, permit = self._context, line.permit
+        # Whose affair and whose information it is, the network has said under its signature (委任元).
         decision = context.law.decide(
-            inquirer=permit.inquirer,
-            provider=permit.provider,
+            inquirer=permit.on_behalf_of or permit.inquirer,
+            provider=permit.provider_for or permit.provider,
             affair=permit.affair,
             procedure=permit.procedure,
             kind=permit.kind,
             day=today_jst(context.clock),
+            consent=permit.consent,
         )
         line.judgement = flow.judge(
             permit,
@@ -126,6 +159,7 @@ class Provisions:
             decision=decision,
             stopped=context.common.directory.is_stopped(permit.kind, permit.procedure),
             found=flow.Found(link=line.hit.link, held=line.hit.held, copies=len(line.hit.copies)),
+            delegated=line.delegated,
         )
         if line.judgement.outcome is Outcome.PROVIDED:
             self.build(line)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 
+from msgspec import UNSET
+
 from chukan.chance import Chance
 from chukan.platform.exchange.memos import NoticeMemo, RequestMemo
 from chukan.platform.flows.inquiry import Step
@@ -56,6 +58,9 @@ def inquiry_record(
         reason=step.reason,
         pia_refusal=step.reason == "pia_unpublished",
         amends=line if amends else None,
+        consent=memo.line.consent or UNSET,
+        on_behalf_of=memo.line.on_behalf_of or UNSET,
+        provider_for=memo.line.provider_for or UNSET,
     )
     return make_record(keys, chance, fields, person=person)
 
@@ -94,5 +99,8 @@ def provision_record(
         reason=reason,
         pia_refusal=False,
         amends=line if amends else None,
+        consent=permit.consent or UNSET,
+        on_behalf_of=permit.on_behalf_of or UNSET,
+        provider_for=permit.provider_for or UNSET,
     )
     return make_record(keys, chance, fields, person=person)

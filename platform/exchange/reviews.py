@@ -18,12 +18,13 @@ from chukan.platform.exchange.context import Context
 from chukan.platform.exchange.memos import NoticeMemo, open_notice
 from chukan.platform.exchange.provisions import Asked, Provisions, answer_bytes
 from chukan.platform.exchange.recording import provision_record
-from chukan.platform.flows.provision import BEFORE_RESTORE, Judgement
+from chukan.platform.flows.provision import BEFORE_RESTORE, Judgement, escalated
 from chukan.platform.wire.agency import Review, ReviewDecision, ReviewPrepare, Reviews
 from chukan.platform.wire.network import SealedAnswer
 from chukan.tenants import drafts
 from chukan.tenants.copies import open_hit
 from chukan.tenants.directory import AgencyRow, ClientRow
+from chukan.tenants.officer_accounts import EVERY_AFFAIR, Affairs
 from chukan.tenants.partition import Partition
 from chukan.tenants.rows import DecideRow, LookupHit, ProvisionView
 from chukan.tenants.states import Outcome, ProvisionState, Side
@@ -44,18 +45,27 @@ class OfficerReviews:
         self._door = door
         self._decided = decided
 
-    async def list(self, agency: AgencyRow) -> Reviews:
-        """All held provisions of the agency, oldest deadline first (at most 1,000)."""
+    async def list(self, agency: AgencyRow, affairs: Affairs = EVERY_AFFAIR) -> Reviews:
+        """All held provisions of the agency of these affairs, oldest deadline first (at most 1,000)."""
         rows = await self._context.cell(agency).provision_views(agency.number, state=ProvisionState.HELD)
         found = await self._drafts(agency, rows)
-        lines = [self._line(agency, row) for row in rows]
-        await self._provisions.look_up(lines)
-        views = [self._view(agency, row, line, found) for row, line in zip(rows, lines, strict=True)]
+        held = [(row, self._line(agency, row)) for row in rows]
+        held = [(row, line) for row, line in held if affairs.allows(line.permit.affair)]
+        await self._provisions.look_up([line for _, line in held])
+        views = [self._view(agency, row, line, found) for row, line in held]
         return Reviews(reviews=sorted(views, key=lambda view: view.expires_at))
 
-    async def prepare(self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID, body: ReviewPrepare) -> Review:
-        """Store the first officer's proposal."""
+    async def prepare(
+        self,
+        agency: AgencyRow,
+        officer: ClientRow,
+        review: uuid.UUID,
+        body: ReviewPrepare,
+        affairs: Affairs = EVERY_AFFAIR,
+    ) -> Review:
+        """Store the first officer's proposal. Raises ``Problem`` affair_not_granted beside those of the port."""
         row = await self._held(agency, review)
+        self._require(affairs, agency, row)
         draft = drafts.Draft(
             provision=review,
             decision=body.decision,
@@ -71,17 +81,31 @@ class OfficerReviews:
         await self._provisions.look_up([line])
         return self._view(agency, row, line, {review: draft})
 
-    async def approve(self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID, body: ReviewDecision) -> Review:
+    async def approve(
+        self,
+        agency: AgencyRow,
+        officer: ClientRow,
+        review: uuid.UUID,
+        body: ReviewDecision,
+        affairs: Affairs = EVERY_AFFAIR,
+    ) -> Review:
         """Carry out the proposal of another officer."""
         _ = body
-        draft = await self._proposal(agency, officer, review)
+        draft = await self._proposal(agency, officer, review, affairs)
         provide = draft.decision == "provide"
         return await self._decide(agency, officer, review, provide=provide, withheld=draft.withheld)
 
-    async def refuse(self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID, body: ReviewDecision) -> Review:
+    async def refuse(
+        self,
+        agency: AgencyRow,
+        officer: ClientRow,
+        review: uuid.UUID,
+        body: ReviewDecision,
+        affairs: Affairs = EVERY_AFFAIR,
+    ) -> Review:
         """Refuse the provision, whatever was proposed by another officer."""
         _ = body
-        draft = await self._proposal(agency, officer, review)
+        draft = await self._proposal(agency, officer, review, affairs)
         return await self._decide(agency, officer, review, provide=False, withheld=draft.withheld)
 
     # ------------------------------------------------------------ inside
@@ -101,8 +125,15 @@ class OfficerReviews:
         async with self._door(agency) as partition:
             return await drafts.read(partition, self._context.keys(agency.number), [row.id for row in rows])
 
-    async def _proposal(self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID) -> drafts.Draft:
+    def _require(self, affairs: Affairs, agency: AgencyRow, row: ProvisionView) -> None:
+        if not affairs.allows(self._memo(agency, row).permit.affair):
+            raise Problem("affair_not_granted")
+
+    async def _proposal(
+        self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID, affairs: Affairs
+    ) -> drafts.Draft:
         row = await self._held(agency, review)
+        self._require(affairs, agency, row)
         draft = (await self._drafts(agency, [row])).get(review)
         if draft is None:
             raise Problem("review_not_prepared")
@@ -225,6 +256,7 @@ class OfficerReviews:
             state="prepared" if draft is not None and state == "held" else state,
             prepared_by=None if draft is None else draft.officer,
             addressee=self._addressee(agency, permit.kind, line.hit),
+            escalated=state == "held" and escalated(permit, self._context.clock.now()),
         )
 
     def _addressee(self, agency: AgencyRow, kind: str, hit: LookupHit | None) -> str | None:

@@ -22,9 +22,9 @@ import msgspec
 from chukan import log
 from chukan.errors import Problem
 from chukan.platform.exchange.context import Context
-from chukan.platform.exchange.inquiries import settle
 from chukan.platform.exchange.leases import Leases
 from chukan.platform.exchange.memos import open_notice, open_request
+from chukan.platform.exchange.query_rows import settle
 from chukan.platform.exchange.recording import inquiry_record, provision_record
 from chukan.platform.flows import inquiry as flow
 from chukan.platform.peer import NetworkPeer, NetworkTrouble

@@ -13,7 +13,7 @@ from typing import Final
 
 from chukan.errors import Problem
 from chukan.platform.flows.transitions import Event, allowed
-from chukan.platform.law import Law, Verdict
+from chukan.platform.law import Decision, Law, Verdict
 from chukan.platform.wire.agency import QueryLine
 from chukan.platform.wire.network import InquirerPermit, PermitReply
 from chukan.tenants.states import STATE_OF_OUTCOME, InquiryState, LinkStatus, Outcome, Side
@@ -22,6 +22,8 @@ LINE_DEADLINE: Final = dt.timedelta(minutes=30)
 """How long a line may wait for a permit before it expires; the network may be away that long."""
 PERMIT_GRACE: Final = dt.timedelta(seconds=30)
 """How long after a permit's expiry an answer may still be on its way: the network's receipt instant decided already."""
+DELEGATION_MISSING: Final = "delegation_missing"
+"""Reason of a refusal on either side: no delegation in force is registered for this."""
 RETRY_FIRST_S: Final = 0.5
 RETRY_LAST_S: Final = 30.0
 
@@ -60,6 +62,8 @@ class Facts:
     provider_known: bool
     stopped: bool
     link: LinkStatus | None
+    delegated: bool = False
+    """Whether the agency holds a delegation (委任) of the one on whose behalf it asks, for this affair, today."""
 
 
 def check(line: QueryLine, law: Law, facts: Facts) -> tuple[str, ...]:
@@ -79,6 +83,8 @@ def check(line: QueryLine, law: Law, facts: Facts) -> tuple[str, ...]:
         raise Problem("procedure_not_of_affair", pointer="/procedure")
     if not facts.provider_known:
         raise Problem("unknown_agency", pointer="/provider")
+    if line.on_behalf_of == facts.inquirer or line.provider_for == line.provider:
+        raise Problem("delegation_of_itself", pointer="/on_behalf_of" if line.provider_for is None else "/provider_for")
     condition = line.condition
     law.validate_condition(line.kind, condition.period, condition.year, condition.start, condition.end)
     if line.items is None:
@@ -96,27 +102,38 @@ def judge(line: QueryLine, law: Law, facts: Facts) -> Refused | Step:
         asked = check(line, law, facts)
     except Problem as problem:
         return Refused(problem)
+    # The law's classes are those of the agencies whose affair and whose information it is (委任元).
     decision = law.decide(
-        inquirer=facts.inquirer,
-        provider=line.provider,
+        inquirer=line.on_behalf_of or facts.inquirer,
+        provider=line.provider_for or line.provider,
         affair=line.affair,
         procedure=line.procedure,
         kind=line.kind,
         day=facts.today,
+        consent=line.consent,
     )
     may = law.allowed_items(line.procedure, line.kind, facts.today)
     items = asked or _all_items(law, line.kind, may, facts.today)
-    if decision.verdict is not Verdict.YES:
-        reason = "list_unknown" if decision.verdict is Verdict.UNKNOWN else decision.reason
+    reason = _against(line, decision, facts)
+    if reason is None and (not items or not may.issuperset(items)):
+        reason = "item_not_allowed"
+    if reason is not None:
         return _closed(Outcome.NOT_PERMITTED, reason, items)
-    if not items or not may.issuperset(items):
-        return _closed(Outcome.NOT_PERMITTED, "item_not_allowed", items)
     if facts.stopped:
         return _closed(Outcome.STOPPED, "kind_stopped", items)
     if facts.link is not LinkStatus.ACTIVE:
         return _closed(Outcome.NO_CODE, "no_code" if facts.link is None else f"link_{facts.link.name.lower()}", items)
     allowed(Side.INQUIRER, None, Event.ACCEPT, InquiryState.ACCEPTED)
     return Step(Event.ACCEPT, InquiryState.ACCEPTED, items=items, deadline=facts.now + LINE_DEADLINE)
+
+
+def _against(line: QueryLine, decision: Decision, facts: Facts) -> str | None:
+    """The reason for which the line may not be asked, or None: no delegation, or no YES of the list."""
+    if line.on_behalf_of is not None and not facts.delegated:
+        return DELEGATION_MISSING
+    if decision.verdict is Verdict.YES:
+        return None
+    return "list_unknown" if decision.verdict is Verdict.UNKNOWN else decision.reason
 
 
 def _all_items(law: Law, kind: str, may: frozenset[str], today: dt.date) -> tuple[str, ...]:

@@ -21,6 +21,14 @@ from chukan.tenants.states import LinkStatus, Outcome, ProvisionState
 BEFORE_RESTORE: Final = "permit_before_restore"
 """Reason and problem code of a permit that is older than the opening of its provider's restored cell."""
 
+ESCALATED_BEFORE_END: Final = dt.timedelta(minutes=5)
+"""How long before its permit ends a held provision is escalated (督促): whoever may decide is to look at once."""
+
+
+def escalated(permit: ProviderPermit, now: dt.datetime) -> bool:
+    """Tell whether a held provision is about to lapse; what has lapsed is not."""
+    return permit.expires_at - ESCALATED_BEFORE_END <= now < permit.expires_at
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -59,16 +67,20 @@ def judge(  # noqa: PLR0911 - one return for each reason not to provide
     decision: Decision,
     stopped: bool,
     found: Found,
+    delegated: bool = False,
 ) -> Judgement:
     """Decide about one notice. The order matters: opening, time, law, stop, link, copies, hold.
 
     ``opened_at`` is when the provider's cell was opened after its last restore. Whether an older permit was used is not
-    known there any more, so nothing is answered under it, and the network gives a new one (DESIGN §7).
+    known there any more, so nothing is answered under it, and the network gives a new one (DESIGN §7). ``delegated``
+    says whether the provider holds a delegation of the agency whose information it is asked for (``provider_for``).
     """
     if permit.issued_at < opened_at:
         return Judgement(ProvisionState.LAPSED, Outcome.EXPIRED, BEFORE_RESTORE)
     if now >= permit.expires_at - skew:
         return Judgement(ProvisionState.LAPSED, Outcome.EXPIRED, "permit_expired")
+    if permit.provider_for is not None and not delegated:
+        return Judgement(ProvisionState.ANSWERED, Outcome.NOT_PERMITTED, "delegation_missing")
     if decision.verdict is not Verdict.YES:
         reason = "list_unknown" if decision.verdict is Verdict.UNKNOWN else decision.reason
         return Judgement(ProvisionState.ANSWERED, Outcome.NOT_PERMITTED, reason)

@@ -21,7 +21,7 @@ from chukan import log
 from chukan.chance import Chance
 from chukan.errors import Problem
 from chukan.platform.admission import Priority
-from chukan.platform.http import bodies, headers, problems
+from chukan.platform.http import bodies, headers, hours, problems, sessions
 from chukan.platform.http.auth import AddressCheck, Gate
 from chukan.platform.http.calls import Call, Pieces, Reply, Route, Services, Work
 from chukan.platform.http.ports import RequestKey
@@ -134,7 +134,8 @@ class AgencyApi:
 
     def _handler(self, route: Route) -> Handler:
         async def handle(request: web.Request) -> web.StreamResponse:
-            call = self._admit(route, request)
+            call = await self._admit(route, request)
+            hours.require_open(call)
             if request.method != hdrs.METH_GET:
                 await self._services.admit(call.agency.cell)
             if not route.streams:
@@ -143,7 +144,8 @@ class AgencyApi:
                 key = headers.idempotency_key(request, self._services.clock)
                 content = b"\n".join((request.method.encode(), request.path.encode(), call.raw))
                 call.key = RequestKey(key, content)
-            reply = await _carry_out(call)
+            async with sessions.entered(call):
+                reply = await _carry_out(call)
             if isinstance(reply.body, Pieces):
                 return PouredResponse(reply.body, reply.status, reply.headers)
             answer = web.Response(status=reply.status, body=msgspec.json.encode(reply.body), content_type=bodies.JSON)
@@ -155,9 +157,8 @@ class AgencyApi:
 
         return handle
 
-    def _admit(self, route: Route, request: web.Request) -> Call:
-        directory = self._services.exchange.directory
-        caller = self._gate.authorise(request, request[_CLIENT], route.right, directory)
+    async def _admit(self, route: Route, request: web.Request) -> Call:
+        caller = await sessions.admit(self._services, self._gate, route, request, request[_CLIENT])
         priority = route.priority
         length = request.content_length
         if route.bulk and priority is Priority.COUNTER and (length is None or length > SMALL_BODY_BYTES):
@@ -170,6 +171,8 @@ class AgencyApi:
             agency=caller.agency,
             priority=priority,
             params=_read_params(route, request),
+            officer=caller.officer,
+            terminal=request[_CLIENT],
         )
 
     async def _read(self, call: Call) -> None:

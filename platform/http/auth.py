@@ -85,6 +85,13 @@ class Right:
     """What a call needs: one of these functions (the directory knows which of them only an officer may have)."""
 
     functions: tuple[str, ...]
+    by_session: tuple[str, ...] = ()
+    """What an officer's account needs instead, where it is not the same (職員アカウント)."""
+
+    @property
+    def in_session(self) -> tuple[str, ...]:
+        """One of these functions an officer's account needs."""
+        return self.by_session or self.functions
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +150,25 @@ class Gate:
         except Problem as problem:
             self._refused(request, client.id, client, problem.code)
             raise
+
+    def home(self, request: web.Request, client: ClientRow, directory: Directory) -> AgencyRow:
+        """Return the open agency of the path, which must be one of the client's; its functions are not asked.
+
+        For who signs in, and for who has: an account's rights are asked instead (``sessions``). Raises ``Problem``:
+        wrong_agency, agency_closed.
+        """
+        code = request.match_info["agency"]
+        if code not in client.agencies:
+            raise self.turn_away(request, client, Problem("wrong_agency"))
+        try:
+            return directory.agency(code)
+        except Problem as problem:
+            raise self.turn_away(request, client, problem) from None
+
+    def turn_away(self, request: web.Request, client: ClientRow, problem: Problem) -> Problem:
+        """Count and tell a refusal that was decided elsewhere, and return it."""
+        self._refused(request, client.id, client, problem.code)
+        return problem
 
     def _refused(self, request: web.Request, peer: str | None, client: ClientRow | None, code: str) -> None:
         self._count(code)

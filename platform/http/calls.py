@@ -17,13 +17,17 @@ from aiohttp import web
 from chukan.clock import Clock
 from chukan.errors import Problem
 from chukan.platform.admission import Admission, Priority
+from chukan.platform.exchange.officer_services import OfficerServices
+from chukan.platform.exchange.officer_sessions import Acting
 from chukan.platform.http.auth import Right, Tell, untold
 from chukan.platform.http.drain import Drain
 from chukan.platform.http.ports import AgencyExchange, Desks, RequestKey
 from chukan.platform.http.stalls import Stalls
 from chukan.platform.law import Law
+from chukan.platform.law.calendar import Calendar, CalendarFile
 from chukan.platform.metrics import Metrics
 from chukan.tenants.directory import AgencyRow, ClientRow
+from chukan.tenants.operations import OperationLog
 
 BASE: Final = "/v1/agencies/{agency}"
 
@@ -75,6 +79,13 @@ class Route:
     produces: tuple[str, str] | None = None
     """Media type of a reply that is written piece by piece, and what it is."""
     prefer_wait: bool = False
+    signing_in: bool = False
+    """A call by which officers sign in: it takes no session, and asks the certificate for no function."""
+    bootstraps: bool = False
+    """A call that officers' cards may make beside accounts; its service judges until when."""
+    by_affair: bool = False
+    """The handler itself holds an officer to his affairs (事務), or there is nothing of an affair in the call. Without
+    it, only an officer whose right is for every affair may make the call."""
     problems: tuple[str, ...] = ()
     """Codes of problems beside those that every call may answer with."""
     examples: tuple[Example, ...] = field(default=(), compare=False)
@@ -117,6 +128,10 @@ async def _open() -> None:
     """Let every write pass."""
 
 
+def _always() -> Calendar:
+    return Calendar(CalendarFile())
+
+
 @dataclass(frozen=True, slots=True)
 class Services:
     """Everything that handlers may use; made once at start."""
@@ -136,6 +151,12 @@ class Services:
     """Lets a write to a cell pass; raises ``Problem`` cell_restored where it was restored and is not opened yet."""
     refused: Tell = untold
     """Hears of every caller that is not let in."""
+    calendar: "Callable[[], Calendar]" = _always
+    """The service calendar in force (運用カレンダー)."""
+    officers: OfficerServices | None = None
+    """Accounts and sessions of officers (職員); without them no agency has any."""
+    operations: OperationLog | None = None
+    """Where officers' calls are entered (操作記録)."""
 
 
 @dataclass(slots=True)
@@ -146,12 +167,17 @@ class Call:
     route: Route
     services: Services
     client: ClientRow
+    """The registered client; in a session, the officer."""
     agency: AgencyRow
     priority: Priority
     raw: bytes = b""
     body: msgspec.Struct | None = None
     params: msgspec.Struct | None = None
     key: RequestKey | None = None
+    officer: Acting | None = None
+    """The session that the call was made in."""
+    terminal: ClientRow | None = None
+    """The registered client of the connection that a session's call came over."""
 
     def body_as(self, kind: type[S]) -> S:
         """Return the decoded body as the type that the route declares."""

@@ -15,6 +15,7 @@ from chukan.errors import Problem
 from chukan.platform.admission import Priority
 from chukan.platform.http.auth import Right, authorise
 from chukan.platform.http.calls import Call, Pieces, Reply, Route, Work
+from chukan.platform.http.sessions import look_again
 from chukan.platform.wire.events import EventPage, render
 
 EVENT_STREAM: Final = "text/event-stream"
@@ -36,14 +37,17 @@ async def _pieces(call: Call, pages: AsyncGenerator[EventPage, None], first: Eve
     async with aclosing(pages):
         yield RETRY + render(first)
         while (page := await _next(call, pages)) is not None:
-            _look_again(call)
+            await _look_again(call)
             yield render(page)
 
 
-def _look_again(call: Call) -> None:
+async def _look_again(call: Call) -> None:
     """Refuse who lost the right meanwhile. Raises ``Problem`` as ``authorise`` and unregistered_system."""
     directory = call.services.exchange.directory
     try:
+        if call.officer is not None:
+            await look_again(call)
+            return
         authorise(directory.client(call.client.id), call.agency.code, call.route.right, directory)
     except Problem as problem:
         call.services.metrics.access_refused(problem.code)
@@ -85,6 +89,7 @@ ROUTES: Final = (
         _RIGHT,
         follow,
         Priority.COUNTER,
+        by_affair=True,
         work=Work.OWN,
         produces=(EVENT_STREAM, _FORM),
         problems=("invalid_field",),

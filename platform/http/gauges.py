@@ -12,6 +12,7 @@ from typing import Final
 from chukan import log
 from chukan.clock import Clock
 from chukan.errors import Problem
+from chukan.platform.flows.provision import ESCALATED_BEFORE_END
 from chukan.platform.metrics import Metrics
 from chukan.tenants.directory import AgencyRow, Directory
 from chukan.tenants.sets import CellSets
@@ -43,7 +44,9 @@ class Gauges:
         self._after = dict.fromkeys(sets, 0)
         self._ages: dict[str, dict[tuple[int, str], dt.datetime]] = {cell: {} for cell in sets}
         self._backlogs: dict[str, dict[int, int]] = {cell: {} for cell in sets}
+        self._lapsing: dict[str, dict[int, int]] = {cell: {} for cell in sets}
         self._shown: set[tuple[str, Side, int]] = set()
+        self._aside: dict[str, int] = {}
 
     async def run(self) -> None:
         """Look until cancelled, at each cell by itself."""
@@ -75,8 +78,25 @@ class Gauges:
                 self._metrics.backlog(cell, key[1], _STATES[key[1]](key[2]).name.lower(), count, late_s)
         self._shown |= rows.keys()
         self._backlogs[cell] = await sets.agency_backlog()
+        self._tell_of_reviews(cell, await sets.reviews_lapsing(now + ESCALATED_BEFORE_END))
         self._metrics.sequencer_age(cell, await sets.sequencer_age())
+        await self._look_aside(cell)
         await self._read_ages(cell)
+
+    def _tell_of_reviews(self, cell: str, lapsing: dict[int, int]) -> None:
+        """Keep what is escalated, and say of which agency more is than before."""
+        for agency, count in lapsing.items():
+            if count > self._lapsing[cell].get(agency, 0):
+                _log.warning("reviews are about to lapse", agency=agency, count=count)
+        self._lapsing[cell] = lapsing
+
+    async def _look_aside(self, cell: str) -> None:
+        """Tell of the logs that are set aside, loudly when there are more of them than before."""
+        aside = await self._sets[cell].logs_aside()
+        self._metrics.evidence_broken(cell, "sequencing", aside)
+        if aside > self._aside.get(cell, 0):
+            _log.critical("a record that waits for its place in a log is not there", cell=cell, count=aside)
+        self._aside[cell] = aside
 
     async def _read_ages(self, cell: str) -> None:
         """Read the next pages of a cell's agencies, as the directory lists them."""
@@ -97,6 +117,7 @@ class Gauges:
     def tell(self) -> None:
         """Tell what was read of all cells, page by page or at once."""
         self._metrics.agency_backlog({k: n for counts in self._backlogs.values() for k, n in counts.items()})
+        self._metrics.reviews_lapsing({k: n for counts in self._lapsing.values() for k, n in counts.items()})
         now = self._clock.now()
         self._metrics.copy_ages(
             {key: max(0.0, (now - at).total_seconds()) for ages in self._ages.values() for key, at in ages.items()}

@@ -24,6 +24,8 @@ IDEMPOTENCY_KEY: Final = "Idempotency-Key"
 PREFER: Final = "Prefer"
 PREFERENCE_APPLIED: Final = "Preference-Applied"
 REQUEST_ID: Final = "X-Request-Id"
+SESSION: Final = "Chukan-Session"
+"""An officer's session (職員のセッション), as signing in gave it."""
 DURABILITY: Final = "Chukan-Durability"
 """Where what was just acknowledged is on disk: ``two-centres``, ``one-centre``, ``one-disk``, ``one-server``, or
 ``unknown`` where it could not be asked in time (``replication.durability``); for a cell of several members with the
@@ -43,6 +45,7 @@ _ONCE: Final = (
     hdrs.EXPECT,
     hdrs.AUTHORIZATION,
     IDEMPOTENCY_KEY,
+    SESSION,
     "Content-Digest",
 )
 _KEY: Final = re.compile(r"[\x21-\x7e]{8,64}")

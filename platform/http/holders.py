@@ -6,6 +6,7 @@ from chukan.platform.admission import Priority
 from chukan.platform.http import forbidden
 from chukan.platform.http.auth import Right
 from chukan.platform.http.calls import Call, Example, Reply, Route
+from chukan.platform.http.sessions import require_affairs
 from chukan.platform.wire.holders import HolderAsk, HolderLine, HolderViews
 
 
@@ -14,6 +15,7 @@ async def ask(call: Call) -> Reply:
     body = call.body_as(HolderAsk)
     for number, line in enumerate(body.lines):
         forbidden.refuse([("addressee", line.addressee)], f"/lines/{number}", number + 1)
+    require_affairs(call, (line.affair for line in body.lines))
     return Reply(await call.services.exchange.holders.ask(call.agency, body))
 
 
@@ -30,6 +32,7 @@ ROUTES: Final = (
         Right(("queries",)),
         ask,
         Priority.COUNTER,
+        by_affair=True,
         body=HolderAsk,
         reply=HolderViews,
         bulk=True,

@@ -23,18 +23,25 @@ from chukan.platform import tls
 from chukan.platform.envelope import Opened, Opener, Signed, Signer, message_id
 from chukan.platform.http import bodies, headers, problems
 from chukan.platform.peer import BODY_BYTES_MAX, NETWORK
-from chukan.platform.wire.network import Ack, AcquiredCode, AnswerDelivery, Notice
+from chukan.platform.wire.network import Ack, AcquiredCode, AcquisitionNotice, AnswerDelivery, Notice
+from chukan.platform.wire.registrations import CorrectionNotice
 
 NOTICES: Final = "/exchange/v1/notices"
 ANSWERS: Final = "/exchange/v1/answers"
 CODES: Final = "/exchange/v1/codes"
+ACQUISITION_ASKS: Final = "/exchange/v1/acquisition-requests"
+CORRECTIONS: Final = "/exchange/v1/corrections"
 
 INVALID_ITEM: Final = "invalid_item"
 _WORK_DEADLINE_S: Final = 30.0
 _IN_FLIGHT_MAX: Final = 64
 _RETRY_AFTER_S: Final = 1
 
-_Item = TypeVar("_Item", Notice, AnswerDelivery, AcquiredCode)
+_Item = TypeVar("_Item", Notice, AnswerDelivery, AcquiredCode, AcquisitionNotice, CorrectionNotice)
+AskTaker = Callable[[list[AcquisitionNotice]], Awaitable[list[Ack]]]
+"""Takes requests to acquire a code (施行令26条3項), as the inbox takes the rest."""
+CorrectionTaker = Callable[[list[CorrectionNotice]], Awaitable[list[Ack]]]
+"""Takes notices that a counterpart corrected its record (訂正の通知)."""
 
 
 class NetworkInbox(Protocol):
@@ -115,6 +122,8 @@ def network_app(
     network: str = NETWORK,
     body_bytes_max: int = BODY_BYTES_MAX,
     in_flight_max: int = _IN_FLIGHT_MAX,
+    acquisition_asks: AskTaker | None = None,
+    corrections: CorrectionTaker | None = None,
 ) -> web.Application:
     """Return the application of the network listener; serve it with ``tls.server_context`` only.
 
@@ -129,6 +138,12 @@ def network_app(
         (CODES, _handler(desk, AcquiredCode, inbox.codes)),
     ):
         app.router.add_post(path, handler, expect_handler=bodies.expect_later)
+    if acquisition_asks is not None:
+        handler = _handler(desk, AcquisitionNotice, acquisition_asks)
+        app.router.add_post(ACQUISITION_ASKS, handler, expect_handler=bodies.expect_later)
+    if corrections is not None:
+        handler = _handler(desk, CorrectionNotice, corrections)
+        app.router.add_post(CORRECTIONS, handler, expect_handler=bodies.expect_later)
     return app
 
 

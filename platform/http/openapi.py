@@ -34,6 +34,8 @@ COMMON: Final = (
     "wrong_agency",
     "agency_closed",
     "function_not_granted",
+    "session_required",
+    "session_ended",
     "rate_limited",
     "busy",
     "common_data_stale",
@@ -88,7 +90,8 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
             "description": (
                 "TLS 1.3 with a client certificate (SAN URI `urn:chukan:client:<id>`). Lists of 1 to 1,000 lines are "
                 "answered line by line. Problems are RFC 9457 documents with a stable `code`; they never hold a value "
-                "that was sent. Identifiers of persons travel in bodies only. Retry with the same Idempotency-Key."
+                "that was sent. Identifiers of persons travel in bodies only. Retry with the same Idempotency-Key. An "
+                "officer who has signed in sends the session in `Chukan-Session`; then the officer's rights are asked."
             ),
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },

@@ -10,6 +10,7 @@ import msgspec
 from chukan.platform.wire.agency import Addressee
 from chukan.platform.wire.network import END, LINES_MAX, Message
 from chukan.platform.wire.statistics import FiscalYear, Month
+from chukan.tenants.record_counts import STEP_MAX
 
 Cursor = Annotated[
     str, msgspec.Meta(pattern=r"^[!-~]{1,200}" + END, description="Opaque cursor: `next` of the page before")
@@ -60,6 +61,13 @@ class StatisticsParams(Message, frozen=True, kw_only=True):
     first: Month | None = msgspec.field(default=None, name="from")
     last: Month | None = msgspec.field(default=None, name="to")
     fiscal_year: FiscalYear | None = None
+
+
+class ProcedureParams(StatisticsParams, frozen=True, kw_only=True):
+    """``?after=&limit=`` of a step besides: a position in the log, and how many of its leaves to look at."""
+
+    after: Annotated[int, msgspec.Meta(ge=-1, le=(1 << 63) - 1)] = -1
+    limit: Annotated[int, msgspec.Meta(ge=1, le=STEP_MAX)] = STEP_MAX
 
 
 class RecordSearch(Message, frozen=True, kw_only=True):

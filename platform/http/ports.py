@@ -14,12 +14,17 @@ from typing import Protocol
 
 from chukan.errors import Problem
 from chukan.platform.exchange.services import (
+    AcquisitionAskService,
+    CodeChangeService,
     CodeFileService,
     CodeService,
+    CorrectionService,
+    DelegationService,
     EventService,
     HolderService,
     InquiryService,
     LinkService,
+    NoticeService,
     QueryFileService,
     ReviewService,
 )
@@ -27,7 +32,9 @@ from chukan.platform.http.params import RecordSearch
 from chukan.platform.wire import agency as wire
 from chukan.platform.wire.compare import LoadCompare, LoadDifferences
 from chukan.platform.wire.evidence import CheckpointView, ConsistencyProof, RecordProof
-from chukan.platform.wire.statistics import Statistics
+from chukan.platform.wire.incidents import Affected, AffectedSearch
+from chukan.platform.wire.resident import ResidentAsk, ResidentRecords
+from chukan.platform.wire.statistics import ProcedureCounts, Statistics
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory
 
 
@@ -133,8 +140,18 @@ class RecordDesk(Protocol):
         """Return the records of one person."""
         ...
 
+    async def affected(self, agency: AgencyRow, body: AffectedSearch) -> Affected:
+        """Return whom the records of a period are about."""
+        ...
+
     async def statistics(self, agency: AgencyRow, first: dt.date, last: dt.date) -> Statistics:
         """Count the records of the months from ``first`` to ``last``, both first days of months (統計)."""
+        ...
+
+    async def procedures(
+        self, agency: AgencyRow, first: dt.date, last: dt.date, after: int, limit: int
+    ) -> ProcedureCounts:
+        """Count those among the next leaves of the log by procedure and kind too."""
         ...
 
 
@@ -154,12 +171,30 @@ class EvidenceDesk(Protocol):
         ...
 
 
+class ResidentDesk(Protocol):
+    """A person's own records (本人開示)."""
+
+    async def records(self, agency: AgencyRow, body: ResidentAsk) -> ResidentRecords:
+        """Return them with their proof."""
+        ...
+
+
 class AgencyExchange(Protocol):
     """The parts of an exchange that the agency API calls."""
 
     @property
     def inquiries(self) -> InquiryService:
         """情報照会."""
+        ...
+
+    @property
+    def corrections(self) -> CorrectionService:
+        """訂正."""
+        ...
+
+    @property
+    def delegations(self) -> DelegationService:
+        """委任."""
         ...
 
     @property
@@ -173,6 +208,16 @@ class AgencyExchange(Protocol):
         ...
 
     @property
+    def code_changes(self) -> CodeChangeService:
+        """付替・統合・確認."""
+        ...
+
+    @property
+    def acquisition_asks(self) -> AcquisitionAskService:
+        """符号取得の依頼."""
+        ...
+
+    @property
     def files(self) -> QueryFileService:
         """照会ファイル."""
         ...
@@ -180,6 +225,11 @@ class AgencyExchange(Protocol):
     @property
     def events(self) -> EventService:
         """状態の変化."""
+        ...
+
+    @property
+    def notices(self) -> NoticeService:
+        """お知らせ, 運用カレンダー."""
         ...
 
     @property
@@ -211,3 +261,4 @@ class Desks:
     loads: LoadDesk
     records: RecordDesk
     evidence: EvidenceDesk
+    residents: ResidentDesk

@@ -19,6 +19,7 @@ from chukan.platform.http.api import HANDLER_DEADLINE_S
 from chukan.platform.http.auth import Right
 from chukan.platform.http.calls import Call, Example, Reply, Route, Work
 from chukan.platform.http.params import QueryPageParams, WaitParams
+from chukan.platform.http.sessions import require_affairs, require_affairs_of
 from chukan.platform.wire.agency import Batch, Queries, QueryLine, QueryLineView, QueryPage
 from chukan.tenants import link_plan
 from chukan.tenants.states import OPEN_INQUIRY
@@ -33,6 +34,7 @@ async def post(call: Call) -> Reply:
     body = call.body_as(Queries)
     for number, line in enumerate(body.lines):
         forbidden.refuse(forbidden.of_query(line), f"/lines/{number}", number + 1)
+    require_affairs(call, (line.affair for line in body.lines))
     inquiries = call.services.exchange.inquiries
     async with call.place(len(body.lines)), asyncio.timeout(HANDLER_DEADLINE_S):
         batch = await inquiries.accept(call.agency, call.client, body, call.need_key().key, call.raw)
@@ -58,6 +60,7 @@ async def post(call: Call) -> Reply:
 async def get(call: Call) -> Reply:
     """Show a batch or one line, after waiting for it where that is asked for."""
     reference = call.id("query")
+    await require_affairs_of(call, reference)
     wait_s = call.params_as(WaitParams).wait
     async with call.place(), asyncio.timeout(HANDLER_DEADLINE_S):
         batch = await call.services.exchange.inquiries.view(call.agency, reference)
@@ -75,6 +78,7 @@ async def page(call: Call) -> Reply:
 
 async def collect(call: Call) -> Reply:
     """Hand out the content of answered lines; repeatable until it is purged."""
+    await require_affairs_of(call, call.id("query"))
     batch = await call.services.exchange.inquiries.collect(call.agency, call.id("query"))
     if all(line.state == "purged" for line in batch.lines):
         raise Problem("result_purged")
@@ -85,7 +89,16 @@ async def collect(call: Call) -> Reply:
 
 async def cancel(call: Call) -> Reply:
     """Take back open lines (中断)."""
+    await require_affairs_of(call, call.id("query"))
     return Reply(await call.services.exchange.inquiries.cancel(call.agency, call.client, call.id("query")))
+
+
+async def resend(call: Call) -> Reply:
+    """Send lines that ended without an answer once more (再送), on an officer's word."""
+    if call.client.kind != "officer":
+        raise Problem("officer_required")
+    await require_affairs_of(call, call.id("query"))
+    return Reply(await call.services.exchange.inquiries.resend(call.agency, call.client, call.id("query")))
 
 
 async def _wait(call: Call, reference: uuid.UUID, wait_s: int) -> Batch | None:
@@ -134,6 +147,7 @@ ROUTES: Final = (
         _RIGHT,
         post,
         Priority.COUNTER,
+        by_affair=True,
         body=Queries,
         reply=Batch,
         statuses=(200, 202),
@@ -152,6 +166,7 @@ ROUTES: Final = (
         _RIGHT,
         page,
         Priority.COUNTER,
+        by_affair=True,
         params=QueryPageParams,
         reply=QueryPage,
     ),
@@ -163,6 +178,7 @@ ROUTES: Final = (
         _RIGHT,
         get,
         Priority.COUNTER,
+        by_affair=True,
         params=WaitParams,
         reply=Batch,
         work=Work.OWN,
@@ -176,6 +192,7 @@ ROUTES: Final = (
         _RIGHT,
         collect,
         Priority.COUNTER,
+        by_affair=True,
         reply=Batch,
         key=True,
         problems=("not_found", "not_collectable", "result_purged"),
@@ -188,8 +205,22 @@ ROUTES: Final = (
         _RIGHT,
         cancel,
         Priority.COUNTER,
+        by_affair=True,
         reply=Batch,
         key=True,
         problems=("not_found", "already_final"),
+    ),
+    Route(
+        "POST",
+        "/queries/{query}/resend",
+        "resendQuery",
+        "再送(職員)。Send the lines of a batch that ended without an answer, or one line, once more.",
+        _RIGHT,
+        resend,
+        Priority.COUNTER,
+        by_affair=True,
+        reply=Batch,
+        key=True,
+        problems=("not_found", "not_resendable", "officer_required"),
     ),
 )

@@ -120,9 +120,6 @@ def _query(fields: Sequence[str], inquirer: str) -> QueryLine:
         raise Problem("wrong_agency", pointer="/7")
     if disclosure not in _WITHHELD:
         raise Problem("invalid_field", pointer="/8", expected="1 or 2")
-    for pointer, delegating in (("/11", of_asker), ("/12", of_provider)):
-        if delegating:
-            raise Problem("not_in_service", pointer=pointer)
     return QueryLine(
         addressee=_addressee(own, common),
         kind=_code(kind, "TM", "/14"),
@@ -132,6 +129,8 @@ def _query(fields: Sequence[str], inquirer: str) -> QueryLine:
         department=department,
         condition=_condition(_asked_at(asked), period, years_back, start, end),
         withheld=_WITHHELD[disclosure],
+        on_behalf_of=_agency(of_asker, "/11") if of_asker else None,
+        provider_for=_agency(of_provider, "/12") if of_provider else None,
     )
 
 

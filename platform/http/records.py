@@ -2,11 +2,14 @@
 
 from typing import Final
 
+import msgspec
+
 from chukan.platform.admission import Priority
 from chukan.platform.http import forbidden
 from chukan.platform.http.auth import Right
 from chukan.platform.http.calls import Call, Example, Reply, Route
 from chukan.platform.http.params import PageParams, RecordSearch
+from chukan.platform.http.sessions import affairs_of
 from chukan.platform.wire.agency import Records
 
 _RIGHT: Final = Right(("records",))
@@ -15,14 +18,20 @@ _RIGHT: Final = Right(("records",))
 async def page(call: Call) -> Reply:
     """Return a page in the order of the log."""
     params = call.params_as(PageParams)
-    return Reply(await call.services.desks.records.page(call.agency, params.after, params.limit))
+    return Reply(_of_affairs(call, await call.services.desks.records.page(call.agency, params.after, params.limit)))
 
 
 async def search(call: Call) -> Reply:
     """Return the records of one person, for disclosure to that person (REC-03)."""
     body = call.body_as(RecordSearch)
     forbidden.refuse([("addressee", body.addressee)])
-    return Reply(await call.services.desks.records.search(call.agency, body))
+    return Reply(_of_affairs(call, await call.services.desks.records.search(call.agency, body)))
+
+
+def _of_affairs(call: Call, found: Records) -> Records:
+    """Leave out the records of affairs that are not the officer's; a page may be empty and have a next one."""
+    allowed = affairs_of(call)
+    return msgspec.structs.replace(found, records=[each for each in found.records if allowed.allows(each.affair)])
 
 
 ROUTES: Final = (
@@ -34,6 +43,7 @@ ROUTES: Final = (
         _RIGHT,
         page,
         Priority.COUNTER,
+        by_affair=True,
         params=PageParams,
         reply=Records,
     ),
@@ -45,6 +55,7 @@ ROUTES: Final = (
         _RIGHT,
         search,
         Priority.COUNTER,
+        by_affair=True,
         body=RecordSearch,
         reply=Records,
         problems=("individual_number_present", "resident_code_present"),

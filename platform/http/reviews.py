@@ -6,6 +6,7 @@ from chukan.platform.admission import Priority
 from chukan.platform.http import forbidden
 from chukan.platform.http.auth import Right
 from chukan.platform.http.calls import Call, Example, Reply, Route
+from chukan.platform.http.sessions import affairs_of
 from chukan.platform.wire.agency import Review, ReviewDecision, ReviewPrepare, Reviews
 
 _PREPARE: Final = Right(("reviews.prepare",))
@@ -15,26 +16,29 @@ _EITHER: Final = Right(("reviews.prepare", "reviews.approve"))
 
 async def listing(call: Call) -> Reply:
     """List what waits for a decision."""
-    return Reply(await call.services.exchange.reviews.list(call.agency))
+    return Reply(await call.services.exchange.reviews.list(call.agency, affairs_of(call)))
 
 
 async def prepare(call: Call) -> Reply:
     """Take a first officer's proposal."""
     body = call.body_as(ReviewPrepare)
     forbidden.refuse([("note", body.note)])
-    return Reply(await call.services.exchange.reviews.prepare(call.agency, call.client, call.id("review"), body))
+    reviews, review = call.services.exchange.reviews, call.id("review")
+    return Reply(await reviews.prepare(call.agency, call.client, review, body, affairs_of(call)))
 
 
 async def approve(call: Call) -> Reply:
     """Carry out the proposal, on a second officer's word."""
     body = _decision(call)
-    return Reply(await call.services.exchange.reviews.approve(call.agency, call.client, call.id("review"), body))
+    reviews, review = call.services.exchange.reviews, call.id("review")
+    return Reply(await reviews.approve(call.agency, call.client, review, body, affairs_of(call)))
 
 
 async def refuse(call: Call) -> Reply:
     """Refuse the provision, on a second officer's word (提供不可)."""
     body = _decision(call)
-    return Reply(await call.services.exchange.reviews.refuse(call.agency, call.client, call.id("review"), body))
+    reviews, review = call.services.exchange.reviews, call.id("review")
+    return Reply(await reviews.refuse(call.agency, call.client, review, body, affairs_of(call)))
 
 
 def _decision(call: Call) -> ReviewDecision:
@@ -47,6 +51,7 @@ _PROBLEMS: Final = (
     "not_found",
     "already_final",
     "officer_required",
+    "affair_not_granted",
     "individual_number_present",
     "resident_code_present",
 )
@@ -61,6 +66,7 @@ ROUTES: Final = (
         listing,
         Priority.COUNTER,
         reply=Reviews,
+        by_affair=True,
         problems=("officer_required",),
     ),
     Route(
@@ -74,6 +80,7 @@ ROUTES: Final = (
         body=ReviewPrepare,
         reply=Review,
         key=True,
+        by_affair=True,
         problems=_PROBLEMS,
         examples=(Example("Propose to provide.", ReviewPrepare(decision="provide")),),
     ),
@@ -88,6 +95,7 @@ ROUTES: Final = (
         body=ReviewDecision,
         reply=Review,
         key=True,
+        by_affair=True,
         problems=(*_PROBLEMS, "review_not_prepared", "second_officer_required", "permit_expired"),
         examples=(Example("Without a note.", ReviewDecision()),),
     ),
@@ -102,6 +110,7 @@ ROUTES: Final = (
         body=ReviewDecision,
         reply=Review,
         key=True,
+        by_affair=True,
         problems=(*_PROBLEMS, "review_not_prepared", "second_officer_required"),
         examples=(Example("With a note.", ReviewDecision(note="本人からの申出による")),),
     ),

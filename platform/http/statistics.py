@@ -1,4 +1,8 @@
-"""Statistics (統計): how many provision records an agency has by month, side and outcome, of a bounded period."""
+"""Statistics (統計): how many provision records an agency has, of a bounded period.
+
+By month, side and outcome they are read as they were counted; by procedure and kind the agency's records are opened, in
+steps that a caller adds up.
+"""
 
 import datetime as dt
 from typing import Final
@@ -8,8 +12,8 @@ from chukan.errors import Problem
 from chukan.platform.admission import Priority
 from chukan.platform.http.auth import Right
 from chukan.platform.http.calls import Call, Example, Reply, Route
-from chukan.platform.http.params import StatisticsParams
-from chukan.platform.wire.statistics import MONTHS_MAX, Statistics, StatisticsLine
+from chukan.platform.http.params import ProcedureParams, StatisticsParams
+from chukan.platform.wire.statistics import MONTHS_MAX, ProcedureCount, ProcedureCounts, Statistics, StatisticsLine
 from chukan.tenants.statistics import fiscal_year_of, month_span, months_of
 
 
@@ -17,6 +21,13 @@ async def read(call: Call) -> Reply:
     """Return the counts of the period that was asked for."""
     first, last = period(call.params_as(StatisticsParams), call.services.clock)
     return Reply(await call.services.desks.records.statistics(call.agency, first, last))
+
+
+async def procedures(call: Call) -> Reply:
+    """Return the counts of one step through the log."""
+    params = call.params_as(ProcedureParams)
+    first, last = period(params, call.services.clock)
+    return Reply(await call.services.desks.records.procedures(call.agency, first, last, params.after, params.limit))
 
 
 def period(params: StatisticsParams, clock: Clock) -> tuple[dt.date, dt.date]:
@@ -50,6 +61,23 @@ _SHOWN: Final = Statistics(
     ],
 )
 
+_SHOWN_PROCEDURES: Final = ProcedureCounts(
+    first="2026-04",
+    last="2027-03",
+    lines=[
+        ProcedureCount(
+            month="2026-11",
+            side="inquirer",
+            procedure="JT01000000115200",
+            kind="TM00000000000002",
+            outcome="provided",
+            records=1200,
+            amendments=1,
+        )
+    ],
+    next=4999,
+)
+
 ROUTES: Final = (
     Route(
         "GET",
@@ -62,5 +90,17 @@ ROUTES: Final = (
         params=StatisticsParams,
         reply=Statistics,
         shows=(Example("A fiscal year in which one month had records.", _SHOWN),),
+    ),
+    Route(
+        "GET",
+        "/statistics/procedures",
+        "getProcedureStatistics",
+        "事務手続・種類ごとの統計。Count records by procedure and kind too, a step of the log at a time.",
+        Right(("records",)),
+        procedures,
+        Priority.BATCH,
+        params=ProcedureParams,
+        reply=ProcedureCounts,
+        shows=(Example("A step: the next one begins after its `next`.", _SHOWN_PROCEDURES),),
     ),
 )

@@ -7,6 +7,7 @@ Invariant: only ``Verdict.YES`` opens anything; a day without a list is UNKNOWN.
 what it says: new data is a new object with another ``number``.
 """
 
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from chukan.platform.law.classes import read_classes
 from chukan.platform.law.decision import Decision, Step, Verdict
 from chukan.platform.law.judgement import Judge, Question
 from chukan.platform.law.layouts import Layout, read_layouts
+from chukan.platform.law.similar import Similar, like, read_similar
 from chukan.platform.law.tables import (
+    Affair,
     ListInForce,
+    Procedure,
     Source,
     read_affairs,
     read_allowed,
@@ -25,7 +29,6 @@ from chukan.platform.law.tables import (
     read_lists,
     read_procedures,
 )
-from chukan.tenants import bodies
 
 _KEPT_MAX = 100_000
 """Judgements kept; past it all are dropped and worked out again."""
@@ -48,7 +51,8 @@ class Law:
 
     Attributes:
         lists: the matching lists, by date.
-        kinds, affairs, procedures: by their codes.
+        kinds, affairs, procedures: by their codes, those beside the list among them.
+        similar: affairs beside the list (準法定事務, 条例事務) and the agencies that limit what they provide.
         gap_codes: the reason codes (未設定事由) with their Japanese names.
         digest: hexadecimal SHA-256 of all the data.
         number: the first 48 bits of the digest: the same data has the same number everywhere.
@@ -57,14 +61,15 @@ class Law:
     def __init__(self, source: Source) -> None:
         self.lists = read_lists(source)
         self.kinds = kinds = read_kinds(source)
-        self.affairs = affairs = read_affairs(source, self.lists)
-        self.procedures = procedures = read_procedures(source, affairs)
+        affairs = read_affairs(source, self.lists)
+        procedures = read_procedures(source, affairs)
+        self.affairs, self.procedures = dict(affairs), dict(procedures)
         self.gap_codes = {row["code"]: row["name_ja"] for row in source.rows("gap_codes.csv")}
         self._layouts = read_layouts(source, kinds, frozenset(self.gap_codes))
         self._conditions = read_conditions(source, kinds)
         self._allowed = read_allowed(source, kinds, procedures)
         self._refuse_unknown_items()
-        agencies = {entry.code: entry for entry in bodies.agencies()}
+        agencies = {entry.code: entry for entry in source.agencies()}
         self._classes = read_classes(source, agencies)
         self._standings = {code: self._classes.standing(entry) for code, entry in agencies.items()}
         with_items = frozenset(self._allowed)
@@ -77,6 +82,8 @@ class Law:
             with_items=with_items,
         )
         self._kept: dict[tuple[int, str, str, str, str, str], Decision] = {}
+        self.similar = read_similar(source, kinds=kinds, procedures=procedures, agencies=agencies)
+        self._join_similar()
         self.digest = source.digest()
         self.number = int(self.digest[:12], 16)
 
@@ -89,6 +96,12 @@ class Law:
             OSError: a file is missing.
         """
         return cls(Source(directory))
+
+    def _join_similar(self) -> None:
+        """Know the affairs beside the list by their codes; the judge of the list itself does not."""
+        for row in self.similar.rows:
+            self.affairs[row.affair] = Affair(row.affair, row.label_ja, row.illustrative, ())
+            self.procedures[row.procedure] = Procedure(row.procedure, row.affair, row.label_ja, row.illustrative)
 
     def _refuse_unknown_items(self) -> None:
         held = {(layout.kind, code) for layout in self._layouts.values() for code in layout.items}
@@ -104,10 +117,22 @@ class Law:
                 return listed
         return None
 
-    def decide(self, *, inquirer: str, provider: str, affair: str, procedure: str, kind: str, day: date) -> Decision:
+    def decide(
+        self,
+        *,
+        inquirer: str,
+        provider: str,
+        affair: str,
+        procedure: str,
+        kind: str,
+        day: date,
+        consent: bool = False,
+    ) -> Decision:
         """Judge by the list in force on ``day`` (JST) whether one agency may ask another; codes have 16 characters.
 
-        Source: 番号法19条8号 and the list of the day. Never raises: what is not known is judged ``UNKNOWN``.
+        ``consent`` says that the person's consent is held, which an ordinance's affair needs for local tax information.
+
+        Source: 番号法19条8号・9号 and the list of the day. Never raises: what is not known is judged ``UNKNOWN``.
         """
         listed = self.on(day)
         if listed is None:
@@ -119,11 +144,32 @@ class Law:
             return _NO_PROVIDER
         if inquirer == provider:
             return _SAME
-        combination = (listed.number, asks, answers, affair, procedure, kind)
+        question = Question(asks, answers, affair, procedure, kind)
+        if affair not in self.similar:
+            return self._listed(listed, question)
+        found = self.similar.find(listed, (inquirer, provider), (affair, procedure, kind), day, consent=consent)
+        return self._like(listed, question, found) if isinstance(found, Similar) else found
+
+    def _like(self, listed: ListInForce, question: Question, found: Similar) -> Decision:
+        """Judge as the affair that it is like."""
+        asked = replace(question, affair=found.like_affair, procedure=found.like_procedure)
+        return like(self._listed(listed, asked), found)
+
+    def _listed(self, listed: ListInForce, question: Question) -> Decision:
+        """Judge by the list alone, once for each combination."""
+        combination = (
+            listed.number,
+            question.inquirer,
+            question.provider,
+            question.affair,
+            question.procedure,
+            question.kind,
+        )
         kept = self._kept.get(combination)
         if kept is None:
-            kept = self._judge.judge(listed, Question(asks, answers, affair, procedure, kind))
-            if affair in self.affairs and procedure in self.procedures and kind in self.kinds:
+            kept = self._judge.judge(listed, question)
+            known = question.affair in self.affairs and question.procedure in self.procedures
+            if known and question.kind in self.kinds:
                 if len(self._kept) >= _KEPT_MAX:
                     self._kept.clear()
                 self._kept[combination] = kept
@@ -132,7 +178,8 @@ class Law:
     def allowed_items(self, procedure: str, kind: str, day: date) -> frozenset[str]:
         """Return the items that a procedure may receive of a kind on a day; none where nothing is known."""
         listed = self.on(day)
-        items = self._allowed.get((procedure, kind, listed.number)) if listed is not None else None
+        meant = self.similar.like_procedure(procedure)
+        items = self._allowed.get((meant, kind, listed.number)) if listed is not None else None
         if items is None:
             return frozenset()
         if _ALL_ITEMS in items:
@@ -165,6 +212,10 @@ class Law:
         if found is None or not found.covers(day):
             raise Problem("unknown_layout", pointer="/layout")
         return found
+
+    def known_agency(self, code: str) -> bool:
+        """Tell whether the list of agencies (機関一覧) has this 16-digit code."""
+        return code in self._standings
 
     def known_kind(self, code: str) -> bool:
         """Tell whether the kind's code is known."""

@@ -14,6 +14,8 @@ from datetime import date
 from importlib import resources
 from pathlib import Path
 
+from chukan.tenants import bodies
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -93,9 +95,18 @@ class Source:
         self._digest.update(len(content).to_bytes(8, "big") + content)
         return content.decode("utf-8")
 
-    def rows(self, name: str) -> Iterator[dict[str, str]]:
-        """Return the rows of a CSV file; lines that begin with ``#`` are comments."""
+    def rows(self, name: str, *, missing_ok: bool = False) -> Iterator[dict[str, str]]:
+        """Return the rows of a CSV file; lines that begin with ``#`` are comments.
+
+        ``missing_ok`` is for a file that data of an earlier release do not have: it has no rows then.
+        """
+        if missing_ok and not self._root.joinpath(name).is_file():
+            return iter(())
         return csv.DictReader(line for line in self.text(name).splitlines() if not line.startswith("#"))
+
+    def agencies(self) -> tuple[bodies.AgencyEntry, ...]:
+        """Return the agencies that the classes of the law are resolved to."""
+        return bodies.agencies()
 
     def digest(self) -> str:
         """Return the hexadecimal SHA-256 of everything read so far."""

@@ -238,6 +238,12 @@ class QueryLine(Message, frozen=True):
     """Items asked for; None asks for all that the procedure allows."""
     withheld: bool = False
     """不開示 (法23条2項): hides the record from the person, not the answer from the inquirer."""
+    consent: bool = False
+    """The person's consent is held; an ordinance's affair (条例事務) needs it for local tax information."""
+    on_behalf_of: AgencyCode | None = None
+    """Agency whose affair it is, where this agency asks under a registered delegation (情報照会者の委任元)."""
+    provider_for: AgencyCode | None = None
+    """Agency whose information it is, where the provider answers for another one (情報提供者の委任元)."""
 
 
 class Queries(Message, frozen=True):
@@ -275,6 +281,8 @@ class QueryLineView(Message, frozen=True):
     updated_at: Instant | None = None
     content: AnswerContent | None = None
     problem: ProblemBody | None = None
+    resends: uuid.UUID | None = None
+    """The line in whose place an officer sent this one (再送); told where one line is shown alone."""
 
 
 class Batch(Message, frozen=True):
@@ -309,6 +317,8 @@ class Review(Message, frozen=True):
     prepared_by: str | None = None
     addressee: str | None = None
     """The agency's own number of the person, so that its officer can look; in bodies only."""
+    escalated: bool = False
+    """督促: the permit ends within five minutes; decide now, or the line lapses unanswered."""
 
 
 class Reviews(Message, frozen=True):
@@ -358,6 +368,9 @@ class Record(Message, frozen=True):
     amends: uuid.UUID | None = None
     position: int | None = None
     """Place in the agency's log once sequenced."""
+    consent: bool = False
+    on_behalf_of: str | None = None
+    provider_for: str | None = None
 
 
 class Records(Message, frozen=True):

@@ -59,6 +59,8 @@ FIELD_OF: Final = {
     "/department": "/5",
     "/affair": "/9",
     "/procedure": "/10",
+    "/on_behalf_of": "/11",
+    "/provider_for": "/12",
     "/provider": "/13",
     "/kind": "/14",
     "/condition/period": "/15",

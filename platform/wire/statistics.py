@@ -48,3 +48,29 @@ class Statistics(Message, frozen=True):
     amendments: int
     """All amendments of the period, both sides: how many records were amended."""
     lines: list[StatisticsLine]
+
+
+class ProcedureCount(Message, frozen=True):
+    """How many records say the same of month, side, procedure, kind and outcome."""
+
+    month: Month
+    side: Literal["inquirer", "provider"]
+    procedure: str
+    """事務手続 (JT code)."""
+    kind: str
+    """特定個人情報の種類 (TM code)."""
+    outcome: str
+    """回答区分, as the records have it."""
+    records: int
+    amendments: int
+    """They are not among ``records``."""
+
+
+class ProcedureCounts(Message, frozen=True):
+    """One step through the agency's log: add the steps up. A combination may stand in several of them."""
+
+    first: Month = msgspec.field(name="from")
+    last: Month = msgspec.field(name="to")
+    lines: list[ProcedureCount]
+    next: int | None = None
+    """``after`` of the next step; none at the end. A record counts once it has its place in the log."""

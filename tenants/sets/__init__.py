@@ -11,11 +11,16 @@ from collections.abc import Callable
 from typing import Final
 
 from chukan.replication.primary import Cells
+from chukan.tenants.sets.acquisition_asks import AskSets
+from chukan.tenants.sets.code_changes import CodeChangeSets
 from chukan.tenants.sets.codes import CodeSets
 from chukan.tenants.sets.common import CHANNELS, Backlog, CommonRow, CopyAge, Opening, SnapshotRow
+from chukan.tenants.sets.corrections import CorrectionSets
 from chukan.tenants.sets.evidence import EvidenceSets
 from chukan.tenants.sets.inquiry import InquirySets
 from chukan.tenants.sets.links import LinkSets
+from chukan.tenants.sets.masters import MasterSets
+from chukan.tenants.sets.operations import OperationSets
 from chukan.tenants.sets.provision import ProvisionSets
 from chukan.tenants.sets.shared import SharedSets
 from chukan.tenants.states import Side
@@ -25,7 +30,19 @@ __all__ = ["CHANNELS", "Backlog", "CellSets", "CommonRow", "CopyAge", "Opening",
 _SIDES: Final = {channel: side for side, channel in CHANNELS.items()}
 
 
-class CellSets(InquirySets, ProvisionSets, CodeSets, LinkSets, EvidenceSets, SharedSets):
+class CellSets(
+    InquirySets,
+    ProvisionSets,
+    CodeSets,
+    CodeChangeSets,
+    AskSets,
+    LinkSets,
+    EvidenceSets,
+    MasterSets,
+    OperationSets,
+    CorrectionSets,
+    SharedSets,
+):
     """All set functions of one cell, called by the broker's login.
 
     Every method raises ``Problem``: stale_lease, agency_moved (stale generation, or closed); no_primary, unavailable,

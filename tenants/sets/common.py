@@ -32,8 +32,12 @@ UNGUARDED: Final = frozenset({
     # what only reads
     "opening", "inquiry_views", "batch_progress", "read_requests", "find_codes", "lookup", "provision_views", "backlog",
     "agency_backlog", "copy_ages", "sequencer_age", "current_snapshot", "snapshot_number",
+    "open_lines",
     "body_links", "evidence_due", "evidence_signed", "evidence_last", "evidence_leaves", "evidence_tiles",
-    "evidence_age", "witness_recall",
+    "evidence_age", "map_pages", "witness_map", "witness_recall", "witness_all", "evidence_restored", "logs_aside",
+    "master_get", "notices",
+    "operations_age", "operations_grown", "operations_signed", "operations_last", "operations_leaves",
+    "operations_tiles",
     # the cell's own affairs, and giving back what is held
     "snapshot_take", "snapshot_confirm", "canary_sing", "release",
 })  # fmt: skip
@@ -96,6 +100,17 @@ class Opening:
         """Make it of a row of ``chukan.opening()``; the driver gives the beginning of time without a zone."""
         at: dt.datetime = row["opened_at"]
         return cls(row["epoch"], at if at.tzinfo is not None else at.replace(tzinfo=dt.UTC))
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Records of one month that were deleted when their seven years were over."""
+
+    agency: int
+    month: dt.date
+    count: int
+    at: dt.datetime
+    """When the last of them went."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ They see hashes, positions and leaf data (commitments and labels), never a recor
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from chukan.tenants.merkle import Need, TileName, leaf_hash
 from chukan.tenants.sets.common import SetCaller, columns, same_length
@@ -29,6 +29,8 @@ class Growth:
     root: bytes
     note: bytes
     tiles: Mapping[TileName, bytes]
+    pages: Mapping[str, bytes] = field(default_factory=dict)
+    """The pages of the map of persons that have changed, by name (``label_map``)."""
 
 
 class EvidenceSets(SetCaller):
@@ -75,15 +77,32 @@ class EvidenceSets(SetCaller):
         if not grown:
             return []
         tiles = [(each.agency, name, each.tiles[name]) for each in grown for name in sorted(each.tiles)]
+        pages = [(each.agency, path, each.pages[path]) for each in grown for path in sorted(each.pages)]
         words = await self._words(
-            "evidence_sign",
+            "evidence_sign_mapped",
             *columns(grown, "agency", "before", "size", "root", "note"),
             [agency for agency, _, _ in tiles],
             [name.level for _, name, _ in tiles],
             [name.n for _, name, _ in tiles],
             [hashes for _, _, hashes in tiles],
+            [agency for agency, _, _ in pages],
+            [path for _, path, _ in pages],
+            [body for _, _, body in pages],
         )
         return same_length(words, grown)
+
+    async def map_pages(self, agency: int, paths: Sequence[str]) -> dict[str, bytes]:
+        """Return pages of an agency's map of persons by name; those that are not there are left out."""
+        return {row["path"]: row["body"] for row in await self._call("map_pages", agency, list(paths))}
+
+    async def witness_map(self, signer: str, origin: str) -> tuple[int, bytes] | None:
+        """Return the map (its size and root) that a cosigner has found right last, None where there is none."""
+        rows = await self._call("witness_map", signer, origin)
+        return (rows[0]["size"], rows[0]["root"]) if rows else None
+
+    async def witness_map_keep(self, signer: str, origin: str, size: int, root: bytes) -> None:
+        """Remember a map that was found to follow from its log."""
+        await self._words("witness_map_keep", signer, origin, size, root)
 
     async def evidence_cosign(self, agency: int, size: int, signer: str, line: bytes) -> bool:
         """Keep a cosigner's signature line beside a checkpoint; False where there is no such checkpoint."""
@@ -97,6 +116,23 @@ class EvidenceSets(SetCaller):
     async def witness_keep(self, signer: str, origin: str, before: int, size: int, root: bytes) -> bool:
         """Remember a larger tree in place of one of ``before`` leaves; False where the memory is another one by now."""
         return bool((await self._words("witness_keep", signer, origin, before, size, root))[0])
+
+    async def evidence_restored(self, agency: int) -> list[tuple[int, bytes]]:
+        """Return (position, leaf data) of the leaves of an agency's log that say that it was restored."""
+        return [(row["seq"], row["leaf_data"]) for row in await self._call("evidence_restored", agency)]
+
+    async def witness_all(self, origins: Sequence[str]) -> dict[str, list[tuple[int, bytes]]]:
+        """Return, by log, the trees (size, root) that any cosigner has seen last which remembers in this cell."""
+        found: dict[str, list[tuple[int, bytes]]] = {}
+        for row in await self._call("witness_all", list(origins)):
+            found.setdefault(row["origin"], []).append((row["size"], row["root"]))
+        return found
+
+    async def witness_restore(
+        self, signer: str, origin: str, before: tuple[int, bytes], now: tuple[int, bytes], epoch: int
+    ) -> bool:
+        """Remember a restored log's tree in place of the one ``before``; False where that was done in this epoch."""
+        return bool((await self._words("witness_restore", signer, origin, *before, *now, epoch))[0])
 
     async def evidence_age(self) -> float:
         """Return how many seconds the longest waiting leaf has been without a checkpoint, 0 when none waits."""

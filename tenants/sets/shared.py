@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from chukan.errors import Problem
 from chukan.tenants.rows import Grant
-from chukan.tenants.sets.common import CHANNELS, Backlog, CommonRow, CopyAge, Opening, SetCaller, SnapshotRow
+from chukan.tenants.sets.common import CHANNELS, Backlog, CommonRow, CopyAge, Expired, Opening, SetCaller, SnapshotRow
 from chukan.tenants.states import Side
 
 
@@ -52,6 +52,10 @@ class SharedSets(SetCaller):
         """Return how many seconds the oldest record has waited for its place, 0 when none waits."""
         return float((await self._words("sequencer_age"))[0])
 
+    async def logs_aside(self) -> int:
+        """Return of how many agencies the log is not gone on with, because a record that waits is not there."""
+        return int((await self._words("logs_aside"))[0])
+
     async def snapshot(self) -> SnapshotRow | None:
         """Return the snapshot of common data in force in this cell."""
         rows = await self._call("current_snapshot")
@@ -94,6 +98,10 @@ class SharedSets(SetCaller):
         rows = await self._call("backlog")
         return [Backlog(Side(row["side"]), row["state"], row["count"], row["oldest_due"]) for row in rows]
 
+    async def reviews_lapsing(self, until: dt.datetime) -> dict[int, int]:
+        """Return how many held provisions of each agency have a permit that ends by an instant; absent where none."""
+        return {row["agency"]: row["count"] for row in await self._call("reviews_lapsing", until)}
+
     async def agency_backlog(self) -> dict[int, int]:
         """Count the open lines of both sides by agency number (CON-05); an agency without any is left out."""
         return {row["agency"]: row["count"] for row in await self._call("agency_backlog")}
@@ -110,6 +118,18 @@ class SharedSets(SetCaller):
         """
         keep = dt.timedelta(days=keep_days)
         return int((await self._words("forget", after, agencies, keep, limit))[0])
+
+    async def expire_records(self, after: int, before: dt.date, *, agencies: int = 50, limit: int = 5_000) -> int:
+        """Delete records whose seven years are over at the next agencies; return where to go on, 0 at the end.
+
+        ``before`` is the first day of the first month that is kept (``retention.kept_from``); the server's own clock
+        may keep more, never less.
+        """
+        return int((await self._words("expire_records", after, agencies, before, limit))[0])
+
+    async def expired_records(self, agency: int, *, limit: int = 1_000) -> list[Expired]:
+        """Return what was deleted of an agency, of all with 0, newest first."""
+        return [Expired(**row) for row in await self._call("expired_records", agency, limit)]
 
     async def fold_statistics(self, after: int, *, agencies: int = 50, limit: int = 50_000) -> int:
         """Fold what sets have counted at the next agencies (統計); return where to go on, 0 at the end.

@@ -19,6 +19,7 @@ from chukan.ops.reconcile import app as reconcile_app
 from chukan.ops.sandbox.admin import NetworkRecord, NetworkRecords
 from chukan.ops.sandbox.connection_file import read_connection
 from chukan.ops.sandbox.listener import Listener
+from chukan.platform.http import notices
 from chukan.platform.wire import agency as wire
 from chukan.platform.wire.compare import CopyDifference, DifferenceCounts, LoadDifferences
 from chukan.platform.wire.files import QueryFile
@@ -26,6 +27,7 @@ from chukan.platform.wire.statistics import Statistics, StatisticsLine
 
 from .conftest import AGENCY, AT, Site
 
+SHOWN = {route.name: route.shows[0].value for route in notices.ROUTES}
 ID = uuid.UUID("018f0000-0000-7000-8000-000000000001")
 AFFAIR = {
     "affair": "JM01000000121000",
@@ -209,6 +211,9 @@ def test_a_refusal_ends_with_its_problem(stage: Stage, capsys: pytest.CaptureFix
         (["records", "A1"], "searchRecords", wire.Records(records=[RECORD])),
         (["statistics", "--from", "2026-04", "--to", "2026-05"], "getStatistics", COUNTS),
         (["statistics", "--fiscal-year", "2026"], "getStatistics", COUNTS),
+        (["notices", "--limit", "2"], "listNotices", SHOWN["listNotices"]),
+        (["read-notice", str(ID)], "readNotice", SHOWN["readNotice"]),
+        (["calendar"], "getCalendar", SHOWN["getCalendar"]),
         (["reviews", "list"], "listReviews", wire.Reviews(reviews=[])),
     ],
 )

@@ -118,6 +118,7 @@ async def test_the_judge_sees_a_record_that_somebody_deletes(here: Town, asked: 
     schema = await admin.fetchval(
         "SELECT chukan.schema_of(agency) FROM chukan.provision_work GROUP BY agency ORDER BY count(*) DESC LIMIT 1"
     )
+    await admin.execute("SET session_replication_role = replica")
     await admin.execute(
         f"DELETE FROM {schema}.records WHERE id = (SELECT p.id FROM {schema}.provisions p ORDER BY p.id LIMIT 1)"
     )

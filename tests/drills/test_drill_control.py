@@ -9,7 +9,8 @@ from chukan.errors import Problem
 from chukan.ops.centres import control
 from chukan.ops.centres.control import CALLS, RemoteStage, serve
 from chukan.ops.centres.stage import LabStage
-from chukan.ops.drills.ports import Restorer, Stage
+from chukan.ops.drills.operator_ports import Restorer
+from chukan.ops.drills.ports import Stage
 
 
 class Told:

@@ -242,7 +242,12 @@ async def test_clients_of_production_are_refused(tmp_path: Path) -> None:
 
 async def test_a_site_of_production_is_refused(tmp_path: Path) -> None:
     path = described(tmp_path, "sandbox", topology="2+2")
-    path.write_text(path.read_text("utf-8").replace("sandbox = true", "sandbox = false"), "utf-8")
+    tokens = "".join(
+        f'[key_tokens.{centre}]\nmodule = "hsm.so"\ntoken = "{centre}"\npin_file = "pin"\n'
+        for centre in ("east", "west")
+    )
+    text = path.read_text("utf-8").replace("sandbox = true", "sandbox = false")
+    path.write_text(f"{text}\n{tokens}[revocation]\n", "utf-8")
     assert await problem(path, tmp_path) == "other_environment"
 
 

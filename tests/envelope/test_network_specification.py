@@ -16,6 +16,7 @@ from chukan.platform import envelope, peer, permits
 from chukan.platform.envelope import Opener, Signer
 from chukan.platform.http import network as pushes
 from chukan.platform.sealed import open_answer
+from chukan.platform.wire import checkpoints, registrations
 from chukan.platform.wire import network as wire
 from chukan.platform.wire.network import Message, SealedAnswer
 from chukan.tenants.merkle import leaf_hash
@@ -26,7 +27,7 @@ TEXT = (Path(__file__).parents[2] / "docs" / "specs" / "network-protocol.md").re
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 MESSAGES = {
     name: kind
-    for name, kind in vars(wire).items()
+    for name, kind in (*vars(wire).items(), *vars(checkpoints).items(), *vars(registrations).items())
     if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message
 }
 
@@ -75,8 +76,10 @@ def test_every_fixed_word_is_in_the_specification(name: str) -> None:
 def test_every_path_is_in_the_specification() -> None:
     listed = set(re.findall(r"\| `(/\w+/v1/[\w-]+)` \|", TEXT))
     ours = {peer.PERMIT_REQUESTS, peer.ANSWERS, peer.ACQUISITIONS, peer.ANSWER_KEYS, peer.HOLDERS}
-    ours |= {peer.INVENTORIES, peer.REDELIVERIES}
+    ours |= {peer.INVENTORIES, peer.REDELIVERIES, peer.CHECKPOINTS}
     ours |= {pushes.NOTICES, pushes.ANSWERS, pushes.CODES}
+    ours |= {peer.PROVIDER_KEYS, peer.ACQUISITION_ASKS, pushes.ACQUISITION_ASKS}
+    ours |= {peer.DELEGATIONS, peer.CORRECTIONS, pushes.CORRECTIONS}
     assert listed == ours | {"/registry/v1/resident-codes"}
 
 

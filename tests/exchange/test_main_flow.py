@@ -1,5 +1,7 @@
 """The main job through two exchanges, two cells and the network: each outcome, with its record on each side."""
 
+import datetime as dt
+
 import pytest
 
 from chukan.errors import Problem
@@ -108,6 +110,10 @@ async def test_a_held_copy_leaves_only_after_two_officers(nation):
     await nation.until(lambda: nation.state_of(ASKS, batch), "held")
     (review,) = (await nation.west.reviews.list(provider)).reviews
     assert review.addressee == addressee
+    assert not review.escalated
+    (sets,) = [sets for cell, sets in nation.west.sets.items() if cell == provider.cell]
+    assert await sets.reviews_lapsing(review.expires_at - dt.timedelta(seconds=1)) == {}
+    assert await sets.reviews_lapsing(review.expires_at + dt.timedelta(minutes=1)) == {provider.number: 1}
     first, second = nation.officer(GIVES_WEST, "first"), nation.officer(GIVES_WEST, "second")
     with pytest.raises(Problem, match="review_not_prepared"):
         await nation.west.reviews.approve(provider, second, review.id, ReviewDecision())

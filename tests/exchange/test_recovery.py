@@ -194,7 +194,7 @@ async def test_what_is_sent_and_over_is_forgotten(nation):
         schema = schema_name(nation.agency(code).number)
         for table in ("outbox", "inbox", "idempotency"):
             await admin.execute(f"UPDATE {schema}.{table} SET at = at - interval '30 days'")
-    await Forgetting(nation.east.sets).round("east")
+    await Forgetting(nation.east.sets, nation.clock).round("east")
     left = [
         await admin.fetchval(f"SELECT count(*) FROM {schema_name(nation.agency(code).number)}.{table}")
         for code in (ASKS, GIVES)

@@ -1,6 +1,7 @@
 """Statistics (統計) after the main flow: for each agency they equal its records, opened and counted one by one."""
 
 import asyncio
+import datetime as dt
 import uuid
 from collections import Counter
 
@@ -90,7 +91,7 @@ async def test_the_statistics_equal_the_records_before_and_after_folding(nation)
     rows = await lying(nation, GIVES_WEST)
     for _ in range(2):
         for cell in ("east", "west"):
-            await asyncio.gather(*(Forgetting(site.sets).round(cell) for site in (nation.east, nation.west)))
+            await asyncio.gather(*(Forgetting(site.sets, nation.clock).round(cell) for site in (nation.east, nation.west)))
     assert {code: await told(nation, code) for code in AGENCIES} == before
     assert await lying(nation, GIVES_WEST) == len(before[GIVES_WEST]) <= rows
 
@@ -106,3 +107,32 @@ async def test_a_list_that_is_sent_twice_is_counted_once(nation):
     await nation.sequenced()
     assert await told(nation, ASKS) == await true(nation, ASKS)
     assert sum(records for records, _ in (await told(nation, ASKS)).values()) == 1
+
+
+@pytest.mark.requirement("SYS-02")
+async def test_counts_by_procedure_and_kind_are_those_of_the_opened_records(nation) -> None:
+    await many_outcomes(nation, ASKS, GIVES)
+    desk = PartitionRecords(nation.east.door, nation.keystores.load)
+    first, last = dt.date(2000, 4, 1), dt.date(2098, 3, 1)
+    for code in (ASKS, GIVES):
+        expected = Counter()
+        for stored in await nation.records(code):
+            fields = stored.fields
+            what = f"{month_of(fields.closed_at):%Y-%m}", fields.side, fields.procedure, fields.kind, fields.outcome
+            expected[(*what, fields.amends is not None)] += 1
+        assert len(expected) > 2
+        for limit in (1, 5_000):
+            counted, after = Counter(), -1
+            while after is not None:
+                step = await desk.procedures(nation.agency(code), first, last, after, limit)
+                for line in step.lines:
+                    what = line.month, line.side, line.procedure, line.kind, line.outcome
+                    counted[(*what, False)] += line.records
+                    counted[(*what, True)] += line.amendments
+                after = step.next
+            assert +counted == expected, limit
+        clear = Counter()
+        for (month, side, _, _, outcome, amendment), count in expected.items():
+            clear[month, side, outcome, amendment] += count
+        for what, (records, amendments) in (await told(nation, code)).items():
+            assert (clear[*what, False], clear[*what, True]) == (records, amendments)

@@ -114,3 +114,10 @@ def test_what_leaves_is_within_permit_and_procedure_and_missing_is_never_zero(as
     for code, value in items.items():
         assert value == held[code] if code in held else isinstance(value, Gap)
     assert (outcome is Outcome.PROVIDED_WITH_GAPS) == any(isinstance(value, Gap) for value in items.values())
+
+
+@pytest.mark.requirement("PRV-05")
+@pytest.mark.parametrize(("left_s", "escalated"), [(301, False), (300, True), (1, True), (0, False), (-1, False)])
+def test_a_review_is_escalated_in_the_last_minutes_of_its_permit(left_s, escalated):
+    asked = permit(expires_in_s=900.0)
+    assert flow.escalated(asked, asked.expires_at - dt.timedelta(seconds=left_s)) is escalated

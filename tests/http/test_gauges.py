@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from chukan.clock import ManualClock
 from chukan.errors import Problem
+from chukan.platform.flows.provision import ESCALATED_BEFORE_END
 from chukan.platform.http.gauges import PAGE_AGENCIES, PAGES_MAX, Gauges
 from chukan.platform.metrics import Metrics
 from chukan.tenants.directory import AgencyRow, Directory, Snapshot
@@ -27,6 +28,7 @@ class Cell:
         self.asked: list[tuple[int, int]] = []
         self.silent = False
         self.by_agency = {1: 4, 5: 2}
+        self.reviews: dict[int, dt.datetime] = {}
 
     async def agency_backlog(self) -> dict[int, int]:
         return dict(self.by_agency)
@@ -38,6 +40,12 @@ class Cell:
 
     async def sequencer_age(self) -> float:
         return 1.5
+
+    async def reviews_lapsing(self, until: dt.datetime) -> dict[int, int]:
+        return {agency: 1 for agency, ends in self.reviews.items() if ends <= until}
+
+    async def logs_aside(self) -> int:
+        return 2
 
     async def copy_ages(self, after: int, agencies: int) -> list[CopyAge]:
         self.asked.append((after, agencies))
@@ -95,6 +103,24 @@ async def test_backlog_and_its_age_are_told_by_state(world: Any) -> None:
     assert _series(metrics, "chukan_queue_age_seconds")[waiting] == 0
 
 
+@pytest.mark.requirement("PRV-05")
+async def test_reviews_that_are_about_to_lapse_are_told_for_their_agency(
+    world: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells, metrics, gauges = world
+    cells["east"].reviews = {5: NOW + ESCALATED_BEFORE_END, 7: NOW + ESCALATED_BEFORE_END + dt.timedelta(seconds=1)}
+    cells["west"].reviews = {9: NOW}
+    for cell in ("east", "west", "east"):
+        await gauges.look(cell)
+    gauges.tell()
+    assert _series(metrics, "chukan_agency_reviews_lapsing") == {("5",): 1, ("9",): 1}
+    assert capsys.readouterr().err.count("reviews are about to lapse") == 2, "once for each, not at every look"
+    cells["east"].reviews = {}
+    await gauges.look("east")
+    gauges.tell()
+    assert _series(metrics, "chukan_agency_reviews_lapsing") == {("9",): 1}
+
+
 @pytest.mark.requirement("REP-05")
 async def test_the_ages_of_copies_go_through_all_agencies_in_turns(world: Any) -> None:
     cells, metrics, gauges = world
@@ -130,3 +156,16 @@ async def test_the_backlog_of_each_agency_is_told_for_all_cells() -> None:
         await gauges.look(cell)
     gauges.tell()
     assert _series(metrics, "chukan_agency_backlog_lines") == {("1",): 4.0, ("5",): 2.0, ("7",): 9.0}
+
+
+@pytest.mark.requirement("OPS-02")
+async def test_logs_that_wait_for_a_record_are_told_and_said_loudly_once(
+    world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, metrics, gauges = world
+    said: list[int] = []
+    monkeypatch.setattr("chukan.platform.http.gauges._log.critical", lambda *_, **words: said.append(words["count"]))
+    for _ in "12":
+        await gauges.look("east")
+    assert _series(metrics, "chukan_evidence_broken_logs")["east", "sequencing"] == 2
+    assert said == [2]

@@ -33,6 +33,7 @@ CASES = [
     ("/loads", "tax", LOAD | {"source": PERSON}, "/source"),
     ("/loads", "tax", LOAD | {"period": PERSON}, "/period"),
     ("/records/search", "tax", {"addressee": PERSON}, "/addressee"),
+    ("/resident/records", "tax", {"addressees": ["A1", PERSON]}, "/addressees/1"),
     (
         f"{REVIEW}/prepare",
         "suzuki",

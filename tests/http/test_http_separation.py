@@ -11,6 +11,8 @@ from chukan.platform.http.routes import ROUTES
 
 CITY, SCHOOLS, TOWN = "1310100000000001", "1310100000000002", "2710000000000003"
 _NAME = re.compile(r"{\w+}")
+_OFFICERS = {"resendQuery": "sato", "correctRecord": "sato"}
+"""Calls whose functions systems may have too, but which are an officer's acts."""
 
 
 def _path(route: Route) -> str:
@@ -54,6 +56,7 @@ async def test_every_call_acts_for_the_agency_of_its_path(served: Any, headers: 
     name = {"reviews": {"prepareReview": "suzuki", "listReviews": "suzuki"}.get(route.name, "tanaka")}.get(
         route.path.split("/")[1], "tanaka" if route.right.functions == ("order",) else "tax"
     )
+    name = _OFFICERS.get(route.name, name)
     async with (
         served.client(name) as client,
         client.request(
@@ -71,4 +74,16 @@ async def test_every_call_acts_for_the_agency_of_its_path(served: Any, headers: 
 
 def test_no_path_holds_anything_but_ids_of_our_own() -> None:
     names = {name for route in ROUTES for name in re.findall(r"{(\w+)}", route.template)}
-    assert names == {"agency", "file", "link", "load", "part", "query", "record", "review"}
+    assert names == {
+        "agency",
+        "change",
+        "delegation",
+        "file",
+        "link",
+        "load",
+        "notice",
+        "part",
+        "query",
+        "record",
+        "review",
+    }

@@ -104,3 +104,15 @@ def test_the_document_shows_a_reply_and_how_a_month_is_written() -> None:
     assert shown.records == sum(line.records for line in shown.lines)
     assert shown.amendments == sum(line.amendments for line in shown.lines)
     assert "records" in operation["description"]
+
+
+@pytest.mark.requirement("SYS-02")
+async def test_a_step_by_procedure_has_its_period_its_place_and_its_length(served: Any) -> None:
+    words = "/procedures?from=2026-04&to=2026-06&after=4999&limit=100"
+    status, reply = await get(served, words)
+    assert (status, reply) == (200, {"from": "2026-04", "to": "2026-06", "lines": []})
+    first, last = dt.date(2026, 4, 1), dt.date(2026, 6, 1)
+    assert served.exchange.calls == [("procedures", CITY, first, last, 4999, 100)]
+    for wrong in ("after=-2", "limit=0", "limit=5001"):
+        status, reply = await get(served, f"/procedures?fiscal_year=2026&{wrong}")
+        assert (status, reply["code"]) == (422, "invalid_field")

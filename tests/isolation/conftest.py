@@ -31,12 +31,18 @@ FIXED = {
     "mode": "full",
     "on_error": "reject_file",
     "state": "open",
+    "act": "relink",
+    "target": SECRET,
+    "decided_by": None,
+    "delegations.state": "proposed",
+    "map_pages.path": lambda n: f"a{n}",
+    "map_pages.body": SECRET.ljust(65, b"x"),
     "leaf_data": SECRET.ljust(105, b"x"),
     "hashes": SECRET.ljust(512, b"x"),
 }
 TABLES = (
     "SELECT n.nspname AS schema, c.relname AS table FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
-    " WHERE c.relkind IN ('r', 'p') AND n.nspname ~ '^(chukan|chukan_plain|a[0-9]{5})$' ORDER BY 1, 2"
+    " WHERE c.relkind IN ('r', 'p') AND n.nspname ~ '^(chukan|chukan_plain|chukan_operators|a[0-9]{5})$' ORDER BY 1, 2"
 )
 
 
@@ -54,7 +60,7 @@ async def fill(admin: Any, agency: int) -> None:
         names = [row["attname"] for row in columns if (table, row["attname"]) != ("records", "amends")]
         kinds = {row["attname"]: row["typname"] for row in columns}
         for n in range(1, 4):
-            values = [agency if name == "agency" else value_of(name, kinds[name], n) for name in names]
+            values = [agency if name == "agency" else value_of(table, name, kinds[name], n) for name in names]
             places = ", ".join(f"${place}" for place in range(1, len(names) + 1))
             # The marks of copies are there already: their trigger has worked.
             await admin.execute(
@@ -63,10 +69,12 @@ async def fill(admin: Any, agency: int) -> None:
         await admin.execute(f"ANALYZE {schema}.{table}")
 
 
-def value_of(name: str, kind: str, n: int) -> Any:
+def value_of(table: str, name: str, kind: str, n: int) -> Any:
     """Return a value for a column that says whose it is where the column allows it."""
-    if name in FIXED:
-        return FIXED[name]
+    for known in (f"{table}.{name}", name):
+        if known in FIXED:
+            fixed = FIXED[known]
+            return fixed(n) if callable(fixed) else fixed
     return SECRET if kind == "bytea" and name in SECRETIVE else FILLERS[kind](n)
 
 

@@ -164,6 +164,12 @@ FUNCTIONS = {
     "make_leaves": "SELECT chukan.make_leaves(8, '{}')",
     "entrust": "CALL chukan.entrust('lease', 'a00007', 'a00007')",
     "the victim's holds bumped": "SELECT chukan.bump_holds(8)",
+    "an act of the victim's": "SELECT chukan.operate(8, gen_random_uuid(), sha256(''), 'x', sha256(''))",
+    "an act of the operators'": "SELECT chukan.operate(100000, gen_random_uuid(), sha256(''), 'x', sha256(''))",
+    "operations_append": "SELECT chukan.operations_append(ARRAY[7], ARRAY[gen_random_uuid()], ARRAY[sha256('')],"
+    " ARRAY['x'::bytea], ARRAY[sha256('')])",
+    "operators_leaves": "SELECT * FROM chukan.operators_leaves(0, 10)",
+    "incident_counts": "SELECT * FROM chukan.incident_counts(8, now(), now())",
     "open_doors": "SELECT chukan.open_doors()",
 }
 PARENTS = {
@@ -189,6 +195,11 @@ OWN_FLOWS = {
     for verb in ("DELETE FROM a00007.{}", "UPDATE a00007.{} SET at = now()", "TRUNCATE a00007.{}")
 } | {
     "own outbox read": "SELECT * FROM a00007.outbox",
+    "own operations emptied": "DELETE FROM a00007.operations",
+    "own operations changed": "UPDATE a00007.operations SET body = 'x'",
+    "an own operation without its place": "INSERT INTO a00007.operations SELECT * FROM a00007.operations",
+    "own operation log emptied": "DELETE FROM a00007.operation_log",
+    "the operators' acts": "SELECT * FROM chukan_operators.operations",
     "own statistics emptied": "DELETE FROM a00007.statistics",
     "own statistics changed": "UPDATE a00007.statistics SET count = 1",
     "own statistics truncated": "TRUNCATE a00007.statistics",

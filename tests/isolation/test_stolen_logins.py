@@ -13,18 +13,31 @@ DENIED = asyncpg.InsufficientPrivilegeError
 LOGINS = ("chukan_broker", "chukan_app", "chukan_steward", "chukan_links")
 # A new function of the broker is added here on purpose.
 BROKER = {
+    "decide_acquisition_ask", "decide_changes", "open_lines", "propose_changes", "purge_acquisition_asks",
+    "put_acquisition_asks",
     "accept", "agency_backlog", "backlog", "batch_progress", "body_link_act", "body_links", "canary_sing",
     "close_inquiries", "collect", "copy_ages", "current_snapshot", "decide_provisions", "deliver_answers",
-    "enter_refusals", "environment", "find_codes", "fold_statistics", "forget", "inquiry_views", "lease", "lookup",
+    "enter_refusals", "environment", "expire_records", "expired_records", "find_codes", "fold_statistics", "forget", "inquiry_views", "kept_from", "lease", "lookup",
     "open_codes", "open_doors", "opening", "provide", "provide_notices", "provision_views", "purge_results",
-    "put_codes",
+    "put_codes", "put_correction", "take_corrections", "told_corrections",
+    "master_get", "notice_mark", "notices",
     "evidence_age", "evidence_cosign", "evidence_due", "evidence_last", "evidence_leaves", "evidence_sign",
     "evidence_signed", "evidence_tiles", "witness_keep", "witness_recall",
-    "raise_epochs", "read_requests", "release", "resume", "sequence", "sequencer_age", "set_numbers",
+    "evidence_restored", "logs_aside", "witness_all", "witness_restore",
+    "evidence_sign_mapped", "map_pages", "witness_map", "witness_map_keep",
+    "operations_age", "operations_append", "operations_cosign", "operations_grown", "operations_last",
+    "operations_leaves", "operations_sequence", "operations_sign", "operations_signed", "operations_tiles",
+    "raise_epochs", "read_requests", "release", "resume", "reviews_lapsing", "sequence", "sequencer_age", "set_numbers",
     "settle_inquiries", "settle_provisions", "snapshot_confirm", "snapshot_number", "snapshot_take", "standings",
     "succeed", "take_inquiries", "take_provisions", "whoami", "worker_share",
 }  # fmt: skip
 STEWARD = {
+    "key_floor", "key_floor_drop", "key_floor_prove", "list_sealed_places", "reencrypt_begin", "reencrypt_blocks",
+    "reencrypt_end", "reencrypt_read", "reencrypt_write", "reencryption_progress", "sealed_before",
+    "master_acts", "master_enter", "master_get", "master_put", "master_versions", "notice_put", "notice_rows",
+    "notice_withdraw",
+    "incident_counts", "incident_enter", "incident_steps", "operations_append", "operators_checkpoints",
+    "operators_leaves", "operators_tiles", "operators_unplaced",
     "arrival_turn", "birth", "close_agency", "environment", "link_approve", "link_drain", "link_extend",
     "link_gateway_put", "link_gateway_rows", "link_gateway_turn", "link_history", "link_invite", "link_next_key",
     "link_request", "link_resume", "link_revoke", "link_rows", "link_suspend", "list_agencies", "open_doors", "opening",
@@ -140,7 +153,7 @@ async def test_the_app_and_the_agencies_may_execute_next_to_nothing(eyes):
         " AND has_function_privilege($1, oid, 'EXECUTE')"
     )
     assert await eyes.admin.fetchval(sql, "chukan_app") == ["environment", "open_doors", "opening", "whoami"]
-    assert await eyes.admin.fetchval(sql, "a00007") == ["bump_holds"]
+    assert await eyes.admin.fetchval(sql, "a00007") == ["bump_holds", "operate"]
     assert await eyes.admin.fetchval(sql, "public") is None
 
 

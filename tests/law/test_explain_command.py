@@ -123,5 +123,18 @@ def test_every_reason_can_happen_and_has_its_words() -> None:
         for affair, procedure in codes
         for kind in [*law.kinds, "TM"]
     ]
+    beside = [one.procedure for one in law.similar.rows]
+    decisions += [
+        law.decide(
+            inquirer=asks, provider=answers, affair=affair, procedure=procedure, kind=kind, day=day, consent=consent
+        )
+        for day in (date(2026, 3, 1), date(2026, 11, 23))
+        for asks in ("9901131121000001", "9901341002000001")
+        for answers in ("9901011002000001", "9901473821000001")
+        for affair, procedure in codes
+        if procedure in beside
+        for kind in law.kinds
+        for consent in (False, True)
+    ]
     assert {decision.reason for decision in decisions} == command._REASONS.keys()
     assert {step.check for decision in decisions for step in decision.steps} == command._CHECKS.keys()

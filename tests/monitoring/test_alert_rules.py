@@ -57,13 +57,15 @@ def exchange() -> str:
     metrics.outcome(Side.PROVIDER, "expired")
     metrics.backlog("east", Side.INQUIRER, "permit_requested", 1, 1.0)
     metrics.agency_backlog({1: 1})
+    metrics.reviews_lapsing({1: 1})
     metrics.copy_ages({(1, "TM00000000000002"): 1.0})
     metrics.sequencer_age("east", 1.0)
     metrics.evidence_age("east", 1.0)
+    metrics.evidence_age("east", 1.0, of="operations")
     metrics.evidence_broken("east", "signing", 1)
     metrics.evidence_broken("east", "cosigning", 1)
     metrics.key_token("east", True)  # noqa: FBT003 - heard as (centre, usable)
-    metrics.logs_aside("east", 1)
+    metrics.evidence_broken("east", "sequencing", 1)
     metrics.canary("east", age_s=math.inf, commit_s=math.inf)
     metrics.peer_certificate("patroni-e1", 1.0)
     metrics.authority("agencies", 1.0)
@@ -114,7 +116,8 @@ def gateway(centre: str, *, up: bool) -> str:
     sighting = Sighting(endpoint="203.0.113.1:51820", handshake_at=99.0 if up else None)
     link = LinkFigures(link="131016-1", body="131016", active=True, sighting=sighting, valid_until=200.0)
     snapshot = Snapshot(
-        centre=centre, now_s=100.0, links=[link], drops={"port": 1}, drift={(None, "rogue"): 1, ("131016-1", "stolen"): 1}, passes={"done": 1},
+        centre=centre, now_s=100.0, links=[link], drops={"port": 1}, passes={"done": 1},
+        drift={(None, "rogue"): 1, ("131016-1", "stolen"): 1},
         pass_age_s=1.0, desired_age_s=1.0, service_held=True,
     )  # fmt: skip
     return render(snapshot).decode()

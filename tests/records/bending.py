@@ -16,10 +16,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from chukan.chance import SystemChance
 from chukan.clock import SystemClock
 from chukan.tenants import checkpoint as forms
-from chukan.tenants import evidence_check, evidence_file, merkle
+from chukan.tenants import evidence_check, evidence_file, label_map, merkle
 from chukan.tenants.evidence import CentreKeys, Signer
 from chukan.tenants.evidence_export import export_log
 from chukan.tenants.evidence_report import Report, Rules
+from chukan.tenants.map_growth import MapGrower
 from chukan.tenants.records import make_record
 
 CODE = "9901131016000001"
@@ -46,14 +47,15 @@ class Town:
         self.notes: dict[int, bytes] = {}
 
     async def run(self, sql: str, *values: Any) -> None:
-        await self.shelf.admin.execute(sql.replace("{s}", self.shelf.schema), *values)
+        await self.shelf.bend(sql.replace("{s}", self.shelf.schema), *values)
 
     async def rows(self, sql: str) -> list[Any]:
         found: list[Any] = await self.shelf.admin.fetch(sql.replace("{s}", self.shelf.schema))
         return found
 
     async def fill(self) -> None:
-        signer = Signer(self.shelf.sets, KEYS, {self.shelf.agency: CODE}.get, lambda _: None)
+        codes = {self.shelf.agency: CODE}
+        signer = Signer(self.shelf.sets, KEYS, codes.get, lambda _: None, maps=MapGrower(self.shelf.sets))
         before = 0
         for size in SIZES:
             await self.shelf.records(size - before)
@@ -118,9 +120,9 @@ class Town:
     async def commitments(self) -> list[bytes]:
         return [leaf[1:33] for leaf in await self.leaves()]
 
-    async def sign(self, size: int, root: bytes, key: str = "e") -> None:
+    async def sign(self, size: int, root: bytes, key: str = "e", lines: tuple[str, ...] = ()) -> None:
         """Put another checkpoint in place, signed by the log's own key or another one."""
-        note = forms.sign(forms.Checkpoint(ORIGIN, size, root), PRIVATE[key]).encode()
+        note = forms.sign(forms.Checkpoint(ORIGIN, size, root, lines), PRIVATE[key]).encode()
         await self.run("DELETE FROM {s}.checkpoints WHERE size = $1", size)
         await self.run("INSERT INTO {s}.checkpoints (size, root, note) VALUES ($1, $2, $3)", size, root, note)
 
@@ -305,6 +307,20 @@ async def checkpoint_truncate(town: Town) -> None:
 
 async def checkpoint_delete_all(town: Town) -> None:
     await town.run("DELETE FROM {s}.checkpoints")
+
+
+async def map_of_another_log(town: Town) -> None:
+    """The log's own centre signs the right tree with a map that leaves somebody out, and has it cosigned by a dupe."""
+    hashes = [merkle.leaf_hash(leaf) for leaf in await town.leaves()]
+    await town.sign(50, merkle.root_of(hashes), lines=(label_map.line_of(hashlib.sha256(b"map").digest()),))
+    await town.run("DELETE FROM {s}.cosignatures WHERE size = 50")
+    await town.cosign(50)
+
+
+async def map_twice(town: Town) -> None:
+    hashes = [merkle.leaf_hash(leaf) for leaf in await town.leaves()]
+    line = label_map.line_of(hashes[0])
+    await town.sign(50, merkle.root_of(hashes), lines=(line, line))
 
 
 async def checkpoint_fork(town: Town) -> None:

@@ -8,9 +8,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chukan.clock import SystemClock
 from chukan.tenants import checkpoint as forms
-from chukan.tenants import merkle
-from chukan.tenants.cosigning import Cosigner
+from chukan.tenants import merkle, reopening
+from chukan.tenants.cosigning import Cosigner, Restores
 from chukan.tenants.evidence import CentreKeys, Signer
+from chukan.tenants.restored import TAG
 
 PRIVATE = {
     centre: Ed25519PrivateKey.from_private_bytes(hashlib.sha256(centre.encode()).digest())
@@ -141,3 +142,85 @@ async def test_the_memory_never_goes_back(pair: Pair) -> None:
     assert await sets.witness_keep(name, origin, 5, 9, two)
     assert await sets.witness_recall(name, [origin]) == {origin: (9, two)}
     assert await sets.witness_recall("another", [origin]) == {}
+
+
+class Restoring:
+    """A pair whose log is set back to what it was, as a restore of the cell does."""
+
+    def __init__(self, pair: Pair) -> None:
+        self.pair, self.shelf = pair, pair.shelf
+
+    async def set_back(self, size: int) -> tuple[int, bytes]:
+        """Take away all that came after a size, and return the tree that was seen of it."""
+        seen = (await self.shelf.sets.witness_recall(WEST.signer("west"), [EAST.origin(self.pair.code)])).popitem()[1]
+        for table, column in (("log", "seq"), ("checkpoints", "size"), ("cosignatures", "size")):
+            await self.shelf.admin.execute(f"DELETE FROM {self.shelf.schema}.{table} WHERE {column} > $1", size)
+        await self.shelf.admin.execute(f"DELETE FROM {self.shelf.schema}.tiles WHERE (n + 1) * 16 > $1", size)
+        for table, column in (("log_heads", "seq"), ("evidence_heads", "size")):
+            sql = f"UPDATE chukan.{table} SET {column} = $2 WHERE agency = $1"
+            await self.shelf.admin.execute(sql, self.shelf.agency, size)
+        return seen
+
+    async def mark(self, epoch: int, seen: tuple[int, bytes]) -> list[int]:
+        return await reopening.mark_restored(self.shelf.admin, self.shelf.agency, epoch, [seen])
+
+    def cosigner(self, epoch: int) -> Cosigner:
+        sets = self.shelf.sets
+        restores = Restores(epoch, sets, sets)
+        return Cosigner(sets, sets, WEST, {self.shelf.agency: self.pair.code}.get, SystemClock(), restores=restores)
+
+    async def cosigns(self, epoch: int) -> bool:
+        cosigner = self.cosigner(epoch)
+        return await cosigner.cosign_due() == 1 and cosigner.forked == set()
+
+
+@pytest.fixture
+async def restoring(pair: Pair) -> Restoring:
+    await pair.grow(18)
+    assert await pair.cosigner.cosign_due() == 1
+    await pair.grow(7)
+    assert await pair.cosigner.cosign_due() == 1
+    return Restoring(pair)
+
+
+@pytest.mark.requirement("REC-02")
+@pytest.mark.parametrize("more", [2, 30], ids=["shorter than what was seen", "longer"])
+async def test_a_restored_log_goes_on_once_its_leaf_names_what_was_seen(restoring: Restoring, more: int) -> None:
+    seen = await restoring.set_back(18)
+    assert seen[0] == 25
+    assert await restoring.mark(2, seen) == [19]
+    assert await restoring.mark(2, seen) == [19], "a repeat"
+    await restoring.pair.grow(more)
+    assert not await restoring.cosigns(1), "nobody told this centre of a restore"
+    assert await restoring.cosigns(2)
+    await restoring.pair.grow(3)
+    assert await restoring.cosigns(2), "from then on it only grows"
+
+
+async def test_a_restore_is_believed_once_in_an_epoch(restoring: Restoring) -> None:
+    await restoring.mark(2, await restoring.set_back(18))
+    await restoring.pair.grow(9)
+    assert await restoring.cosigns(2)
+    again = await restoring.set_back(18)
+    await restoring.mark(2, again)
+    await restoring.pair.grow(1)
+    assert not await restoring.cosigns(2)
+
+
+@pytest.mark.parametrize("named", ["another root", "another size", "nothing"])
+async def test_a_leaf_that_names_something_else_excuses_nothing(restoring: Restoring, named: str) -> None:
+    size, root = await restoring.set_back(18)
+    if named != "nothing":
+        await restoring.mark(2, (size, bytes(32)) if named == "another root" else (size + 1, root))
+    await restoring.pair.grow(10)
+    assert not await restoring.cosigns(2)
+
+
+async def test_a_leaf_that_is_not_in_the_signed_tree_excuses_nothing(restoring: Restoring) -> None:
+    seen = await restoring.set_back(18)
+    await restoring.mark(2, (1, bytes(32)))
+    await restoring.pair.grow(10)
+    leaf = b"\x02" + seen[1] + TAG + (2).to_bytes(4) + seen[0].to_bytes(8) + bytes(40)
+    sql = f"UPDATE {restoring.shelf.schema}.log SET leaf_data = $1, label = $2 WHERE seq = 19"
+    await restoring.shelf.admin.execute(sql, leaf, leaf[33:65])
+    assert not await restoring.cosigns(2)

@@ -171,7 +171,7 @@ async def test_the_person_rests_as_a_label_only(shelf: Any) -> None:
 async def test_an_altered_record_is_not_shown(shelf: Any, change: str) -> None:
     await shelf.record()
     await shelf.sequence()
-    await shelf.admin.execute(f"UPDATE {shelf.schema}.records SET {change}")
+    await shelf.bend(f"UPDATE {shelf.schema}.records SET {change}")
     with pytest.raises((RecordError, SealError)):
         await page(shelf)
 
@@ -183,7 +183,7 @@ async def test_a_record_put_in_the_place_of_another_is_not_shown(shelf: Any) -> 
         shelf.keys, SystemChance(SystemClock()), shelf.fields(id=line, outcome="refused"), person=shelf.person("A1")
     )
     # Row and commitment fit each other and open under the agency's keys; only the log knows what was there.
-    await shelf.admin.execute(
+    await shelf.bend(
         f"UPDATE {shelf.schema}.records SET sealed = $1, commitment = $2", other.sealed, other.commitment
     )
     for read in (page(shelf), of_person(shelf)):

@@ -139,7 +139,20 @@ def test_a_record_has_no_place_for_content() -> None:
     assert names == {
         "id", "side", "inquirer", "provider", "department", "affair", "procedure", "kind", "items", "outcome",
         "asked_at", "closed_at", "provided_at", "withheld", "reference", "reason", "pia_refusal", "amends",
+        "consent", "on_behalf_of", "provider_for",
     }  # fmt: skip
+
+
+@pytest.mark.requirement("INQ-08", "INQ-11")
+def test_consent_and_delegations_stand_in_the_bytes_only_where_there_are_some() -> None:
+    plain = canonical_record(fields())
+    assert not any(word in plain for word in (b"consent", b"behalf", b"provider_for"))
+    told = fields(consent=True, on_behalf_of="9902401307000001")
+    written = canonical_record(told)
+    assert b'"consent":true' in written
+    assert b'"on_behalf_of":"9902401307000001"' in written
+    assert b"provider_for" not in written
+    assert open_record(KEYS, make_record(KEYS, CHANCE, told, person=PERSON)) == told
 
 
 def test_a_field_of_a_wrong_form_is_refused_without_its_value() -> None:

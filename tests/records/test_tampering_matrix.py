@@ -29,7 +29,7 @@ async def town(shelf: Any) -> Town:
             await made.run(f"CREATE TABLE kept.{table} AS SELECT * FROM {{s}}.{table}")
     agency, keys, notes = _kept[database]
     made = Town(dataclasses.replace(shelf, agency=agency, keys=keys))
-    made.notes = notes
+    made.notes = dict(notes)
     for table in TABLES:
         await made.run(f"DELETE FROM {{s}}.{table}")
         await made.run(f"INSERT INTO {{s}}.{table} SELECT * FROM kept.{table}")
@@ -70,6 +70,8 @@ MATRIX: list[tuple[Bend, str, tuple[int, int] | None]] = [
     (bending.checkpoint_truncate, "rolled_back", (38, 50)),
     (bending.checkpoint_delete_all, "no_checkpoint", (1, 50)),
     (bending.checkpoint_fork, "fork", NOWHERE),
+    (bending.map_of_another_log, "map", NOWHERE),
+    (bending.map_twice, "checkpoint", NOWHERE),
     (bending.cosignature_edit, "cosignature", NOWHERE),
     (bending.cosignature_delete, "not_cosigned", NOWHERE),
     (bending.cosignature_insert, "cosignature", NOWHERE),
@@ -96,6 +98,7 @@ async def test_what_was_tampered_with_is_found(
 async def test_what_is_untouched_is_never_found_fault_with(town: Town) -> None:
     report = await town.check(*SIZES)
     assert (report.sound, report.leaves, report.records, report.size, report.cosigned_size) == (True, 50, 50, 50, 50)
+    assert (report.map_size, report.shows) == (50, "complete")
     # An operator's file has no records; a checker without an earlier checkpoint has less to hold it against.
     report = await town.check(records=False)
     assert (report.sound, report.leaves, report.records) == (True, 50, 0)

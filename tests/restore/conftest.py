@@ -75,6 +75,8 @@ class Town:
                 keys=self.world.keystores.load,
                 agencies=[row for row in self.world.snapshot.agencies if row.cell == CELL],
                 newest=None,
+                witnesses=list(site.exchange.sets.values()),
+                origin="log.example/{}".format,
                 clock=self.world.clock,
                 chance=self.world.chance,
             )

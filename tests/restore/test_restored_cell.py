@@ -71,6 +71,8 @@ async def test_an_old_permit_is_refused_reissued_and_answered_once(town: Town) -
     assert len(waiting) == 1
     assert (await town.reconcile()).count == 0
     opened = await town.open(0)
+    marks = [await world.east.sets[CELL].evidence_restored(town.agency(code).number) for code in (ASKS, GIVES)]
+    assert [len(each) for each in marks] == [1, 1], "each log says that it was restored"
     assert await town.outcome(ASKS_WEST, batch) == "provided"
     await town.settled()
     (record,) = (await world.network.records(0, 10)).records

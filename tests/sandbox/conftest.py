@@ -81,7 +81,17 @@ class TestLaw:
 
     __test__ = False
 
-    def decide(self, *, inquirer: str, provider: str, affair: str, procedure: str, kind: str, day: dt.date) -> Decision:
+    def decide(
+        self,
+        *,
+        inquirer: str,
+        provider: str,
+        affair: str,
+        procedure: str,
+        kind: str,
+        day: dt.date,
+        consent: bool = False,
+    ) -> Decision:
         if kind == "TMX0000000000099":
             return Decision(Verdict.UNKNOWN, "unresolved_words")
         if (affair, procedure) == (AFFAIR, PROCEDURE) and inquirer != provider:

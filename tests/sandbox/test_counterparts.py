@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from chukan.clock import ManualClock
-from chukan.ops.sandbox import people
+from chukan.ops.sandbox import koseki, people
 from chukan.ops.sandbox.admin import PiaEntry, PiaFlags
 from chukan.ops.sandbox.config import AgencyConfig, CounterpartConfig, CounterpartsConfig, PeerConfig, RouteConfig
 from chukan.ops.sandbox.counterpart import Counterpart, Question
@@ -100,7 +100,9 @@ def _one(world: World, name: str, agency: str, **more: Any) -> CounterpartConfig
 
 
 @pytest.fixture
-async def scene(tmp_path: Path, clock: ManualClock, law: Law) -> AsyncIterator[Scene]:
+async def scene(tmp_path: Path, clock: ManualClock, law: Law, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scene]:
+    # One of the two acquires as the Minister of Justice does, so that both ways are gone.
+    monkeypatch.setattr(koseki, "MINISTER", NATION)
     world = World(tmp_path, clock)
     world.keys.signing("accounts")
     world.ports["accounts"] = free_port()
@@ -153,6 +155,13 @@ async def test_a_whole_exchange_between_two_agencies_outside_the_platform(scene:
     assert (asked.withheld, given.withheld, record.withheld) == (True, True, True)
     assert asked.id == line == record.request
     assert given.id not in {line, record.reference}
+
+
+@pytest.mark.requirement("SYM-10")
+async def test_one_acquires_by_way_of_the_registered_domicile_and_the_other_by_itself(scene: Scene) -> None:
+    assert (scene.asks._mayor is None, scene.gives._mayor is None) == (False, True)
+    mine, theirs = await scene.asks.counts(), await scene.gives.counts()
+    assert mine["codes"] == theirs["codes"] == PEOPLE
 
 
 async def test_many_lines_are_answered_each_about_its_own_person(scene: Scene) -> None:

@@ -114,3 +114,58 @@ async def test_an_amendment_has_a_leaf_of_its_own(bench, make):
     (amendment,) = await bench.rows(AGENCY, "records", record.id, by="amends")
     places = {row["record"]: row["seq"] for row in await log_of(bench)}
     assert places[amendment["id"]] > places[record.id]
+
+
+async def lose(bench, record, agency=AGENCY):
+    """Take a record away that has no place yet, as nobody may; return what brings it back."""
+    schema = f"a{agency:05d}"
+    await bench.admin.execute(f"CREATE TABLE lost AS SELECT * FROM {schema}.records WHERE id = $1", record.id)
+    async with bench.admin.transaction():
+        await bench.admin.execute("SET LOCAL session_replication_role = replica")
+        await bench.admin.execute(f"DELETE FROM {schema}.records WHERE id = $1", record.id)
+
+    async def back():
+        await bench.admin.execute(f"INSERT INTO {schema}.records SELECT * FROM lost")
+        await bench.admin.execute("DROP TABLE lost")
+
+    return back
+
+
+@pytest.mark.requirement("REC-02")
+async def test_a_record_that_is_gone_sets_its_own_agency_aside_and_nobody_else(bench, make):
+    await drain(bench)
+    before = {agency: len(await log_of(bench, agency)) for agency in (1, 2, 3)}
+    (first,) = await close_lines(bench, make, [make.digest()], 1)
+    (gone,) = await close_lines(bench, make, [make.digest()], 2)
+    await close_lines(bench, make, [make.digest(), make.digest()], 2)
+    await close_lines(bench, make, [make.digest()], 3)
+    back = await lose(bench, gone, 2)
+    assert await bench.sets.logs_aside() == 0
+    assert await bench.sets.sequence("test", 100) == 2
+    assert await bench.sets.logs_aside() == 1
+    assert await bench.sets.sequence("test", 100) == 0
+    # What comes later to the others goes on, what comes later to this one waits with the rest.
+    await close_lines(bench, make, [make.digest()], 1)
+    await close_lines(bench, make, [make.digest()], 2)
+    assert await bench.sets.sequence("test", 1) == 1
+    grown = {agency: len(await log_of(bench, agency)) - before[agency] for agency in before}
+    assert grown == {1: 2, 2: 0, 3: 1}
+    assert [row["record"] for row in await bench.admin.fetch("SELECT * FROM chukan.resume_logs()")] == [gone.id]
+    await back()
+    assert await bench.admin.fetch("SELECT * FROM chukan.resume_logs()") == []
+    assert await bench.sets.sequence("test", 100) == 4
+    log = await log_of(bench, 2)
+    assert [row["seq"] for row in log] == list(range(1, len(log) + 1))
+    assert log[before[2]]["record"] == gone.id
+    assert first.id in {row["record"] for row in await log_of(bench, 1)}
+
+
+async def test_an_agency_without_its_tables_or_head_stops_nobody(bench, make):
+    await drain(bench)
+    await bench.admin.execute("INSERT INTO chukan.to_sequence (agency, record) VALUES (77777, gen_random_uuid())")
+    await close_lines(bench, make, [make.digest()], 1)
+    assert await bench.sets.sequence("test", 100) == 1
+    assert await bench.admin.fetchval("SELECT array_agg(agency) FROM chukan.log_aside") == [77777]
+    await bench.admin.execute("DELETE FROM chukan.to_sequence")
+    assert await bench.admin.fetch("SELECT * FROM chukan.resume_logs()") == []
+    assert await bench.sets.logs_aside() == 0

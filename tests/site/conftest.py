@@ -70,6 +70,22 @@ nodes = [
   { name = "we2", host = "east-2", port = 10433, rest_port = 10809 },
 ]
 
+[key_tokens.east]
+module = "/usr/lib/vendor/libpkcs11.so"
+token = "towns-east"
+pin_file = "pin-east"
+
+[key_tokens.west]
+module = "/usr/lib/vendor/libpkcs11.so"
+token = "towns-west"
+pin_file = "pin-west"
+
+[evidence]
+name = "log.towns.example"
+
+[revocation]
+outside = ["agencies", "network"]
+
 [[exchanges]]
 name = "exchange-east"
 host = "east-1"

@@ -4,6 +4,7 @@ import uuid
 from typing import Any
 
 from chukan.platform.wire.evidence import CheckpointView, ConsistencyProof, RecordProof
+from chukan.platform.wire.resident import ResidentAsk, ResidentRecords
 from chukan.tenants.directory import AgencyRow
 
 
@@ -24,3 +25,14 @@ class FakeEvidence:
     async def consistency(self, agency: AgencyRow, first: int) -> ConsistencyProof:
         self.calls.append(("consistency", agency.code, first))
         return ConsistencyProof(await self.checkpoint(agency), first, [])
+
+
+class FakeResidents:
+    """Implements ``ports.ResidentDesk``."""
+
+    def __init__(self, calls: list[Any]) -> None:
+        self.calls = calls
+
+    async def records(self, agency: AgencyRow, body: ResidentAsk) -> ResidentRecords:
+        self.calls.append(("resident", agency.code, body))
+        return ResidentRecords(shows="nothing", persons=[], cannot_show=[])

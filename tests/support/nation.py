@@ -92,7 +92,14 @@ class Site:
             chance=chance,
             meter=self.metrics,
         )
-        app = network_app(self.exchange.inbox, self.opener, self.signer)
+        take = self.exchange.acquisition_asks.take
+        app = network_app(
+            self.exchange.inbox,
+            self.opener,
+            self.signer,
+            acquisition_asks=take,
+            corrections=self.exchange.corrections.take,
+        )
         self.listener = Listener(app, "127.0.0.1", world.ports[name], identity)
 
     async def start(self) -> None:

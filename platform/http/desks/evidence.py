@@ -38,7 +38,7 @@ class PartitionEvidence:
     async def checkpoint(self, agency: AgencyRow) -> CheckpointView:
         """Return the newest checkpoint. Raises ``Problem`` proof_pending where there is none yet."""
         async with self._door(agency) as partition:
-            found = await _newest(partition)
+            found = await newest_checkpoint(partition)
         await self._confirm(agency.cell)
         return found
 
@@ -55,7 +55,7 @@ class PartitionEvidence:
             )
             if row is None:
                 raise Problem("not_found")
-            newest = await _newest(partition)
+            newest = await newest_checkpoint(partition)
             if row["seq"] is None or row["seq"] > newest.size:
                 raise Problem("proof_pending", retry_after_s=PENDING_S)
             ranges = merkle.inclusion_ranges(row["seq"] - 1, newest.size)
@@ -77,7 +77,7 @@ class PartitionEvidence:
         Raises ``Problem`` proof_pending; invalid_field where the newest checkpoint is smaller.
         """
         async with self._door(agency) as partition:
-            newest = await _newest(partition)
+            newest = await newest_checkpoint(partition)
             if first > newest.size:
                 raise Problem("invalid_field", pointer="/from", expected="the size of a checkpoint of this log")
             ranges = merkle.consistency_ranges(first, newest.size)
@@ -86,7 +86,8 @@ class PartitionEvidence:
         return ConsistencyProof(checkpoint=newest, first=first, path=path)
 
 
-async def _newest(partition: Partition) -> CheckpointView:
+async def newest_checkpoint(partition: Partition) -> CheckpointView:
+    """Return an agency's newest checkpoint, as it rests. Raises ``Problem`` proof_pending where there is none yet."""
     row = await partition.fetchrow(
         f"SELECT c.size, c.note, (SELECT array_agg(s.line ORDER BY s.signer) FROM {partition.table('cosignatures')} s"
         f" WHERE s.size = c.size) AS lines FROM {partition.table('checkpoints')} c ORDER BY c.size DESC LIMIT 1"

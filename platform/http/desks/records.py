@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from chukan.platform.http.desks.door import Door, Keys
 from chukan.platform.wire.agency import Record, Records
-from chukan.platform.wire.statistics import Statistics, StatisticsLine
+from chukan.platform.wire.incidents import Affected, AffectedKind, AffectedPerson, AffectedSearch
+from chukan.platform.wire.statistics import ProcedureCount, ProcedureCounts, Statistics, StatisticsLine
 from chukan.tenants import records
+from chukan.tenants.affected import Scope, find_affected
 from chukan.tenants.copies import person_digest
+from chukan.tenants.record_counts import count_step
 from chukan.tenants.states import Side
 from chukan.tenants.statistics import count_records, fiscal_year_of
 
@@ -40,6 +43,27 @@ class PartitionRecords:
             found = await records.by_person(partition, keys, person, for_person=body.for_person)
         return Records(records=[_view(stored) for stored in found])
 
+    async def affected(self, agency: AgencyRow, body: AffectedSearch) -> Affected:
+        """Return whom the records of a period are about."""
+        scope = Scope(body.since, body.until, frozenset(body.kinds), frozenset(body.counterparts))
+        found = await find_affected(lambda: self._door(agency), self._keys(agency.number), scope)
+        people = [
+            AffectedPerson(each.addressee, each.label, each.records, sorted(each.kinds), each.first, each.last)
+            for each in sorted(found.persons.values(), key=lambda each: (each.addressee or "", each.label))
+        ]
+        return Affected(
+            agency=agency.code,
+            since=body.since,
+            until=body.until,
+            looked_at=found.looked_at,
+            records=found.records,
+            persons=len(people),
+            unnamed=sum(each.addressee is None for each in people),
+            kinds=[AffectedKind(kind, sorted(items)) for kind, items in sorted(found.items.items())],
+            counterparts=sorted(found.counterparts),
+            people=people,
+        )
+
     async def statistics(self, agency: AgencyRow, first: dt.date, last: dt.date) -> Statistics:
         """Count the records of a period."""
         async with self._door(agency) as partition:
@@ -60,6 +84,33 @@ class PartitionRecords:
                 )
                 for count in counts
             ],
+        )
+
+    async def procedures(
+        self, agency: AgencyRow, first: dt.date, last: dt.date, after: int, limit: int
+    ) -> ProcedureCounts:
+        """Count the records among the next leaves of the log, opened one by one."""
+        async with self._door(agency) as partition:
+            step = await count_step(partition, self._keys(agency.number), first, last, after=after, limit=limit)
+        found: dict[tuple[dt.date, Literal["inquirer", "provider"], str, str, str], list[int]] = {}
+        for counted, count in step.counts.items():
+            found.setdefault(counted[:5], [0, 0])[counted.amendment] += count
+        return ProcedureCounts(
+            first=f"{first:%Y-%m}",
+            last=f"{last:%Y-%m}",
+            lines=[
+                ProcedureCount(
+                    month=f"{month:%Y-%m}",
+                    side=side,
+                    procedure=procedure,
+                    kind=kind,
+                    outcome=outcome,
+                    records=records_,
+                    amendments=amendments,
+                )
+                for (month, side, procedure, kind, outcome), (records_, amendments) in sorted(found.items())
+            ],
+            next=step.next,
         )
 
 
@@ -85,4 +136,7 @@ def _view(stored: records.StoredRecord) -> Record:
         pia_refusal=fields.pia_refusal,
         amends=fields.amends,
         position=stored.position,
+        consent=fields.consent is True,
+        on_behalf_of=fields.on_behalf_of or None,
+        provider_for=fields.provider_for or None,
     )
