@@ -32,6 +32,8 @@ def parse(text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"at line (\d+)", str(error))
         raise Problem("settings_unreadable", line=int(found[1]) if found else None, expected="TOML") from None
+    except RecursionError:
+        raise Problem("settings_unreadable", expected="TOML that is not nested so deeply") from None
 
 
 def convert(tree: object, kind: type[T], pointer: str, base: Path = Path()) -> T:

@@ -33,6 +33,7 @@ from chukan.ops.installation import Installation
 from chukan.ops.output import table
 from chukan.ops.pgbackrest import identity_of
 from chukan.ops.quiet_server import entered, quiet_server
+from chukan.ops.revoked_cards import revoked_cards
 from chukan.replication.primary import Connection
 from chukan.replication.site import Node, Site
 from chukan.tenants import orders
@@ -117,6 +118,7 @@ async def _demand(installation: Installation, wish: Wish) -> Approved:
         trusted=read_certificates(installation.settings.exchange.tls_ca_file),
         at=installation.clock.now(),
         target=wish.target,
+        revoked=revoked_cards(installation.settings, installation.clock.now()),
     )
 
 

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 
-from chukan import log, settings
+from chukan import core_dumps, log, settings
 from chukan.errors import Problem
 
 if TYPE_CHECKING:
@@ -56,12 +56,14 @@ COMMANDS: "Mapping[str, str]" = MappingProxyType(
         "notice": "chukan.ops.notice:app",
         "officer": "chukan.ops.client_officer:app",
         "operations": "chukan.ops.operations:app",
+        "pia": "chukan.ops.pia:app",
         "pki": "chukan.ops.pki:app",
         "reconcile": "chukan.ops.reconcile:app",
         "records": "chukan.ops.records:app",
         "sandbox": "chukan.ops.sandbox.serve:app",
         "site": "chukan.ops.site:app",
         "specs": "chukan.ops.specs:app",
+        "scan": "chukan.ops.scan:app",
         "simulate": "chukan.ops.simulate:app",
         "status": "chukan.ops.status:app",
         "stop": "chukan.ops.stop:app",
@@ -96,12 +98,14 @@ SUMMARIES: "Mapping[str, str]" = MappingProxyType(
         "notice": "Tell the bodies of planned stops and incidents; see who has read it.",
         "officer": "Sign in as an officer; administer accounts, two administrators together.",
         "operations": "Write the operations logs of agencies and of operators, and look at the operators'.",
+        "pia": "Wording for a body's own protection assessment, checked against the tree.",
         "pki": "Issue certificates for systems, officers and servers.",
         "reconcile": "Compare the records of both sides and the network.",
         "records": "Write the evidence of provision records, and check it offline.",
         "sandbox": "Serve the simulated neighbours: the network and the registry network.",
         "site": "Render, check and explain the site of two centres.",
         "specs": "Render the specifications that are made from data.",
+        "scan": "Search a running installation for planted values that must not be readable.",
         "simulate": "Run seeded worlds in which everything goes wrong, and judge them.",
         "status": "Show how the site stands: centres, cells, standbys, etcd, exchanges.",
         "stop": "Stop provisions of a kind or under a procedure (kill switch), and lift the stop.",
@@ -202,7 +206,8 @@ def _is_absent(error: ImportError) -> bool:
 
 
 def main() -> None:
-    """Be the process ``chukan``."""
+    """Be the process ``chukan``, whose memory is in no core dump."""
+    core_dumps.forbid()
     log.configure(os.environ.get("CHUKAN_LOG_LEVEL", "info"))
     sys.exit(run(sys.argv[1:]))
 

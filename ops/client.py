@@ -25,6 +25,7 @@ from chukan.ops import (
 )
 from chukan.ops import client_view as view
 from chukan.ops.client_run import DEMO_CONNECTION, Target, lines_of, run
+from chukan.ops.moments import read_moment
 from chukan.ops.sandbox.clients import AgencyClient, digest_of
 from chukan.ops.sandbox.connection_file import read_connection
 from chukan.platform.wire.agency import (
@@ -320,9 +321,17 @@ def prepare(
 
 
 @reviews.command
-def approve(review: uuid.UUID, *, target: Target, note: str = "") -> None:
-    """Carry the proposal out, as a second officer (--officer)."""
-    run(target, lambda client: client.approve_review(review, note=note), view.document)
+def approve(review: uuid.UUID, *, target: Target, note: str = "", prepared_at: str | None = None) -> None:
+    """Carry the proposal out, as a second officer (--officer).
+
+    Args:
+        review: The review.
+        target: Connection and agency.
+        note: For the archive.
+        prepared_at: When the proposal was made that you looked at, as the list shows it; another one is then refused.
+    """
+    seen = None if prepared_at is None else read_moment(prepared_at, "--prepared-at")
+    run(target, lambda client: client.approve_review(review, note=note, prepared_at=seen), view.document)
 
 
 @reviews.command

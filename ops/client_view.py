@@ -180,7 +180,7 @@ def procedure_statistics(console: Console, reply: ProcedureCounts) -> None:
 
 def reviews(console: Console, reply: wire.Reviews) -> None:
     """Show what waits for an officer."""
-    shown = table("id", "state", "inquirer", "kind", "procedure", "until", "prepared by", "")
+    shown = table("id", "state", "inquirer", "kind", "procedure", "until", "prepared by", "proposed", "at", "")
     for review in reply.reviews:
         shown.add_row(
             str(review.id),
@@ -190,6 +190,8 @@ def reviews(console: Console, reply: wire.Reviews) -> None:
             review.procedure,
             f"{review.expires_at:%Y-%m-%d %H:%M:%S}",
             review.prepared_by or "",
+            (review.proposed or "") + (" (withheld)" if review.withheld else ""),
+            "" if review.prepared_at is None else review.prepared_at.isoformat(),
             "decide now" if review.escalated else "",
         )
     console.print(shown)

@@ -24,6 +24,7 @@ from chukan.chance import Chance, SystemChance
 from chukan.clock import Clock, SystemClock
 from chukan.errors import Problem
 from chukan.ops.certificates import read_certificates, require_environment
+from chukan.ops.revoked_cards import revoked_cards
 from chukan.platform.law import Law
 from chukan.replication.primary import Cells
 from chukan.settings import Settings, load
@@ -332,12 +333,14 @@ async def retire_keys(installation: Installation, code: str, document: SignedOrd
     """Destroy an agency's data keys of before the newest, once its rows need none of them; its other keys stay.
 
     Rows are re-encrypted first; a floor in the database then proves that none is left. What backups of before hold can
-    be read no more, so it takes an order of the agency. Safe to repeat under it. ``Problem`` key_versions_needed, and
-    as ``destroy_keys``.
+    be read no more, so it takes an order of the agency, and a new one each time; what was interrupted goes on under the
+    same. ``Problem`` key_versions_needed, and as ``destroy_keys``.
     """
     agency, approved = await _demand(installation, code, document, "retire")
     async with installation.cells.steward(agency.cell) as steward:
-        await order_book.begin(steward, approved, agency.number)
+        if await order_book.begin(steward, approved, agency.number) == "done":
+            # The keys of before a later rotation are not what these officers ordered destroyed.
+            raise Problem("order_invalid", expected="an order that was not carried out before")
     keys = installation.keystores.load(agency.number)
     done = await reencryption.reencrypt(installation.cells, agency, keys)
     if done.left:
@@ -362,5 +365,6 @@ async def _demand(
         directory=Directory(snapshot),
         trusted=trusted,
         at=installation.clock.now(),
+        revoked=revoked_cards(installation.settings, installation.clock.now()),
     )
     return agency, approved

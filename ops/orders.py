@@ -23,6 +23,7 @@ from chukan.ops.certificates import Issued, read_certificates, read_identity
 from chukan.ops.installation import Installation
 from chukan.ops.moments import read_moment
 from chukan.ops.output import Json, create_file, replace_file, say, table
+from chukan.ops.revoked_cards import revoked_cards
 from chukan.settings import Environment
 from chukan.tenants import orders
 from chukan.tenants.changes import require_agency
@@ -151,6 +152,7 @@ def _verdict(document: SignedOrder, config: Path) -> str:
                 trusted=read_certificates(installation.settings.exchange.tls_ca_file),
                 at=installation.clock.now(),
                 target=orders.target_of(order),
+                revoked=revoked_cards(installation.settings, installation.clock.now()),
             )
         except Problem as problem:
             return problem.expected or problem.code

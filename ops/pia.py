@@ -5,7 +5,8 @@ Chukan does what it says, which test shows it, what the body still has to do, an
 checks them against the tree and makes the pages beside them.
 
 Invariant: a measure never names a file, command, requirement or test that does not exist, and never rests on a test
-that does not cite one of its requirements. It never words anything itself: sentences stand in the data alone.
+that does not cite one of its requirements; where the software is said to do it all, a named test cites each of them.
+It never words anything itself: sentences stand in the data alone.
 """
 
 from __future__ import annotations
@@ -41,6 +42,15 @@ class Standing(Enum):
     PART = "part"
     PEOPLE = "people"
 
+
+BASES: Final = {
+    ASSESSMENT_BASIS: "評価書",
+    "law": "法令",
+    "seed": "基本構想",
+    "observed": "公開資料",
+    "incident": "過去の事故",
+    "proposal": "提案",
+}
 
 WORDS: Final = {
     Standing.DONE: "ソフトウェアで実現",
@@ -96,7 +106,9 @@ class Sheet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 def sheets(directory: Path = MEASURES) -> Mapping[str, Sheet]:
     """The data by the name of the page. Raises ``Problem`` settings_unreadable, setting_missing, setting_invalid."""
     return {
-        f"{path.stem}.ja.md": toml_reading.convert(toml_reading.parse(toml_reading.read_text(path)), Sheet, f"/{path.stem}")
+        f"{path.stem}.ja.md": toml_reading.convert(
+            toml_reading.parse(toml_reading.read_text(path)), Sheet, f"/{path.stem}"
+        )
         for path in sorted(directory.glob("*.toml"))
     }
 
@@ -124,7 +136,7 @@ def _tests(body: list[ast.stmt], prefix: str, inherited: set[str]) -> Iterator[t
             yield f"{prefix}::{node.name}", inherited | _cited(node.decorator_list)
 
 
-def tests_of(name: str, root: Path = ROOT) -> Mapping[str, set[str]]:
+def cited_in(name: str, root: Path = ROOT) -> Mapping[str, set[str]]:
     """The tests of one file by node id, each with the requirements that it cites; none where there is no such file."""
     path = root / name
     if not path.is_file():
@@ -133,7 +145,8 @@ def tests_of(name: str, root: Path = ROOT) -> Mapping[str, set[str]]:
     marks = [
         node.value
         for node in tree.body
-        if isinstance(node, ast.Assign) and any(isinstance(to, ast.Name) and to.id == "pytestmark" for to in node.targets)
+        if isinstance(node, ast.Assign)
+        and any(isinstance(to, ast.Name) and to.id == "pytestmark" for to in node.targets)
     ]
     return dict(_tests(tree.body, name, _cited(marks)))
 
@@ -158,12 +171,17 @@ def complaints(measure: Measure, known: Mapping[str, str]) -> Iterator[str]:
     yield from (f"{measure.id}: no requirement {name}" for name in measure.requirements if name not in known)
     yield from (f"{measure.id}: no {name}" for name in (*measure.where, *measure.docs) if not (ROOT / name).exists())
     yield from (f"{measure.id}: no command {words}" for words in measure.commands if not is_command(words))
+    shown: set[str] = set()
     for node in measure.tests:
-        found = tests_of(node.partition("::")[0]).get(node)
+        found = cited_in(node.partition("::")[0]).get(node)
         if found is None:
             yield f"{measure.id}: no test {node}"
         elif not found & set(measure.requirements):
             yield f"{measure.id}: {node} cites none of its requirements"
+        else:
+            shown |= found
+    if measure.standing is Standing.DONE:
+        yield from (f"{measure.id}: no test of it shows {name}" for name in measure.requirements if name not in shown)
     if (measure.standing is Standing.PEOPLE) == bool(measure.tests):
         yield f"{measure.id}: what software does is shown by tests, and what people do is not"
     if measure.standing is Standing.PART and not measure.gaps:
@@ -210,7 +228,8 @@ def _measure(measure: Measure) -> Iterator[str]:
 
 def page(name: str, sheet: Sheet) -> str:
     """One page (Markdown)."""
-    made = f"この頁は `./chukan pia write` が measures/{name.removesuffix('.ja.md')}.toml から作ります。直接編集しないでください。"
+    source = f"measures/{name.removesuffix('.ja.md')}.toml"
+    made = f"この頁は `./chukan pia write` が [{source}]({source}) から作ります。直接編集しないでください。"
     parts = [f"# {sheet.title}", "", sheet.intro.strip(), "", made]
     for section in sheet.sections:
         parts += ["", f"## {section.heading}"]
@@ -235,10 +254,11 @@ def index(pages: Mapping[str, Sheet]) -> str:
         "| 要求 | 機能 | 根拠 | 措置 |",
         "|---|---|---|---|",
     ]
-    for row in trace.requirements():
-        if row.id in places:
-            basis = "評価書" if row.basis == ASSESSMENT_BASIS else row.basis
-            parts.append(f"| {row.id} | {row.function} | {basis} | {'<br>'.join(places[row.id])} |")
+    parts += [
+        f"| {row.id} | {row.function} | {BASES[row.basis]} | {'<br>'.join(places[row.id])} |"
+        for row in trace.requirements()
+        if row.id in places
+    ]
     return "\n".join([*parts, ""])
 
 

@@ -29,6 +29,7 @@ from chukan.tenants.evidence_export import export_log
 from chukan.tenants.evidence_report import WORDS, Finding, Report, Rules
 from chukan.tenants.partition import act_for
 from chukan.tenants.retention import KEPT_YEARS
+from chukan.tenants.sets import CellSets
 
 EXIT_UNSOUND: Final = 1
 _KEYS_BYTES_MAX: Final = 1 << 20
@@ -216,7 +217,8 @@ def expired(agency: str | None = None, *, config: Path | None = None, as_json: J
         snapshot = await installation.snapshot()
         number = 0 if agency is None else require_agency(snapshot, agency).number
         codes = {row.number: row.code for row in snapshot.agencies}
-        found = [each for sets in installation.sets.values() for each in await sets.expired_records(number)]
+        cells = [CellSets(installation.cells.primary(name).broker) for name in installation.cells.names]
+        found = [each for sets in cells for each in await sets.expired_records(number)]
         found.sort(key=lambda each: each.at, reverse=True)
         return [
             [codes.get(each.agency, ""), f"{each.month:%Y-%m}", str(each.count), f"{each.at:%Y-%m-%d}"]

@@ -111,7 +111,7 @@ class PermitVerifier:
 
     def check_current(self, permit: Permit) -> None:
         """Raise ``Problem`` permit_expired from ``expires_at`` − skew on (命令85号41条3項)."""
-        if self._clock.now() >= permit.expires_at - self._skew:
+        if self._clock.now() + self._skew >= permit.expires_at:
             raise Problem("permit_expired")
 
     def _face(self, signed: SignedPermit, face: type[_Face]) -> _Face:

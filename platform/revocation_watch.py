@@ -80,7 +80,7 @@ class RevocationLists:
         return identity is not None and identity.serial in self._serials.get(identity.issuer, ())
 
     def refuses_shown(self, shown: bytes) -> bool:
-        """Tell the same of the certificate (DER) of a server of ours, and count it; what is unreadable is refused too."""
+        """Tell the same of a server's certificate (DER), and count it; one that cannot be read is refused too."""
         with contextlib.suppress(ValueError):
             if not self.refuses(revocation.identity_of(shown)):
                 return False

@@ -110,6 +110,35 @@ async def merged_into(partition: Partition, person: bytes) -> list[bytes]:
     return known[:MERGES_MAX]
 
 
+async def exchanged_with(partition: Partition, person: bytes) -> list[bytes]:
+    """The person and every number with which it came to exchange or share codes, directly or by way of others.
+
+    Not all of them are the same person: what is found under them is held against something else before it is used.
+    """
+    known = [person]
+    fresh = [person]
+    while fresh and len(known) < MERGES_MAX:
+        rows = await partition.fetch(
+            f"SELECT person, target FROM {partition.table('code_changes')}"
+            " WHERE act IN ('relink', 'merge') AND state = 'applied'"
+            " AND (person = ANY($1::bytea[]) OR target = ANY($1::bytea[]))",
+            fresh,
+        )
+        fresh = sorted({row[side] for row in rows for side in ("person", "target")} - set(known))
+        known += fresh
+    return known[:MERGES_MAX]
+
+
+async def relinked(partition: Partition, persons: Sequence[bytes]) -> bool:
+    """Whether a code of any of these persons was moved from or to another number (付替)."""
+    found: bool = await partition.fetchval(
+        f"SELECT EXISTS (SELECT FROM {partition.table('code_changes')} WHERE act = 'relink' AND state = 'applied'"
+        " AND (person = ANY($1::bytea[]) OR target = ANY($1::bytea[])))",
+        list(persons),
+    )
+    return found
+
+
 async def labels_of(partition: Partition, keys: AgencyKeys, person: bytes) -> list[bytes]:
     """The labels under which records of a person rest: of its own number and of all that were merged into it."""
     return [keys.label(each) for each in await merged_into(partition, person)]

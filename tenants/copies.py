@@ -381,9 +381,13 @@ def _from_cursor(after: str | None) -> tuple[bytes, str, dt.date, int]:
     try:
         place = base64.b64decode(after.encode("ascii"), altchars=b"-_", validate=True)
         person, day, layout = _CURSOR.unpack_from(place)
-        return person, place[_CURSOR.size :].decode(), dt.date.fromordinal(day), layout
+        period, on = place[_CURSOR.size :].decode(), dt.date.fromordinal(day)
     except (ValueError, OverflowError, binascii.Error, struct.error):
         raise Problem("invalid_field", pointer="/after", expected="a cursor of the previous page") from None
+    if "\0" in period:
+        # The database takes no text with it.
+        raise Problem("invalid_field", pointer="/after", expected="a cursor of the previous page")
+    return person, period, on, layout
 
 
 def _check_count(count: int) -> None:

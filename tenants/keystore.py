@@ -212,7 +212,9 @@ class KeyStores:
         missed = False
         for store in self._stores.values():
             try:
-                store.destroy(agency)
+                # A rotation under way would put back, under a new master key, what is destroyed here.
+                with store.hold():
+                    store.destroy(agency)
             except OSError:
                 missed = True
         if missed:

@@ -4,9 +4,9 @@ Pure: no store, no clock, no randomness. A right is a function at the agency, fo
 from a day to a day, both included, days in Japan's time (JST). An officer whose last day is over has no right to
 anything from midnight on. Whoever administers accounts does so with a second administrator (``officer_changes``).
 
-Invariant: deny by default — what no grant in force names is not allowed; a change that would leave fewer than two
-administrators is refused whole, for nobody could then change anything any more. This module must never put a name, a
-hash or a key into an exception.
+Invariant: deny by default — what no grant in force names is not allowed; one card stands behind one account in service;
+a change that would leave fewer than two administrators is refused whole, for nobody could then change anything any
+more. This module must never put a name, a hash or a key into an exception.
 """
 
 from __future__ import annotations
@@ -171,6 +171,7 @@ def change(
     touched: set[str] = set()
     for number, entry in enumerate(entries):
         try:
+            _refuse_shared_card(changed, entry, day)
             changed[entry.officer] = _applied(changed.get(entry.officer), entry, by, day, enrol_until)
         except Problem as problem:
             raise Problem(problem.code, pointer=f"/entries/{number}{problem.pointer or ''}", line=number + 1) from None
@@ -181,6 +182,14 @@ def change(
     if len(lasting) < ADMINISTRATORS_MIN or (ready_before and not administered(changed.values(), day)):
         raise Problem("administrators_needed", limit=ADMINISTRATORS_MIN)
     return {officer: changed[officer] for officer in touched}
+
+
+def _refuse_shared_card(accounts: Mapping[str, Account], entry: Entry, day: dt.date) -> None:
+    """Refuse a card that is another account's: whoever holds it would be two persons wherever it takes two."""
+    for account in accounts.values():
+        serves = account.last is None or account.last >= day
+        if entry.card is not None and account.card == entry.card and account.officer != entry.officer and serves:
+            raise Problem("invalid_field", pointer="/card")
 
 
 def _administers_on(account: Account, day: dt.date) -> bool:
@@ -200,10 +209,7 @@ def _applied(account: Account | None, entry: Entry, by: uuid.UUID, day: dt.date,
         case "revoke":
             return _revoked(account, entry, day)
         case "end":
-            if entry.last is None:
-                raise Problem("invalid_field", pointer="/last")
-            # Never further back than yesterday: what was done under an account stays under it.
-            return msgspec.structs.replace(account, last=max(entry.last, day - dt.timedelta(days=1)))
+            return _ended(account, entry, day)
         case "enrol":
             # The old factors are void at once: one of them may be what was lost.
             return msgspec.structs.replace(
@@ -232,6 +238,17 @@ def _added(account: Account | None, entry: Entry, by: uuid.UUID, day: dt.date, e
         enrolment=by,
         enrol_until=enrol_until,
     )
+
+
+def _ended(account: Account, entry: Entry, day: dt.date) -> Account:
+    gone = account.last is not None and account.last < day
+    if entry.last is None or (gone and account.last is not None and entry.last > account.last):
+        # Who has left begins anew (add): rights and factors of then do not come back by a later day.
+        raise Problem("invalid_field", pointer="/last")
+    if gone:
+        return account
+    # Never further back than yesterday: what was done under an account stays under it.
+    return msgspec.structs.replace(account, last=max(entry.last, day - dt.timedelta(days=1)))
 
 
 def _granted(account: Account, entry: Entry, day: dt.date) -> Account:

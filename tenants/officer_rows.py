@@ -200,11 +200,14 @@ async def change(partition: Partition, keys: AgencyKeys, wanted: uuid.UUID) -> C
     return None if row is None else _change(keys, row)
 
 
-async def changes(partition: Partition, keys: AgencyKeys) -> list[ChangeRow]:
-    """Return what waits for a decision, oldest first, then what was decided last; a hundred of each at most."""
+async def changes(partition: Partition, keys: AgencyKeys, after: dt.datetime) -> list[ChangeRow]:
+    """Return what waits for a decision, oldest first, then what was decided last; a hundred of each at most.
+
+    What was proposed up to ``after`` has lapsed: it stands behind what has not, however much of it there is.
+    """
     table = partition.table("officer_changes")
     rows = await partition.fetch(
-        f"SELECT {_CHANGE} FROM {table} WHERE state = 'open' ORDER BY at LIMIT {CHANGES_LISTED}"
+        f"SELECT {_CHANGE} FROM {table} WHERE state = 'open' ORDER BY at > $1 DESC, at LIMIT {CHANGES_LISTED}", after
     )
     rows += await partition.fetch(
         f"SELECT {_CHANGE} FROM {table} WHERE state <> 'open' ORDER BY decided_at DESC LIMIT {CHANGES_LISTED}"

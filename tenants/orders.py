@@ -5,8 +5,9 @@ An order is a JSON document with two signatures, each made with the private key 
 on machines of their own: no operator ever holds their keys, and none can write an order.
 
 Invariant: ``demand`` returns only what two different officers of that agency, registered for the function ``order``,
-have signed for exactly this act, within a week of its making. Everything else is refused and audited: nothing given is
-``order_required``, anything wrong is ``order_invalid``. That an order serves once is kept by ``order_book``.
+have signed for exactly this act, within a week of its making, with cards that nobody revoked. Everything else is
+refused and audited: nothing given is ``order_required``, anything wrong is ``order_invalid``. That an order serves once
+is kept by ``order_book``.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
@@ -48,6 +49,15 @@ _CLOCKS_APART: Final = dt.timedelta(minutes=5)
 """By how much an officer's machine may be ahead of ours."""
 
 _log = log.get("orders")
+
+
+Revoked = Callable[[x509.Certificate], bool]
+"""Tells whether a certificate is on a revocation list (失効リスト) in force."""
+
+
+def none_revoked(_: x509.Certificate) -> bool:
+    """Tell that none is: where no list is kept."""
+    return False
 
 
 class Order(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -201,6 +211,7 @@ def demand(
     trusted: Sequence[x509.Certificate],
     at: dt.datetime,
     target: Target | None = None,
+    revoked: Revoked = none_revoked,
 ) -> Approved:
     """Return the order if it is for this act at this agency now; every other try is refused and logged for audit.
 
@@ -212,6 +223,7 @@ def demand(
         trusted: the roots of the authority that certifies officers.
         at: now.
         target: what a restore would go back to.
+        revoked: asked of every certificate of every signature: a stolen card orders nothing.
 
     Raises:
         Problem: order_required, order_invalid (with the condition that was not met).
@@ -222,7 +234,14 @@ def demand(
     given = document.order.id
     try:
         approved = verify(
-            document, action=action, agency=agency, directory=directory, trusted=trusted, at=at, target=target
+            document,
+            action=action,
+            agency=agency,
+            directory=directory,
+            trusted=trusted,
+            at=at,
+            target=target,
+            revoked=revoked,
         )
     except Problem as problem:
         reason = problem.expected
@@ -244,6 +263,7 @@ def verify(
     trusted: Sequence[x509.Certificate],
     at: dt.datetime,
     target: Target | None = None,
+    revoked: Revoked = none_revoked,
 ) -> Approved:
     """Judge an order as ``demand`` does, without a line for audit: for looking only, nothing may be done on it."""
     order = document.order
@@ -251,7 +271,7 @@ def verify(
     _check_subject(order, action, agency, at)
     if target_of(order) != target:
         raise Problem("order_invalid", expected="an order for this cell and this moment")
-    officers = _signers(document, agency, directory, trusted, at)
+    officers = _signers(document, agency, directory, trusted, at, revoked)
     return Approved(order, hashlib.sha256(signed_bytes(order)).digest(), officers)
 
 
@@ -293,11 +313,16 @@ def _check_subject(order: Order, action: Action, agency: AgencyRow, at: dt.datet
 
 
 def _signers(
-    document: SignedOrder, agency: AgencyRow, directory: Directory, trusted: Sequence[x509.Certificate], at: dt.datetime
+    document: SignedOrder,
+    agency: AgencyRow,
+    directory: Directory,
+    trusted: Sequence[x509.Certificate],
+    at: dt.datetime,
+    revoked: Revoked,
 ) -> tuple[str, ...]:
     """Return who signed, once every signature is right: one that is wrong spoils the order."""
     content = signed_bytes(document.order)
-    signers = [_signer(each, content, trusted, at) for each in document.signatures]
+    signers = [_signer(each, content, trusted, at, revoked) for each in document.signatures]
     for signer in signers:
         _check_officer(signer.client, agency, directory)
     # One person with two registrations has one card; two people do not share a key.
@@ -308,12 +333,15 @@ def _signers(
 
 
 def _signer(
-    given: OfficerSignature, content: bytes, trusted: Sequence[x509.Certificate], at: dt.datetime
+    given: OfficerSignature, content: bytes, trusted: Sequence[x509.Certificate], at: dt.datetime, revoked: Revoked
 ) -> Credential:
     try:
-        credential = verify_chain(read_chain(given.certificates), trusted, at)
+        chain = read_chain(given.certificates)
+        credential = verify_chain(chain, trusted, at)
     except UntrustedError:
         raise Problem("order_invalid", expected="client certificates of this authority, valid now") from None
+    if any(revoked(certificate) for certificate in chain):
+        raise Problem("order_invalid", expected="certificates that are not revoked")
     try:
         credential.public.verify(given.signature, content, ec.ECDSA(hashes.SHA256()))
     except InvalidSignature:

@@ -358,7 +358,8 @@ def _from_cursor(after: str | None) -> _Cursor:
         return _Cursor()
     try:
         packed = base64.b64decode(after.encode("ascii"), altchars=b"-_", validate=True)
-        cursor = _Cursor(*msgspec.msgpack.decode(packed, type=tuple[_Position, Instant, uuid.UUID]))
-    except (ValueError, binascii.Error):
+        position, at, record = msgspec.msgpack.decode(packed, type=tuple[_Position, Instant, uuid.UUID])
+        # The database takes instants in UTC: one of the first or last day of time may have none.
+        return _Cursor(position, at.astimezone(dt.UTC), record)
+    except (ValueError, OverflowError, binascii.Error):
         raise Problem("invalid_field", pointer="/after", expected="a cursor of the previous page") from None
-    return cursor

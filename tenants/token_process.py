@@ -11,7 +11,6 @@ reply, log or exception text; a master key is made in the token, sensitive and n
 from __future__ import annotations
 
 import os
-import resource
 import stat
 import struct
 import sys
@@ -24,6 +23,8 @@ from pkcs11 import Attribute, KeyType, Mechanism, MechanismFlag, ObjectClass, PK
 from pkcs11.exceptions import EncryptedDataInvalid, EncryptedDataLenRange, PinIncorrect, PinInvalid, PinLenRange
 from pkcs11.exceptions import PinLocked as PinLockedError
 from pkcs11.mechanisms import GCMParams
+
+from chukan import core_dumps
 
 if TYPE_CHECKING:
     from typing import BinaryIO
@@ -235,7 +236,7 @@ def _say(reply: Reply) -> None:
 def main() -> NoReturn:
     """Serve requests until the other end is gone; whatever is unexpected ends the process, and it is started anew."""
     # No core dump holds a PIN or a clear key.
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    core_dumps.forbid()
     stream = sys.stdin.buffer
     first = read_frame(stream)
     if first is None:

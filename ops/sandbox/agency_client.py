@@ -5,6 +5,7 @@ exchanges' addresses, the trusted root, and a registered system's or officer's c
 with it stands in ``systems``.
 """
 
+import datetime as dt
 import hashlib
 import uuid
 from collections.abc import Sequence
@@ -178,9 +179,12 @@ class AgencyClient(CodeCalls, DelegationCalls, FileCalls, NoticeCalls, OfficerCa
         """Propose a decision, as a first officer."""
         return await self._post(f"/reviews/{review}/prepare", body, Review)
 
-    async def approve_review(self, review: uuid.UUID, *, note: str = "") -> Review:
-        """Carry the proposal out, as a second officer."""
-        return await self._post(f"/reviews/{review}/approve", ReviewDecision(note=note), Review)
+    async def approve_review(
+        self, review: uuid.UUID, *, note: str = "", prepared_at: dt.datetime | None = None
+    ) -> Review:
+        """Carry the proposal out, as a second officer; ``prepared_at`` names the one that was looked at."""
+        body = ReviewDecision(note=note, prepared_at=prepared_at)
+        return await self._post(f"/reviews/{review}/approve", body, Review)
 
     async def refuse_review(self, review: uuid.UUID, *, note: str = "") -> Review:
         """Refuse the provision, as a second officer."""

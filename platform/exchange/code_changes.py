@@ -104,14 +104,26 @@ class CodeChangeDesk:
         rows = [self._proposal(agency, act, detail, f"{n} {key}", content) for n, (act, detail) in enumerate(lines)]
         cell = self._context.cell(agency)
         words = await cell.propose_changes(agency.number, agency.generation, officer.id, rows)
+        decided = await self._decided(
+            agency, [row.id for row, word in zip(rows, words, strict=True) if word == "repeat"]
+        )
         views = []
         for n, (row, word) in enumerate(zip(rows, words, strict=True)):
             done = word in {"open", "repeat"}
-            views.append(_view(n, row.id, "open") if done else _refused(n, None, word))
+            views.append(_view(n, row.id, decided.get(row.id, "open")) if done else _refused(n, None, word))
             _log.info("link change proposed", agency=agency.number, peer=officer.id, stage=row.act, outcome=word)
+        # What was decided about since its first time suspends nothing any more: a repeat of it takes nothing back.
         suspended = [row for row, view in zip(rows, views, strict=True) if view.status == "open"]
         taken_back = await self._take_back(agency, _persons(suspended))
         return CodeChangeLines(lines=views, taken_back=taken_back)
+
+    async def _decided(self, agency: AgencyRow, repeated: Sequence[uuid.UUID]) -> dict[uuid.UUID, str]:
+        """How changes that were proposed before stand now."""
+        if not repeated:
+            return {}
+        async with self._door(agency) as partition:
+            found = await history.by_ids(partition, self._context.keys(agency.number), repeated)
+        return {change.id: change.state for change in found.values()}
 
     def _proposal(self, agency: AgencyRow, act: str, detail: history.Detail, key: str, content: bytes) -> Proposal:
         keys = self._context.keys(agency.number)

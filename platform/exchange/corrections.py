@@ -22,11 +22,14 @@ import msgspec
 from chukan import log
 from chukan.errors import Problem
 from chukan.platform.exchange.inbox import TEMPORARY
+from chukan.platform.peer import NetworkTrouble
 from chukan.platform.wire.corrections import CorrectionView, RecordCorrection
 from chukan.platform.wire.network import Ack
 from chukan.platform.wire.registrations import Corrected, Correction, CorrectionNotice
-from chukan.tenants import records
+from chukan.tenants import code_changes, records
+from chukan.tenants.numbers import find_forbidden
 from chukan.tenants.rows import RecordRow
+from chukan.tenants.sealing import SealError
 from chukan.tenants.sets.corrections import CorrectionRow, DueCorrection
 from chukan.tenants.states import Outcome, Side
 
@@ -42,6 +45,8 @@ Door = Callable[["AgencyRow"], AbstractAsyncContextManager["Partition"]]
 SWEEP_S: Final = 30.0
 AGAIN: Final = dt.timedelta(seconds=60)
 """How long after a try a message is due again."""
+LIST_MAX: Final = 256
+"""Messages of one call to the network."""
 _SIDES: Final = {"inquirer": Side.INQUIRER, "provider": Side.PROVIDER}
 _OUTCOMES: Final = {outcome.word: outcome for outcome in Outcome}
 
@@ -153,11 +158,39 @@ class Corrections:
             return False
 
     async def _tell(self, cell: CellSets, due: Sequence[DueCorrection]) -> int:
-        context = self._context
-        bodies = [context.keys(row.agency).open("correction", row.id.bytes, row.sealed) for row in due]
-        replies = await self._peer.corrections(bodies)
+        """Tell the network, in lists of a bounded length; return how many it took. Raises ``NetworkTrouble``."""
+        ready = [(row, body) for row in due if (body := self._opened(row)) is not None]
         count = 0
-        for row, reply in zip(due, replies, strict=True):
+        for start in range(0, len(ready), LIST_MAX):
+            count += await self._tell_list(cell, ready[start : start + LIST_MAX])
+        return count
+
+    def _opened(self, row: DueCorrection) -> bytes | None:
+        """The message's exact bytes; one agency whose keys are away holds nobody else's up."""
+        try:
+            return self._context.keys(row.agency).open("correction", row.id.bytes, row.sealed)
+        except Problem as problem:
+            code = problem.code
+        except SealError:
+            code = "defect"
+        self._context.meter.problem(code)
+        _log.error("correction not readable", agency=row.agency, code=code)
+        return None
+
+    async def _tell_list(self, cell: CellSets, ready: Sequence[tuple[DueCorrection, bytes]]) -> int:
+        context, count = self._context, 0
+        try:
+            replies = await self._peer.corrections([body for _, body in ready])
+        except NetworkTrouble as trouble:
+            if not trouble.about_items:
+                raise
+            half = len(ready) // 2
+            if half:
+                return await self._tell_list(cell, ready[:half]) + await self._tell_list(cell, ready[half:])
+            context.meter.problem("correction_refused")
+            _log.warning("correction refused", agency=ready[0][0].agency, code="correction_refused")
+            return 0
+        for (row, _), reply in zip(ready, replies, strict=True):
             if reply.status != "accepted":
                 # It stays untold, is tried again, and is seen: the network must know what it said itself.
                 context.meter.problem("correction_refused")
@@ -195,6 +228,8 @@ class Corrections:
     async def _take(self, item: CorrectionNotice) -> Ack:
         context = self._context
         try:
+            if found := find_forbidden(item.corrected.department or ""):
+                raise Problem(f"{found}_present")  # noqa: TRY301 - one way out for every refusal
             agency = context.common.directory.agency(item.agency)
             await context.openings.admit(agency.cell)
             told = await self._find(agency, item)
@@ -209,6 +244,11 @@ class Corrections:
                 context.meter.problem(problem.code)
                 _log.warning("push refused", code=problem.code)
             return Ack(id=item.id, status="again" if again else "refused", reason=problem.code)
+        except (records.RecordError, SealError) as error:
+            # What rests is not what was recorded: evidence says so loudly; here it must not fail the others' items.
+            context.meter.problem("defect")
+            _log.error("correction not taken", error=type(error).__name__, code="defect")
+            return Ack(id=item.id, status="again", reason="defect")
         _log.info("record corrected by its counterpart", agency=agency.number, line_id=told.base.id, outcome=word)
         return Ack(id=item.id, status="accepted", reason=None if word == "applied" else word)
 
@@ -221,12 +261,12 @@ class Corrections:
             )
             if person is None:
                 raise Problem("not_found")
-            found = await records.by_person(partition, keys, person, for_person=False)
-            named = [one.fields for one in found if one.fields.reference == item.reference]
-            mine = next((fields for fields in named if fields.side == item.side), None)
-            if mine is None:
-                raise Problem("not_found")
-            return await records.of_line(partition, keys, mine.amends or mine.id)
+            # The record keeps the label of the number that had the code then; the network's number tells whose it is.
+            for number in await code_changes.exchanged_with(partition, person):
+                for one in await records.by_person(partition, keys, number, for_person=False):
+                    if (one.fields.reference, one.fields.side) == (item.reference, item.side):
+                        return await records.of_line(partition, keys, one.fields.amends or one.fields.id)
+        raise Problem("not_found")
 
 
 def _items(law: Any, kind: str, version: int) -> Sequence[str]:  # noqa: ANN401 - the context's law, whoever made it

@@ -1,8 +1,8 @@
 """Forgetting: keys and sent bytes whose time is over are deleted, and counts folded, a page of agencies at a time.
 
 What is kept and for how long is the set functions' rule (keys at least seven days, DESIGN §5; records seven years,
-施行令30条), and that a folded count is the same count (統計); this only asks for it now and then, in every exchange, and
-never on the path of a request.
+施行令30条), and that a folded count is the same count (統計); this only asks for it now and then, in every exchange,
+and never on the path of a request.
 """
 
 import asyncio

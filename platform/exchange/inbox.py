@@ -3,6 +3,9 @@
 Any exchange takes any push (no lease is needed). An ack lists only lines whose cell has committed; ``again`` asks the
 network to push once more; ``refused`` is final and counted, because a forged or foreign message is an attack or a
 fault. One line's trouble never harms another: everything is decided and answered line by line.
+
+Invariant: the order of a list is forgotten before anything gets an id or a row. Kept, it would lay the ids, the places
+of rows and the numbers in the logs of both sides beside each other, line by line, for whoever has the dumps alone.
 """
 
 from __future__ import annotations
@@ -80,7 +83,7 @@ class Inbox:
         except Problem as problem:
             return [Ack(id=item.id, status="again", reason=problem.code) for item in items]
         lines = []
-        for item in items:
+        for item in self._shuffled(items):
             try:
                 lines.append(self._open_notice(item))
             except Problem as problem:
@@ -143,7 +146,7 @@ class Inbox:
         """Take answers: each closes its line (or marks it under review), with the inquirer's record."""
         acks: dict[uuid.UUID, Ack] = {}
         known: list[tuple[AnswerDelivery, InquirerPermit, AgencyRow]] = []
-        for item in items:
+        for item in self._shuffled(items):
             try:
                 known.append(self._open_delivery(item))
             except Problem as problem:
@@ -238,7 +241,7 @@ class Inbox:
         """Take acquired linkage codes; the acquisition number is deleted in the same commit (SYM-06)."""
         acks: dict[uuid.UUID, Ack] = {}
         known: list[tuple[AcquiredCode, AgencyRow]] = []
-        for item in items:
+        for item in self._shuffled(items):
             try:
                 known.append((item, self._context.common.directory.agency(item.agency)))
             except Problem as problem:
@@ -275,6 +278,9 @@ class Inbox:
         )
 
     # ------------------------------------------------------------ common
+
+    def _shuffled(self, items: Sequence[T]) -> list[T]:
+        return sorted(items, key=lambda _: self._context.chance.token(8))
 
     async def _by_cell(
         self,

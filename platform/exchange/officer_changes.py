@@ -37,7 +37,7 @@ from chukan.platform.wire.officers import (
 from chukan.tenants import officer_rows as rows
 from chukan.tenants import operations
 from chukan.tenants.directory import AgencyRow
-from chukan.tenants.officer_accounts import Account, Entry, administered, change
+from chukan.tenants.officer_accounts import Account, Entry, administered, change, is_administrator
 from chukan.tenants.officer_codes import Half, half_code
 from chukan.tenants.operations import Operation
 from chukan.tenants.partition import Partition
@@ -93,7 +93,7 @@ class OfficerAccounts:
         keys = self._keys(agency)
         async with self._door(agency) as partition:
             self._may(await rows.accounts(partition, keys), by)
-            found = await rows.changes(partition, keys)
+            found = await rows.changes(partition, keys, self._now() - CHANGE_LIFE)
         return OfficerChanges(changes=[_change_view(row) for row in found])
 
     async def propose(
@@ -132,7 +132,7 @@ class OfficerAccounts:
         return _change_view(row, _halves(keys, "proposer", row))
 
     async def approve(self, agency: AgencyRow, by: Administrator, wanted: uuid.UUID) -> OfficerChange:
-        """Carry out what another administrator proposed.
+        """Carry out what another administrator proposed, who still is one.
 
         Raises ``Problem``: session_required, not_found, change_closed, second_officer_required, as ``change``.
         """
@@ -147,6 +147,8 @@ class OfficerAccounts:
                 raise Problem("change_closed")
             if self._same_person(found, by, row.proposer):
                 raise Problem("second_officer_required")
+            if not self._may_still(found, row.proposer):
+                raise Problem("change_closed")
             entries = row.proposal.entries
             for changed in self._changed(found, entries, row.id, now).values():
                 await rows.put_account(partition, keys, changed)
@@ -193,9 +195,16 @@ class OfficerAccounts:
     def _same_person(self, found: dict[str, rows.AccountRow], by: Administrator, proposer: str) -> bool:
         if by.is_person(proposer):
             return True
-        # A card whose officer proposed by account.
-        account = found.get(proposer)
-        return not by.account and account is not None and account.account.card == by.id
+        # A card whose officer proposed by account, or an account of the same card.
+        account, card = found.get(proposer), by.card if by.account else by.id
+        return card is not None and account is not None and account.account.card == card
+
+    def _may_still(self, found: dict[str, rows.AccountRow], proposer: str) -> bool:
+        """Tell whether who proposed could still propose today: it takes two who both are in office."""
+        if proposer.startswith(_CARD):
+            return not administered((row.account for row in found.values()), self._today())
+        row = found.get(proposer)
+        return row is not None and is_administrator(row.account, self._today(), ready=True)
 
     def _changed(
         self, found: dict[str, rows.AccountRow], entries: Sequence[Entry], by: uuid.UUID, now: dt.datetime

@@ -1,7 +1,8 @@
 """Manual review of held provisions (自動応答不可): a first officer prepares, a second one approves or refuses (PRV-05).
 
 Nothing leaves without both. At the moment of approval everything is judged anew (time, law, stop, link, copies),
-for days may have passed; the decision commits only if what it was made on still stands in the cell.
+for days may have passed; the decision commits only if what it was made on still stands in the cell. What was prepared
+about one person provides nothing of another: after a repair of the link, or a new hold, a first officer looks again.
 """
 
 from __future__ import annotations
@@ -66,6 +67,8 @@ class OfficerReviews:
         """Store the first officer's proposal. Raises ``Problem`` affair_not_granted beside those of the port."""
         row = await self._held(agency, review)
         self._require(affairs, agency, row)
+        line = self._line(agency, row)
+        await self._provisions.look_up([line])
         draft = drafts.Draft(
             provision=review,
             decision=body.decision,
@@ -73,12 +76,11 @@ class OfficerReviews:
             officer=officer.id,
             note=body.note,
             at=self._context.clock.now(),
+            seen=_seen(line),
         )
         async with self._door(agency) as partition:
             await drafts.save(partition, self._context.keys(agency.number), draft)
         _log.info("review prepared", agency=agency.number, line_id=review, peer=officer.id, outcome=body.decision)
-        line = self._line(agency, row)
-        await self._provisions.look_up([line])
         return self._view(agency, row, line, {review: draft})
 
     async def approve(
@@ -89,11 +91,12 @@ class OfficerReviews:
         body: ReviewDecision,
         affairs: Affairs = EVERY_AFFAIR,
     ) -> Review:
-        """Carry out the proposal of another officer."""
-        _ = body
+        """Carry out the proposal of another officer: the one that was looked at, where ``body`` names it."""
         draft = await self._proposal(agency, officer, review, affairs)
-        provide = draft.decision == "provide"
-        return await self._decide(agency, officer, review, provide=provide, withheld=draft.withheld)
+        if body.prepared_at is not None and body.prepared_at != draft.at:
+            raise Problem("review_changed")
+        provided_on = draft if draft.decision == "provide" else None
+        return await self._decide(agency, officer, review, provided_on, withheld=draft.withheld)
 
     async def refuse(
         self,
@@ -106,7 +109,7 @@ class OfficerReviews:
         """Refuse the provision, whatever was proposed by another officer."""
         _ = body
         draft = await self._proposal(agency, officer, review, affairs)
-        return await self._decide(agency, officer, review, provide=False, withheld=draft.withheld)
+        return await self._decide(agency, officer, review, None, withheld=draft.withheld)
 
     # ------------------------------------------------------------ inside
 
@@ -149,8 +152,9 @@ class OfficerReviews:
         return Asked(inbox=row.id, signed=memo.signed, permit=memo.permit, agency=agency, line=row.id)
 
     async def _decide(
-        self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID, *, provide: bool, withheld: bool
+        self, agency: AgencyRow, officer: ClientRow, review: uuid.UUID, draft: drafts.Draft | None, *, withheld: bool
     ) -> Review:
+        """Provide on a first officer's draft, or refuse where there is none to provide on."""
         for _ in range(TRIES):
             row = await self._held(agency, review)
             line = self._line(agency, row)
@@ -158,10 +162,14 @@ class OfficerReviews:
                 # It may have been answered already, in a history that a restore left behind.
                 raise Problem(BEFORE_RESTORE)
             await self._provisions.look_up([line])
-            if provide and self._is_behind(line):
+            if draft is not None and (draft.seen is None or not draft.seen.still_holds(_seen(line))):
+                raise Problem("review_not_prepared")
+            if draft is not None and self._is_behind(line):
                 await self._context.common.refresh()
                 continue
-            judgement = self._judge(line) if provide else Judgement(ProvisionState.ANSWERED, Outcome.REFUSED, "officer")
+            judgement = Judgement(ProvisionState.ANSWERED, Outcome.REFUSED, "officer")
+            if draft is not None:
+                judgement = self._judge(line)
             sealed = None
             if judgement.outcome in {Outcome.PROVIDED, Outcome.PROVIDED_WITH_GAPS}:
                 self._provisions.seal([line])
@@ -257,6 +265,10 @@ class OfficerReviews:
             prepared_by=None if draft is None else draft.officer,
             addressee=self._addressee(agency, permit.kind, line.hit),
             escalated=state == "held" and escalated(permit, self._context.clock.now()),
+            proposed=None if draft is None else draft.decision,
+            withheld=draft is not None and draft.withheld,
+            note="" if draft is None else draft.note,
+            prepared_at=None if draft is None else draft.at,
         )
 
     def _addressee(self, agency: AgencyRow, kind: str, hit: LookupHit | None) -> str | None:
@@ -264,3 +276,9 @@ class OfficerReviews:
         if hit is None or hit.person is None or not hit.copies:
             return None
         return open_hit(self._context.keys(agency.number), hit.person, kind, hit.copies[0]).addressee
+
+
+def _seen(line: Asked) -> drafts.Seen:
+    """What an officer who looks at a looked-up line sees: whose it is, and whether a hold stands."""
+    assert line.hit is not None  # noqa: S101 - look_up came first
+    return drafts.Seen(person=line.hit.person, link_version=line.hit.link_version, held=line.hit.held)

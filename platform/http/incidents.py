@@ -19,6 +19,9 @@ async def affected(call: Call) -> Reply:
     body = call.body_as(AffectedSearch)
     if not dt.timedelta(0) < body.until - body.since <= PERIOD_MAX:
         raise Problem("invalid_field", pointer="/until", expected="a period of at most seven years")
+    if body.since.year <= dt.MINYEAR or body.until.year >= dt.MAXYEAR:
+        # An instant of the first or last days of time may have none in UTC, by which the database goes.
+        raise Problem("invalid_field", pointer="/since", expected="a period of our time")
     return Reply(await call.services.desks.records.affected(call.agency, body))
 
 

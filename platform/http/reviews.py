@@ -96,7 +96,7 @@ ROUTES: Final = (
         reply=Review,
         key=True,
         by_affair=True,
-        problems=(*_PROBLEMS, "review_not_prepared", "second_officer_required", "permit_expired"),
+        problems=(*_PROBLEMS, "review_not_prepared", "review_changed", "second_officer_required", "permit_expired"),
         examples=(Example("Without a note.", ReviewDecision()),),
     ),
     Route(

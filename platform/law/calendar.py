@@ -171,5 +171,7 @@ def read_calendar(source: Source) -> Calendar:
         return Calendar(CalendarFile())
     try:
         return Calendar(msgspec.convert(tomllib.loads(text), CalendarFile))
+    except RecursionError:
+        raise ValueError(f"{FILE}: nested too deeply") from None
     except msgspec.ValidationError as error:
         raise ValueError(f"{FILE}: {error}") from None

@@ -8,6 +8,8 @@ Invariant: pure but for reading the release's own files; an object never changes
 
 from __future__ import annotations
 
+import csv
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +22,8 @@ from chukan.tenants import bodies
 
 AGENCIES = "agencies.csv"
 """Joint bodies and national counterparts (機関一覧); heads and boards follow from the bodies by rule."""
+_CONTRADICTIONS = (ValueError, LookupError, TypeError, ArithmeticError, RecursionError, OSError, csv.Error, re.error)
+"""What reading raises for files that are none: they are taken for what they should be."""
 
 
 class MasterData(NamedTuple):
@@ -100,5 +104,5 @@ def complete(files: Mapping[str, str], directory: Path | None) -> dict[str, str]
 def _read(version: int, source: VersionSource) -> MasterData:
     try:
         return MasterData(version, Law(source), read_calendar(source))
-    except (ValueError, KeyError, OSError) as error:
+    except _CONTRADICTIONS as error:
         raise Problem("master_invalid", expected=str(error)[:500]) from None

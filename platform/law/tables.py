@@ -98,11 +98,13 @@ class Source:
     def rows(self, name: str, *, missing_ok: bool = False) -> Iterator[dict[str, str]]:
         """Return the rows of a CSV file; lines that begin with ``#`` are comments.
 
-        ``missing_ok`` is for a file that data of an earlier release do not have: it has no rows then.
+        ``missing_ok`` is for a file that data of an earlier release do not have: it has no rows then. A row that has
+        not as many fields as the header has is a ``ValueError``: one that was cut off would have no last day.
         """
         if missing_ok and not self._root.joinpath(name).is_file():
             return iter(())
-        return csv.DictReader(line for line in self.text(name).splitlines() if not line.startswith("#"))
+        lines = (line for line in self.text(name).splitlines() if not line.startswith("#"))
+        return _whole_rows(name, csv.DictReader(lines))
 
     def agencies(self) -> tuple[bodies.AgencyEntry, ...]:
         """Return the agencies that the classes of the law are resolved to."""
@@ -111,6 +113,13 @@ class Source:
     def digest(self) -> str:
         """Return the hexadecimal SHA-256 of everything read so far."""
         return self._digest.hexdigest()
+
+
+def _whole_rows(name: str, reader: "csv.DictReader[str]") -> Iterator[dict[str, str]]:
+    for row in reader:
+        if len(row) != len(reader.fieldnames or ()) or None in row.values():
+            raise ValueError(f"{name}: a row has not as many fields as the header")
+        yield row
 
 
 def read_lists(source: Source) -> tuple[ListInForce, ...]:

@@ -319,6 +319,13 @@ class Review(Message, frozen=True):
     """The agency's own number of the person, so that its officer can look; in bodies only."""
     escalated: bool = False
     """督促: the permit ends within five minutes; decide now, or the line lapses unanswered."""
+    proposed: Literal["provide", "refuse"] | None = None
+    """What the first officer proposed (起案), for the second one to judge."""
+    withheld: bool = False
+    """Whether it is proposed to withhold the record from the person (不開示)."""
+    note: str = ""
+    prepared_at: Instant | None = None
+    """Names the proposal: the second officer gives it back."""
 
 
 class Reviews(Message, frozen=True):
@@ -339,6 +346,8 @@ class ReviewDecision(Message, frozen=True):
     """``POST /reviews/{id}/approve`` or ``/refuse`` by a second officer."""
 
     note: Annotated[str, msgspec.Meta(max_length=500)] = ""
+    prepared_at: Instant | None = None
+    """Of the proposal that was looked at; one that took its place meanwhile is then not carried out."""
 
 
 # ---------------------------------------------------------------- records

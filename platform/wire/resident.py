@@ -57,7 +57,7 @@ class PersonRecords(Message, frozen=True):
     """What one number or code comes to. The label is the agency's own for the person, and the same in each leaf."""
 
     asked: str
-    """JSON path of the number or code in the question."""
+    """JSON path of the number or code in the question; it comes once for each number that was merged into it."""
     known: bool = True
     """Whether there is such a person at this agency; a code that is not known has no label, hence nothing to prove."""
     label: bytes | None = None
@@ -97,6 +97,11 @@ LIMITS = {
         name="label",
         ja="この回答の識別子が御本人のものであることは、この証明では分かりません。機関の索引鍵を持つ者だけが確かめられます。",
         en="That the label is this person's: only a holder of the agency's index key can compute it.",
+    ),
+    "relinked": Limit(
+        name="relinked",
+        ja="符号の付替の前に別の宛名番号で作られた記録は、この回答にありません。機関の職員が付替の履歴から確認します。",
+        en="What was recorded under another number before the code was moved (付替): an officer of the agency looks.",
     ),
     "later": Limit(
         name="later",

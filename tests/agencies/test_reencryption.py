@@ -267,7 +267,7 @@ NOT_SEALED = {
     "operation_tiles.hashes", "checkpoints.root", "checkpoints.note", "operation_checkpoints.root",
     "operation_checkpoints.note", "cosignatures.line", "operation_cosignatures.line", "map_pages.body",
     "load_parts.digest", "permits_used.permit", "idempotency.key", "idempotency.body", "code_changes.body",
-    "files.name", "files.content", "copies.content", "stage.content", "officers.challenge", "officer_changes.request",
+    "files.name", "files.content", "copies.content", "stage.content", "officers.challenge", "officer_changes.asked",
     "officer_changes.content", "officer_sessions.digest",
 }  # fmt: skip
 """Digests, hashes and signatures; persons and labels (keyed digests) besides, wherever they are."""

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from chukan.platform.wire.agency import CodeAsk, CodeLine
+from chukan.errors import Problem
+from chukan.platform.wire.agency import CodeAsk, CodeLine, ReviewDecision, ReviewPrepare
 from chukan.platform.wire.code_changes import (
     CodeChangeLine,
     CodeChangeLines,
@@ -209,6 +210,7 @@ async def test_a_repeated_key_has_no_second_effect_and_another_body_is_refused(n
     assert code_of(other) == "idempotency_key_reused"
     assert (await town.decide(first.change, "withdraw")).status == "withdrawn"
     (again,) = (await town.relink(person, to, key=key)).lines
+    assert (again.status, again.change) == ("withdrawn", first.change)
     assert await town.statuses(person) == ["active"], "a repeat suspends nothing"
     unknown = await town.decide(uuid.uuid4())
     assert code_of(unknown) == "not_found"
@@ -228,3 +230,62 @@ async def test_queries_under_way_by_a_suspended_link_are_taken_back_with_their_r
     # And none is accepted as long as it is suspended.
     (closed,) = (await nation.ask(ASKS, [nation.line(person, GIVES)])).lines
     assert (closed.outcome, closed.reason) == ("no_code", "link_suspended")
+
+
+@pytest.mark.requirement("SYM-09")
+async def test_a_proposal_said_again_after_its_decision_takes_no_query_back(nation: Any) -> None:
+    inquirer = Town(nation, ASKS)
+    person = await nation.person(ASKS, GIVES, review=True)
+    key = str(uuid.uuid4())
+    (line,) = (await inquirer.relink(person, None, key=key)).lines
+    assert (await inquirer.decide(line.change, "withdraw")).status == "withdrawn"
+    batch = await nation.ask(ASKS, [nation.line(person, GIVES)])
+    await nation.until(lambda: nation.state_of(ASKS, batch), "held")
+    again = await inquirer.relink(person, None, key=key)
+    assert (again.taken_back, again.lines[0].status) == (0, "withdrawn")
+    assert await nation.state_of(ASKS, batch) == "held"
+
+
+@pytest.mark.requirement("SYM-09", "PRV-05")
+async def test_what_a_first_officer_proposed_about_one_person_lets_out_nothing_of_another(nation: Any) -> None:
+    """A draft made while the link was suspended is not for the person to whom the code belongs afterwards."""
+    town = Town(nation)
+    wrong, right = await nation.person(ASKS, GIVES), f"{next(nation.tokens):015d}"
+    await nation.register(GIVES, right)
+    async with nation.east.door(town.agency) as partition:
+        await copies.set_holds(partition, nation.keys(GIVES), [(right, TAX, True)])
+    (line,) = (await town.relink(wrong, right)).lines
+    batch = await nation.ask(ASKS, [nation.line(wrong, GIVES)])
+    await nation.until(lambda: nation.state_of(ASKS, batch), "held")
+    reviews = nation.east.reviews
+    (review,) = [each for each in (await reviews.list(town.agency)).reviews if each.addressee == wrong]
+    await reviews.prepare(town.agency, town.first, review.id, ReviewPrepare(decision="provide"))
+    assert (await town.decide(line.change)).status == "applied"
+
+    with pytest.raises(Problem, match="review_not_prepared"):
+        await reviews.approve(town.agency, town.second, review.id, ReviewDecision())
+    assert await nation.state_of(ASKS, batch) == "held"
+    # Looked at anew by both officers, it may go.
+    shown = await reviews.prepare(town.agency, town.first, review.id, ReviewPrepare(decision="provide"))
+    assert (shown.addressee, shown.state) == (right, "prepared")
+    await reviews.approve(town.agency, town.second, review.id, ReviewDecision())
+    assert (await nation.answered(ASKS, batch)).lines[0].outcome == "provided"
+
+
+@pytest.mark.requirement("PRV-05")
+async def test_a_hold_set_after_the_first_officers_proposal_is_seen_by_both(nation: Any) -> None:
+    town = Town(nation)
+    person = await nation.person(ASKS, GIVES)
+    (doubt,) = (await town.relink(person, None)).lines
+    batch = await nation.ask(ASKS, [nation.line(person, GIVES)])
+    await nation.until(lambda: nation.state_of(ASKS, batch), "held")
+    assert (await town.decide(doubt.change, "withdraw")).status == "withdrawn"
+    reviews = nation.west.reviews
+    (review,) = [each for each in (await reviews.list(town.agency)).reviews if each.addressee == person]
+    await reviews.prepare(town.agency, town.first, review.id, ReviewPrepare(decision="provide"))
+    async with nation.east.door(town.agency) as partition:
+        await copies.set_holds(partition, nation.keys(GIVES), [(person, TAX, True)])
+    with pytest.raises(Problem, match="review_not_prepared"):
+        await reviews.approve(town.agency, town.second, review.id, ReviewDecision())
+    await reviews.refuse(town.agency, town.second, review.id, ReviewDecision())
+    assert (await nation.answered(ASKS, batch)).lines[0].outcome == "refused"

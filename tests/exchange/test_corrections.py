@@ -2,14 +2,25 @@
 
 import asyncio
 import uuid
+from dataclasses import replace
 
 import pytest
 
 from chukan.errors import Problem
 from chukan.ops.reconcile import reconcile
+from chukan.platform.exchange.context import Context
 from chukan.platform.exchange.corrections import AGAIN
 from chukan.platform.http.desks.records import _view
+from chukan.platform.wire.code_changes import (
+    CodeConfirm,
+    CodeMerge,
+    CodeRelink,
+    ConfirmLine,
+    MergeLine,
+    RelinkLine,
+)
 from chukan.platform.wire.corrections import RecordCorrection
+from chukan.platform.wire.registrations import Corrected, CorrectionNotice
 
 ASKS, GIVES, GIVES_WEST = "9901131121000001", "9901011002000001", "9901401307000001"
 
@@ -128,3 +139,86 @@ async def test_a_line_that_never_reached_the_network_is_corrected_here_alone(nat
     words = [(stored.fields.department, stored.fields.amends) for stored in await nation.records(ASKS)]
     assert words == [("給付課", None), ("税務課", batch.lines[0].id), ("給付課", batch.lines[0].id)]
     assert await compared(nation) == []
+
+
+async def repaired(nation, act: str, addressee: str, to: str) -> None:
+    """Have one officer propose and another confirm that a code belongs to another number of the provider."""
+    agency, desk = nation.agency(GIVES), nation.east.code_changes
+    key, officer = str(uuid.uuid4()), nation.officer(GIVES, "first")
+    if act == "merge":
+        merge = CodeMerge(lines=[MergeLine(addressee=addressee, into=to, reason="点検")])
+        (line,) = (await desk.merge(agency, officer, merge, key, b"x")).lines
+    else:
+        relink = CodeRelink(lines=[RelinkLine(addressee=addressee, to=to, reason="点検")])
+        (line,) = (await desk.relink(agency, officer, relink, key, b"x")).lines
+    confirm = CodeConfirm(lines=[ConfirmLine(change=line.change, decision="apply")])
+    (done,) = (await desk.confirm(agency, nation.officer(GIVES, "second"), confirm)).lines
+    assert done.status == "applied"
+
+
+@pytest.mark.requirement("REC-04", "SYM-09")
+async def test_a_correction_finds_its_record_whatever_became_of_the_code(nation):
+    """The record keeps the label of the number that had the code then; the notice comes with the code alone."""
+    for act in ("relink", "merge", "swap"):
+        addressee, line = await provided(nation, GIVES)
+        to = f"{next(nation.tokens):015d}"
+        if act == "swap":
+            to, _ = await provided(nation, GIVES)
+            await repaired(nation, "relink", to, addressee)
+            await repaired(nation, "relink", addressee, f"{next(nation.tokens):015d}")
+        else:
+            await repaired(nation, act, addressee, to)
+        count = len(await nation.records(GIVES))
+        assert (await correct(nation, ASKS, line, withheld=True)).notified is True
+        await nation.until_records(GIVES, count + 1)
+        told = [stored.fields for stored in await nation.records(GIVES) if stored.fields.amends is not None]
+        assert [(fields.withheld, fields.reason) for fields in told][-1] == (True, "corrected_by_counterpart")
+
+
+@pytest.mark.requirement("REC-04", "SYM-01")
+async def test_a_number_that_nobody_may_keep_does_not_come_in_by_a_correction(nation):
+    notice = CorrectionNotice(
+        id=uuid.uuid4(),
+        agency=GIVES,
+        side="provider",
+        reference="x",
+        code=b"x",
+        corrected=Corrected(department="１２３４ ５６７８ ９０１８"),
+        corrected_at=nation.clock.now(),
+    )
+    (ack,) = await nation.east.corrections.take([notice])
+    assert (ack.status, ack.reason) == ("refused", "individual_number_present")
+
+
+@pytest.mark.requirement("REC-04")
+async def test_one_agencys_lost_keys_and_one_bad_message_hold_nobody_elses_corrections_up(nation, monkeypatch):
+    corrections, sets = nation.east.corrections, nation.east.sets["east"]
+    (_, mine), (_, other) = await provided(nation, GIVES), await provided(nation, GIVES)
+    gave = [stored.fields.id for stored in await nation.records(GIVES)]
+    await nation.stop_network()
+    told = [await correct(nation, ASKS, mine, withheld=True), await correct(nation, ASKS, other, withheld=True)]
+    lost = await correct(nation, GIVES, gave[0], department="税務課")
+    assert [view.notified for view in (*told, lost)] == [False] * 3
+    await nation.start_network()
+    later = nation.clock.now() + AGAIN * 2
+    _, due = await sets.take_corrections(0, later, later)
+    assert {row.id for row in due} == {view.id for view in (*told, lost)}
+
+    without, keys = nation.agency(GIVES).number, Context.keys
+
+    def keys_of(context: Context, number: int):
+        if number == without:
+            raise Problem("keys_unconfirmed")
+        return keys(context, number)
+
+    bad = [row if row.id != told[0].id else replace(row, sealed=sealed_otherwise(nation, row.id)) for row in due]
+    with monkeypatch.context() as patch:
+        patch.setattr(Context, "keys", keys_of)
+        assert await corrections._tell(sets, bad) == 1
+    _, left = await sets.take_corrections(0, later + AGAIN, later)
+    assert {row.id for row in left} == {told[0].id, lost.id}
+
+
+def sealed_otherwise(nation, amendment: uuid.UUID) -> bytes:
+    """A message that the network does not understand, where an agency's message rests."""
+    return nation.keys(ASKS).seal("correction", amendment.bytes, b'{"id":"nothing else"}')

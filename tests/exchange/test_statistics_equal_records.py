@@ -91,7 +91,8 @@ async def test_the_statistics_equal_the_records_before_and_after_folding(nation)
     rows = await lying(nation, GIVES_WEST)
     for _ in range(2):
         for cell in ("east", "west"):
-            await asyncio.gather(*(Forgetting(site.sets, nation.clock).round(cell) for site in (nation.east, nation.west)))
+            sites = [Forgetting(site.sets, nation.clock) for site in (nation.east, nation.west)]
+            await asyncio.gather(*(site.round(cell) for site in sites))
     assert {code: await told(nation, code) for code in AGENCIES} == before
     assert await lying(nation, GIVES_WEST) == len(before[GIVES_WEST]) <= rows
 

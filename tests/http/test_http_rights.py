@@ -30,9 +30,9 @@ from chukan.platform.http.listener import Listener
 from chukan.platform.http.routes import ROUTES
 from chukan.platform.wire.officers import SignedOut
 from chukan.tenants.directory import FUNCTIONS, OFFICER_FUNCTIONS, AgencyRow, ClientRow, Directory, Snapshot
-from chukan.tenants.officer_accounts import ACCOUNT_FUNCTIONS, AFFAIR_FUNCTIONS, Account, Affairs, Grant, rights
+from chukan.tenants.officer_accounts import ACCOUNT_FUNCTIONS, AFFAIR_FUNCTIONS, Account, Grant, rights
 from chukan.tests.support.fake_addresses import AnyAddress
-from chukan.tests.support.rights_table import NEEDS, Needs
+from chukan.tests.support.rights_table import NEEDS, OFFICERS_ONLY, Needs
 
 OWN, SECOND, OTHER, CLOSED, NOWHERE = (
     "1310100000000001", "1310100000000002", "2710000000000003", "1310100000000009", "9" * 16,
@@ -77,9 +77,9 @@ class Cell:
 
 def by_certificate(needs: Needs, cell: Cell) -> str | None:
     """The refusal of a caller without a session; None where it is let in."""
-    if not set(needs.card) & set(cell.functions) - (OFFICER_FUNCTIONS if cell.kind == "system" else set()):
+    if not set(needs.card) & set(cell.functions) - (OFFICERS_ONLY if cell.kind == "system" else set()):
         last = needs.card[-1]
-        return "officer_required" if last in OFFICER_FUNCTIONS and cell.kind == "system" else "function_not_granted"
+        return "officer_required" if last in OFFICERS_ONLY and cell.kind == "system" else "function_not_granted"
     if cell.kind == "officer" and cell.accounts and "cards" not in needs.marks:
         return "session_required"
     if "act" in needs.marks and cell.kind == "system":
@@ -138,10 +138,10 @@ class Officers:
         return frozenset({self.cell.affair})
 
     def __getattr__(self, name: str) -> Any:
-        async def nothing(*given: Any, **named: Any) -> Any:
-            raise Problem("not_found")
+        return self.nothing
 
-        return nothing
+    async def nothing(self, *given: Any, **named: Any) -> Any:
+        raise Problem("not_found")
 
 
 @dataclass
@@ -195,9 +195,7 @@ def directory(cell: Cell) -> Directory:
     given |= {"agencies": [OWN, CLOSED], "functions": cell.functions}
     made_at = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
     client = msgspec.convert(given, ClientRow)
-    return Directory(
-        Snapshot(number=7, made_at=made_at, agencies=agencies, clients=[client], stopped=[], law_number=1)
-    )
+    return Directory(Snapshot(number=7, made_at=made_at, agencies=agencies, clients=[client], stopped=[], law_number=1))
 
 
 def path_of(route: Route) -> str:
@@ -227,6 +225,7 @@ def body_of(route: Route, cell: Cell) -> bytes | None:
 async def stand(serve: Any, server_tls: Any, contexts: Any) -> AsyncIterator[Stand]:
     officers, reached = Officers(), []
     served = await serve(officers=OfficerServices(officers, officers, officers.affairs))  # type: ignore[arg-type]
+    served.exchange.desk.affected = officers.nothing
 
     def seen(route: Route) -> Route:
         async def handler(call: Call) -> Reply:
@@ -276,7 +275,7 @@ def test_no_call_is_without_a_right_and_no_function_without_a_call() -> None:
     assert {function for needs in NEEDS.values() for function in needs.card} == FUNCTIONS
     assert {function for needs in NEEDS.values() for function in needs.account} == ACCOUNT_FUNCTIONS
     assert AFFAIR_FUNCTIONS < ACCOUNT_FUNCTIONS
-    assert OFFICER_FUNCTIONS < FUNCTIONS
+    assert OFFICER_FUNCTIONS == OFFICERS_ONLY < FUNCTIONS
 
 
 def test_no_two_calls_share_a_name_or_a_path() -> None:

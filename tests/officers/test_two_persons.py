@@ -1,4 +1,4 @@
-"""What takes two persons takes two who both are in office on the day: attacks on that, each of which once went through."""
+"""What takes two persons takes two who both are in office on the day: attacks, each of which once went through."""
 
 import datetime as dt
 from typing import Any

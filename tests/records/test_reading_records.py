@@ -183,9 +183,7 @@ async def test_a_record_put_in_the_place_of_another_is_not_shown(shelf: Any) -> 
         shelf.keys, SystemChance(SystemClock()), shelf.fields(id=line, outcome="refused"), person=shelf.person("A1")
     )
     # Row and commitment fit each other and open under the agency's keys; only the log knows what was there.
-    await shelf.bend(
-        f"UPDATE {shelf.schema}.records SET sealed = $1, commitment = $2", other.sealed, other.commitment
-    )
+    await shelf.bend(f"UPDATE {shelf.schema}.records SET sealed = $1, commitment = $2", other.sealed, other.commitment)
     for read in (page(shelf), of_person(shelf)):
         with pytest.raises(RecordError) as caught:
             await read

@@ -149,6 +149,47 @@ async def test_a_code_finds_its_person_whatever_the_links_status(counter: Counte
     ]
 
 
+async def test_records_of_a_number_that_was_merged_are_the_persons_too(counter: Counter) -> None:
+    """A code, or the number that stays, comes to every number that was given up for it; else "complete" is false."""
+    keys, shelf = counter.shelf.keys, counter.shelf
+    code, stays = b"the portal's code", shelf.person("A1")
+    await counter.town.run(
+        "INSERT INTO {s}.codes (person, status, addressee, code_digest, code) VALUES ($1, 2, $2, $3, $4)",
+        stays, b"sealed", keys.digest("code", code), b"sealed",
+    )  # fmt: skip
+    await change_link(counter, "merge", "A2", "A1")
+    answer = await counter.ask("A1", codes=[code])
+    report = counter.check(answer)
+    assert report.findings == []
+    told = [(each.asked, each.shown, each.withheld) for each in report.persons]
+    assert told == [("/addressees/0", 8, 3), ("/addressees/0", 6, 0), ("/codes/0", 8, 3), ("/codes/0", 6, 0)]
+    # A number that is asked for by itself is told once, and the other way round nothing is the given up one's.
+    both = counter.check(await counter.ask("A1", "A2"))
+    assert [(each.asked, each.shown) for each in both.persons] == [("/addressees/0", 8), ("/addressees/1", 6)]
+    hidden = await counter.ask(codes=[code], deny_existence=True)
+    assert [len(person.unproven) for person in hidden.persons] == [8, 6]
+    assert "relinked" not in [limit.name for limit in answer.cannot_show]
+
+
+async def test_an_answer_says_that_a_code_was_another_numbers_before(counter: Counter) -> None:
+    """Records under that number may be about somebody else, so they are not shown, and "complete" is of the labels."""
+    await change_link(counter, "relink", "A3", "A1")
+    answer = await counter.ask("A1", "A2")
+    assert counter.check(answer).sound
+    assert [each.asked for each in answer.persons] == ["/addressees/0", "/addressees/1"]
+    assert "relinked" in [limit.name for limit in answer.cannot_show]
+    assert "relinked" not in [limit.name for limit in (await counter.ask("A2")).cannot_show]
+
+
+async def change_link(counter: Counter, act: str, addressee: str, to: str) -> None:
+    """Have a change of a link stand as applied."""
+    await counter.town.run(
+        "INSERT INTO {s}.code_changes (id, act, person, target, state, body, detail, target_addressee, person_was,"
+        " person_version, proposed_by, decided_by) VALUES ($1, $2, $3, $4, 'applied', $5, $5, $5, 2, 1, 'a', 'b')",
+        uuid.uuid4(), act, counter.shelf.person(addressee), counter.shelf.person(to), bytes(32),
+    )  # fmt: skip
+
+
 def leave_out(person: PersonRecords, place: int) -> PersonRecords:
     leaves = [leaf for n, leaf in enumerate(person.leaves) if n != place % len(person.leaves)]
     return msgspec.structs.replace(person, leaves=leaves)

@@ -116,7 +116,8 @@ def test_only_gateways_log_in_as_gateways_and_only_where_the_links_are(changed: 
     east, west = (render.pg_hba(site, site.cells[name]) for name in ("east", "west"))
     of_gateways = [line for line in east if render.LINKS_USER in line]
     assert of_gateways == [
-        f"hostssl chukan chukan_links {address}/32 scram-sha-256 clientcert=verify-ca" for address in ("192.0.2.51", "192.0.2.52")
+        f"hostssl chukan chukan_links {address}/32 scram-sha-256 clientcert=verify-ca"
+        for address in ("192.0.2.51", "192.0.2.52")
     ]
     assert not any(render.LINKS_USER in line for line in west)
     assert not any("192.0.2.51" in line for line in east if line not in of_gateways)

@@ -1,8 +1,8 @@
 """The rights that every call of the agency API needs, written down by hand beside the route table.
 
 One row a call: its name; the functions a certificate needs one of; the functions an officer's account needs one of
-(``=``: the same); marks. A call without a row, a row without a call and a difference fail ``test_http_rights``, so that a
-right changes only where somebody changes it twice.
+(``=``: the same); marks. A call without a row, a row without a call and a difference fail ``test_http_rights``, so that
+a right changes only where somebody changes it twice.
 
 Marks: ``act``, an officer's act, also where systems have the function; ``sign``, by which officers sign in, with no
 function asked; ``cards``, cards may make it beside accounts; ``session``, only in a session. What an officer may do who
@@ -13,6 +13,9 @@ affair is in it; none of them: nothing.
 
 from dataclasses import dataclass
 from typing import Final
+
+OFFICERS_ONLY: Final = frozenset({"reviews.prepare", "reviews.approve", "order"})
+"""Functions that no system may use, whatever it was granted."""
 
 ANY_ACCOUNT: Final = (
     "administer,codes,copies,holds,order,queries,records,residents,reviews.approve,reviews.prepare"  # every function

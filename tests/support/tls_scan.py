@@ -1,8 +1,8 @@
-"""A small scanner of TLS listeners: which versions and suites they take, who may come in, how their certificate is made.
+"""A small scanner of TLS listeners: which versions and suites they take, whom they let in, how their certificate is.
 
 Most questions are a ClientHello written here byte by byte and the first record that comes back, so that what is asked
-does not depend on what the OpenSSL of the day still offers. Whether somebody gets in is asked by a whole handshake and a
-request: in TLS 1.3 a client's half is over before its certificate is judged, so only an answer tells.
+does not depend on what the OpenSSL of the day still offers. Whether somebody gets in is asked by a whole handshake and
+a request: in TLS 1.3 a client's half is over before its certificate is judged, so only an answer tells.
 """
 
 import contextlib
@@ -85,9 +85,9 @@ def _suites(door: Door) -> list[str]:
 
 
 def _signatures(door: Door) -> list[str]:
-    offers = [(TLS13, GOOD_13), *([(max(VERSIONS), GOOD_12)] if door.older else [])]
-    taken = [_hello(door, version, suites, WEAK_SIGNATURES) for version, suites in offers]
-    return ["signs with SHA-1 or MD5" for each in taken if each is not None]
+    offers = {"TLS 1.3": (TLS13, GOOD_13), "TLS 1.2": (max(VERSIONS), GOOD_12)}
+    taken = {name: _hello(door, version, suites, WEAK_SIGNATURES) for name, (version, suites) in offers.items()}
+    return [f"signs with SHA-1 or MD5 in {name}" for name, each in taken.items() if each is not None]
 
 
 def _certificate(door: Door) -> list[str]:
@@ -110,16 +110,22 @@ def _certificate(door: Door) -> list[str]:
 def _entry(door: Door, foreign: ssl.SSLContext) -> list[str]:
     callers = {"without a certificate": _anonymous(), "with somebody else's certificate": foreign}
     return [
-        f"lets in {how}" for how, context in callers.items() for ask in door.ask if not door.refused(told(door, context, ask))
+        f"lets in {how}"
+        for how, context in callers.items()
+        if not all(door.refused(told(door, context, ask)) for ask in door.ask)
     ]
 
 
 def told(door: Door, context: ssl.SSLContext, ask: bytes) -> bytes:
     """Return the first bytes of the answer to a request; none where the connection ends without one."""
-    with contextlib.suppress(ConnectionError, ssl.SSLError), _plain(door) as plain:
-        with context.wrap_socket(plain) as connection:
-            connection.sendall(ask)
-            return connection.recv(64)
+    host = "127.0.0.1" if context.check_hostname else None
+    with (
+        contextlib.suppress(ConnectionError, ssl.SSLError),
+        _plain(door) as plain,
+        context.wrap_socket(plain, server_hostname=host) as connection,
+    ):
+        connection.sendall(ask)
+        return connection.recv(64)
     return b""
 
 
@@ -144,7 +150,7 @@ def _plain(door: Door) -> socket.socket:
 def _hello(
     door: Door, version: int, suites: Sequence[int], signatures: Sequence[int] = STRONG + WEAK_SIGNATURES
 ) -> Chosen | None:
-    """Offer this version alone (or, up to 1.2, it and older ones), and return what the server took; None for nothing."""
+    """Offer this version (up to 1.2 that means older ones too), and return what the server took of it, or None."""
     with contextlib.suppress(ConnectionError), _plain(door) as plain:
         plain.sendall(client_hello(version, suites, signatures))
         taken = _server_hello(plain)

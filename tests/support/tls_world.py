@@ -9,7 +9,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import asyncpg
 import yaml
@@ -21,10 +21,11 @@ from chukan.ops.certificates import Authority, Issued, read_certificates
 from chukan.ops.local.binaries import find_binaries
 from chukan.ops.local.machine import server_identity
 from chukan.ops.local.postgres import Server
+from chukan.ops.sandbox.endpoints import pause
 from chukan.replication import render, render_revocation
+from chukan.replication.driver import DRIVER_ERRORS, Connection
 from chukan.replication.etcd import Etcd
 from chukan.replication.primary import member_context
-from chukan.replication.site import Site
 from chukan.replication.site_file import parse
 
 BROKER: Final = "chukan_broker"
@@ -36,7 +37,11 @@ name = "town"
 topology = "2+2"
 strict = true
 sandbox = true
-etcd = {{ token = "town", client_port = {client}, peer_port = {peer}, members = [{{ name = "etcd-east", host = "one" }}] }}
+[etcd]
+token = "town"
+client_port = {client}
+peer_port = {peer}
+members = [{{ name = "etcd-east", host = "one" }}]
 [centres.east]
 directory = "east"
 [centres.west]
@@ -71,7 +76,8 @@ class World:
         self.folder, self.site = folder, parse(_SITE.format(**ports), folder)
         self.places = [*self.site.centres, self.site.witness.name]
         self.authorities = {
-            name: Authority.create(self.site.directory(name) / "pki", f"town {name}", SystemClock()) for name in self.places
+            name: Authority.create(self.site.directory(name) / "pki", f"town {name}", SystemClock())
+            for name in self.places
         }
         self.trusted = folder / "sites.pem"
         self.trusted.write_bytes(b"".join(each.trusted.read_bytes() for each in self.authorities.values()))
@@ -123,8 +129,9 @@ class World:
         server = Server("tls", self.folder / "sql", binaries=find_binaries("debian", only=True), options=options)
         server.port = self.site.cells["east"].nodes[0].port
         identity = server_identity()
-        for path in (self.issued["e1"].key, self.issued["e1"].key.parent) if identity is not None else ():
-            os.chown(path, *identity)
+        if identity is not None:
+            for path in (self.issued["e1"].key, self.issued["e1"].key.parent):
+                os.chown(path, identity.uid, identity.gid)
         try:
             server.init()
             server.start()
@@ -136,18 +143,19 @@ class World:
         finally:
             server.kill()
 
-    async def enter(self, context: ssl.SSLContext) -> asyncpg.Connection[Any]:
+    async def enter(self, context: ssl.SSLContext) -> Connection:
         """Log in at PostgreSQL as the broker; raises what the driver raises."""
         port = self.site.cells["east"].nodes[0].port
-        return await asyncpg.connect(
+        connection: Connection = await asyncpg.connect(
             host="127.0.0.1", port=port, user=BROKER, password=PASSWORD, database="chukan", ssl=context, timeout=10
         )
+        return connection
 
     async def let_in(self, name: str) -> bool:
         """Tell whether PostgreSQL lets a peer in, on a connection of its own."""
         try:
             connection = await self.enter(self.context(name))
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except DRIVER_ERRORS:
             return False
         connection.terminate()
         return True
@@ -177,8 +185,8 @@ class World:
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(WITHIN_S):
-        while not await holds():  # noqa: ASYNC110 - another process has no event of ours
-            await asyncio.sleep(0.1)
+        while not await holds():
+            await pause(0.1, asyncio.Event())
 
 
 def _free_ports(count: int) -> list[int]:

@@ -2,18 +2,22 @@
 
 What is given is what rests: whoever gets it computes everything anew (``ops/resident_check``). Nothing signed leaves
 here before it is known to be durable. This module must never tell anything of a withheld record but that there is one.
+
+A number that was given up by a merge (統合) is the same person's: whoever asks by the number that stays or by the code
+gets its records too. Of a number that only had the code once (付替) nobody knows whose its records are: the answer
+says so and shows none of them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chukan.errors import Problem
 from chukan.platform.http.desks.door import Door, Keys
 from chukan.platform.http.desks.evidence import newest_checkpoint
 from chukan.platform.wire.resident import LIMITS, MapEntry, PersonRecords, ResidentLeaf, ResidentRecords
-from chukan.tenants import label_map, resident
+from chukan.tenants import code_changes, label_map, resident
 from chukan.tenants.checkpoint import CheckpointError, parse_checkpoint, parse_note
 from chukan.tenants.copies import person_digest
 
@@ -28,6 +32,16 @@ TRIES: Final = 5
 """The map changes about once a second at most; a proof takes some milliseconds."""
 PENDING_S: Final = 2
 _ALWAYS: Final = ("unwritten", "label")
+LABELS_MAX: Final = 200
+"""Labels of one answer: 20 numbers and 20 codes, and what was merged into them."""
+
+
+class _Whose(NamedTuple):
+    """Each number and code by its JSON path, with a label; None where a code is nobody's here."""
+
+    labels: list[tuple[str, bytes | None]]
+    limits: list[str]
+    """What the answer cannot show because of what became of the links."""
 
 
 class PartitionResidents:
@@ -42,15 +56,15 @@ class PartitionResidents:
         """Return a person's records. Raises ``Problem`` proof_pending, too_many_lines, keys_unconfirmed."""
         keys = self._keys(agency.number)
         async with self._door(agency) as partition:
-            labels = await _labels(partition, keys, body)
+            whose = await _labels(partition, keys, body)
             answer = None
             for _ in range(TRIES):
                 newest = await _newest(partition)
                 root = None if newest is None or body.deny_existence else _map_root(newest)
                 if newest is None or root is None:
-                    answer = await _unproven(partition, keys, labels, deny=body.deny_existence)
+                    answer = await _unproven(partition, keys, whose, deny=body.deny_existence)
                 else:
-                    answer = await _proven(partition, keys, labels, newest, root)
+                    answer = await _proven(partition, keys, whose, newest, root)
                 if answer is not None:
                     break
         if answer is None:
@@ -59,15 +73,25 @@ class PartitionResidents:
         return answer
 
 
-async def _labels(partition: Partition, keys: AgencyKeys, body: ResidentAsk) -> list[tuple[str, bytes | None]]:
-    """Return each number and code by its JSON path with its label, None where a code is nobody's here."""
-    labels: list[tuple[str, bytes | None]] = [
-        (f"/addressees/{n}", keys.label(person_digest(keys, each))) for n, each in enumerate(body.addressees)
-    ]
+async def _labels(partition: Partition, keys: AgencyKeys, body: ResidentAsk) -> _Whose:
+    """Return whose records are asked for: each number, the number of each code, and what was merged into them."""
+    named = [(f"/addressees/{n}", person_digest(keys, each)) for n, each in enumerate(body.addressees)]
+    given = {person for _, person in named}
+    asked: list[tuple[str, bytes | None]] = [*named]
     for n, code in enumerate(body.codes):
-        person = await resident.person_of_code(partition, keys, code)
-        labels.append((f"/codes/{n}", None if person is None else keys.label(person)))
-    return labels
+        asked.append((f"/codes/{n}", await resident.person_of_code(partition, keys, code)))
+    labels: list[tuple[str, bytes | None]] = []
+    persons: list[bytes] = []
+    for path, person in asked:
+        merged = [] if person is None else await code_changes.merged_into(partition, person)
+        # Another number that is asked for itself is told there.
+        own = [each for each in merged if each == person or each not in given]
+        labels += [(path, keys.label(each)) for each in own] or [(path, None)]
+        persons += merged
+        if len(labels) > LABELS_MAX:
+            raise Problem("too_many_lines", limit=LABELS_MAX)
+    moved = bool(persons) and await code_changes.relinked(partition, persons)
+    return _Whose(labels, ["relinked"] if moved else [])
 
 
 async def _newest(partition: Partition) -> CheckpointView | None:
@@ -86,9 +110,7 @@ def _map_root(newest: CheckpointView) -> bytes | None:
         return None
 
 
-async def _unproven(
-    partition: Partition, keys: AgencyKeys, labels: list[tuple[str, bytes | None]], *, deny: bool
-) -> ResidentRecords:
+async def _unproven(partition: Partition, keys: AgencyKeys, whose: _Whose, *, deny: bool) -> ResidentRecords:
     """Return the disclosable records alone: without leaves, labels and numbers, nothing tells of others."""
     persons = [
         PersonRecords(
@@ -96,22 +118,22 @@ async def _unproven(
             known=label is not None,
             unproven=[] if label is None else (await resident.read_chain(partition, keys, label, 0)).later,
         )
-        for asked, label in labels
+        for asked, label in whose.labels
     ]
-    limits = [LIMITS[code] for code in ("existence" if deny else "no_map", *_ALWAYS)]
+    limits = [LIMITS[code] for code in ("existence" if deny else "no_map", *_ALWAYS, *whose.limits)]
     return ResidentRecords(shows="nothing", persons=persons, cannot_show=limits)
 
 
 async def _proven(
     partition: Partition,
     keys: AgencyKeys,
-    labels: list[tuple[str, bytes | None]],
+    whose: _Whose,
     newest: CheckpointView,
     root: bytes,
 ) -> ResidentRecords | None:
     """Return the records with their proofs; None where the map at rest is not the checkpoint's: it was signed on."""
     persons = []
-    for asked, label in labels:
+    for asked, label in whose.labels:
         if label is None:
             persons.append(PersonRecords(asked=asked, known=False))
             continue
@@ -130,5 +152,5 @@ async def _proven(
             )
         )
     states = {leaf.state for person in persons for leaf in person.leaves}
-    limits = [LIMITS[code] for code in (*_ALWAYS, "later", *sorted(states - {"shown"}, reverse=True))]
+    limits = [LIMITS[code] for code in (*_ALWAYS, *whose.limits, "later", *sorted(states - {"shown"}, reverse=True))]
     return ResidentRecords(shows="complete", persons=persons, cannot_show=limits, checkpoint=newest)

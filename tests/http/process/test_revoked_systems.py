@@ -1,9 +1,7 @@
 """A real exchange and revoked certificates, on both of its listeners; and what its listeners speak and demand (TLS)."""
 
 import asyncio
-import socket
 import ssl
-import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -17,15 +15,13 @@ from chukan.clock import SystemClock
 from chukan.ops import certificate_life as life
 from chukan.ops.certificates import Authority, Issued, read_certificates
 from chukan.platform.tls import client_context
+from chukan.tests.support import tls_scan
 
 CITY = "1310100000000001"
 GET = f"GET /v1/agencies/{CITY}/copies HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 PUSH = b"POST /exchange/v1/notices HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n"
 LISTENERS: Final = {"agency": GET, "network": PUSH}
 WITHIN_S: Final = 5.0
-HANDSHAKE: Final = b"\x16"
-"""First byte of the record that holds a ServerHello."""
-OLD_VERSIONS: Final = {"SSL 3": 0x0300, "TLS 1.0": 0x0301, "TLS 1.1": 0x0302, "TLS 1.2": 0x0303}
 
 Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -129,47 +125,15 @@ async def test_a_revoked_certificate_is_shut_out_of_a_running_exchange_within_se
 # ---------------------------------------------------------------- a scan of what is spoken
 
 
-def _hello(version: int) -> bytes:
-    """Return a ClientHello that offers this version and nothing newer, with what its time had of ciphers."""
-    ciphers = (0xC02B, 0xC02F, 0xC030, 0xC009, 0xC00A, 0xC013, 0xC014, 0x009C, 0x002F, 0x0035, 0x000A)
-    groups = struct.pack("!HHH", 0x000A, 4, 2) + struct.pack("!H", 23)
-    points = struct.pack("!HHBB", 0x000B, 2, 1, 0)
-    signatures = struct.pack("!HHHHH", 0x000D, 6, 4, 0x0403, 0x0401)
-    extensions = groups + points + signatures
-    body = struct.pack("!H", version) + bytes(32) + b"\0"
-    body += struct.pack(f"!H{len(ciphers)}H", 2 * len(ciphers), *ciphers) + b"\x01\x00"
-    body += struct.pack("!H", len(extensions)) + extensions
-    handshake = b"\x01" + len(body).to_bytes(3, "big") + body
-    return struct.pack("!BHH", 0x16, min(version, 0x0301), len(handshake)) + handshake
-
-
-def _greets(port: int, version: int) -> bool:
-    """Tell whether a listener goes on with this version; it may refuse by an alert, or by closing alone."""
-    with socket.create_connection(("localhost", port), timeout=10) as connection:
-        connection.sendall(_hello(version))
-        with suppress(ConnectionError):
-            return connection.recv(1) == HANDSHAKE
-    return False
-
-
-def _shake(port: int, context: ssl.SSLContext, request: bytes) -> tuple[str | None, bytes]:
-    """Shake hands, ask, and return the protocol and the first bytes of the answer."""
-    plain = socket.create_connection(("localhost", port), timeout=10)
-    with plain, context.wrap_socket(plain, server_hostname="localhost") as connection:
-        connection.sendall(request)
-        return connection.version(), connection.recv(8)
-
-
 @pytest.mark.requirement("CON-01")
-async def test_a_scan_finds_tls_1_3_alone_and_a_client_certificate_demanded_on_both_listeners(world: World) -> None:
-    anonymous = ssl.create_default_context(cafile=str(world.authority.trusted))
+async def test_a_scan_finds_tls_1_3_alone_and_a_client_certificate_demanded_on_both_listeners(
+    world: World, tmp_path: Path
+) -> None:
+    elsewhere = Authority.create(tmp_path / "elsewhere", "elsewhere", SystemClock())
+    stranger = world.context(elsewhere.issue_client("tax"))
     async with _started(world) as running:
         for side, request in LISTENERS.items():
-            port = running.ports[side]
-            for name, version in OLD_VERSIONS.items():
-                assert not await asyncio.to_thread(_greets, port, version), f"{side} speaks {name}"
-            # A client that shows none learns of it after its own half of the handshake: it is told, or gets no answer.
-            with suppress(ssl.SSLError, ConnectionError):
-                assert await asyncio.to_thread(_shake, port, anonymous, request) == ("TLSv1.3", b"")
+            door = tls_scan.Door(running.ports[side], (request,))
+            assert await asyncio.to_thread(tls_scan.scan, door, stranger) == [], side
             known = world.context(world.issue(side, "known"))
-            assert await asyncio.to_thread(_shake, port, known, request) == ("TLSv1.3", b"HTTP/1.1")
+            assert (await asyncio.to_thread(tls_scan.told, door, known, request))[:8] == b"HTTP/1.1"
