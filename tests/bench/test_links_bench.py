@@ -57,8 +57,8 @@ def test_a_controllers_own_figures_are_read_as_it_renders_them() -> None:
         for n, at in ((1, 99.0), (2, None), (3, 98.0))
     ]
     snapshot = Snapshot(
-        centre="east", now_s=100.0, links=links, drift={"rogue": 2}, passes={"done": 7, "failed": 1}, pass_age_s=1.5,
-        drops={"port": 4},
+        centre="east", now_s=100.0, links=links, drift={(None, "rogue"): 2}, drops={"port": 4},
+        passes={"done": 7, "failed": 1}, pass_age_s=1.5,
     )  # fmt: skip
     told = own_figures(render(snapshot).decode())
     assert (told["up"], told["chukan_links_active"], told["chukan_links_pass_age_seconds"]) == (2, 3, 1.5)

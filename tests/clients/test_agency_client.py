@@ -57,6 +57,7 @@ CALLS: dict[str, tuple[Any, Any]] = {
     "getQuery": (lambda c: c.view(ID, wait_s=5), BATCH),
     "collectQuery": (lambda c: c.collect(ID), BATCH),
     "cancelQuery": (lambda c: c.cancel(ID), BATCH),
+    "resendQuery": (lambda c: c.resend(ID), BATCH),
     "listReviews": (lambda c: c.reviews(), wire.Reviews(reviews=[])),
     "prepareReview": (lambda c: c.prepare_review(ID, wire.ReviewPrepare(decision="provide")), REVIEW),
     "approveReview": (lambda c: c.approve_review(ID, note="n"), REVIEW),

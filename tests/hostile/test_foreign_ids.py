@@ -15,6 +15,8 @@ from chukan.tests.support.nation import ASKS, GIVES, GIVES_WEST, TAX
 from .conftest import FUNCTIONS, Api, digests
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.requirement("TEN-01", "CON-01")]
+OFFICER_ACTS = {"resendQuery", "correctRecord"}
+"""Of functions that systems have too."""
 OFFICER_FUNCTIONS = {"reviews.prepare", "reviews.approve", "order"}
 # A route of a later stage refuses before it looks at an id (tests/http shows that).
 WITH_ID = [route for route in ROUTES if "{" in route.path and "not_in_service" not in route.problems]
@@ -37,7 +39,10 @@ class Mine:
 async def mine(api: Api) -> Mine:
     """ASKS asked a line that GIVES holds for review; both have a load. Another agency's officers and system exist."""
     world = api.world
-    for name, functions, kind in (("officer-west", sorted(OFFICER_FUNCTIONS), "officer"), ("all", FUNCTIONS, "system")):
+    for name, functions, kind in (
+        ("officer-west", [*sorted(OFFICER_FUNCTIONS), "queries", "records"], "officer"),
+        ("all", FUNCTIONS, "system"),
+    ):
         row = directory.ClientRow(
             id=name, body=GIVES_WEST[4:10], kind=kind, name=name, agencies=[GIVES_WEST], functions=functions
         )
@@ -54,7 +59,8 @@ async def mine(api: Api) -> Mine:
 
 def stranger(route: Any) -> str:
     """A client of the other agency that may use a route at its own."""
-    return "officer-west" if OFFICER_FUNCTIONS.issuperset(route.right.functions) else "all"
+    acts = OFFICER_FUNCTIONS.issuperset(route.right.functions) or route.name in OFFICER_ACTS
+    return "officer-west" if acts else "all"
 
 
 def filled(route: Any, mine: Mine) -> list[str]:

@@ -11,7 +11,8 @@ from chukan.platform.http.routes import ROUTES
 
 CITY, SCHOOLS, TOWN = "1310100000000001", "1310100000000002", "2710000000000003"
 _NAME = re.compile(r"{\w+}")
-_OFFICERS = {"resendQuery": "sato", "correctRecord": "sato"}
+_OFFICERS = {"resendQuery": "sato", "correctRecord": "sato", "confirmLink": "tanaka"}
+_OFFICERS |= dict.fromkeys(("relinkCode", "mergeCodes", "listCodeChanges", "codeHistory"), "suzuki")
 """Calls whose functions systems may have too, but which are an officer's acts."""
 
 
@@ -85,5 +86,6 @@ def test_no_path_holds_anything_but_ids_of_our_own() -> None:
         "part",
         "query",
         "record",
+        "request",
         "review",
     }

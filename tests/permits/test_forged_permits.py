@@ -151,6 +151,9 @@ FIELDS: dict[str, object] = {
     "route": "somewhere else",
     "withheld": True,
     "replaces": uuid.UUID(int=1),
+    "consent": True,
+    "on_behalf_of": "9990000000000001",
+    "provider_for": "9990000000000001",
 }
 
 

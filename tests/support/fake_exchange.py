@@ -11,6 +11,7 @@ from chukan.platform.http.params import RecordSearch
 from chukan.platform.http.ports import PartSource, RequestKey
 from chukan.platform.wire import agency as wire
 from chukan.platform.wire.compare import LoadCompare, LoadDifferences
+from chukan.platform.wire.incidents import Affected, AffectedSearch
 from chukan.platform.wire.statistics import ProcedureCounts, Statistics, StatisticsLine
 from chukan.tenants.directory import AgencyRow, ClientRow
 
@@ -240,6 +241,13 @@ class Desk:
             month=month, fiscal_year=2026, side="inquirer", outcome="provided", records=0, amendments=1
         )
         return Statistics(first=month, last=f"{last:%Y-%m}", records=0, amendments=1, lines=[line])
+
+    async def affected(self, agency: AgencyRow, body: AffectedSearch) -> Affected:
+        self.calls.append(("affected", agency.code, body))
+        return Affected(
+            agency=agency.code, since=body.since, until=body.until, looked_at=0, records=0, persons=0, unnamed=0,
+            kinds=[], counterparts=[],
+        )  # fmt: skip
 
     async def procedures(
         self, agency: AgencyRow, first: dt.date, last: dt.date, after: int, limit: int
