@@ -47,7 +47,7 @@ async def empty_book(site: Any) -> None:
 
 async def with_a_gap(installation: Any, code: str) -> dict[str, str]:
     base = await masters.files_of(installation, await masters.base_of(installation))
-    return {GAPS: base[GAPS] + f"{code},試行\n"}
+    return {GAPS: base[GAPS] + f"{code},試行,trial\n"}
 
 
 async def states(installation: Any) -> dict[int, str]:
@@ -97,7 +97,7 @@ async def test_the_preview_shows_rows_and_open_lines(installation: Any, person: 
     before, after = [await masters.files_of(installation, version) for version in (0, 1)]
     found = await masters.preview(installation, before, after)
     assert [(each.file, each.added, each.removed, each.changed) for each in found.differences] == [
-        (GAPS, ["97,試行"], [], [])
+        (GAPS, ["97,試行,trial"], [], [])
     ]
     assert set(found.pending) == {"east", "west"}
 

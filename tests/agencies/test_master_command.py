@@ -41,10 +41,10 @@ def test_the_whole_way_on_the_command_line(
     assert run(["agency", "prepare-keystores", "--config", str(site.config)]) == 0
     chukan("master", "show", "0", "--into", str(tmp_path / "files"))
     with (tmp_path / "files" / GAPS).open("a", encoding="utf-8") as file:
-        file.write("97,試行\n")
+        file.write("97,試行,trial\n")
     when = ["--effective-at", "2099-04-01T00:00+09:00", "--note", "改正"]
     assert chukan("master", "propose", str(tmp_path / "files"), *when, by="operator.aoki")["version"] == 1
-    assert chukan("master", "diff", "1")["differences"][0]["added"] == ["97,試行"]
+    assert chukan("master", "diff", "1")["differences"][0]["added"] == ["97,試行,trial"]
     assert chukan("master", "approve", "1", by="operator.aoki", key=True, status=2)["code"] == "second_person"
     told = chukan("master", "approve", "1", by="operator.baba", key=True)
     assert told["effective_at"] == "2099-03-31T15:00:00Z"

@@ -147,7 +147,7 @@ def test_the_difference_names_rows_that_came_went_and_changed() -> None:
 def test_a_version_is_read_as_the_release_is_and_its_own_files_count(tmp_path: Path) -> None:
     files = complete({}, None)
     assert read_version(1, files, None).law.number == Law.load().number
-    law = read_version(1, {**files, "gap_codes.csv": files["gap_codes.csv"] + "97,試行\n"}, None).law
+    law = read_version(1, {**files, "gap_codes.csv": files["gap_codes.csv"] + "97,試行,trial\n"}, None).law
     assert "97" in law.gap_codes
     assert law.number != Law.load().number
 
@@ -181,7 +181,8 @@ def test_a_version_that_contradicts_itself_is_refused(files: dict[str, str]) -> 
 
 def test_who_keeps_a_law_for_long_asks_the_one_of_the_moment() -> None:
     files = complete({}, None)
-    laws = [Law.load(), read_version(1, {**files, "gap_codes.csv": files["gap_codes.csv"] + "97,試行\n"}, None).law]
+    longer = {**files, "gap_codes.csv": files["gap_codes.csv"] + "97,試行,trial\n"}
+    laws = [Law.load(), read_version(1, longer, None).law]
     kept: Any = LawInForce(lambda: laws[0])
     assert "97" not in kept.gap_codes
     del laws[0]
