@@ -12,7 +12,7 @@ from cyclopts import App
 from chukan.ops import installation as acts
 from chukan.ops.installation import Installation
 from chukan.ops.output import Json, say, table
-from chukan.tenants.publishing import Common, read_common
+from chukan.tenants.common_reading import Common, read_common
 from chukan.tenants.sets import CommonRow
 
 app = App(name="common", help="Show the common data of all cells: in force, and waiting for their time.")

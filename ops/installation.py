@@ -32,12 +32,13 @@ from chukan.tenants import departure, directory, order_book, orders, reencryptio
 from chukan.tenants.arrival import make_ready
 from chukan.tenants.bodies import AgencyEntry
 from chukan.tenants.changes import Changes, require_agency
+from chukan.tenants.common_reading import Common, read_common
 from chukan.tenants.departure import administrator
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory, Snapshot
 from chukan.tenants.export_file import Manifest, Written
 from chukan.tenants.keystore import KeyStores
 from chukan.tenants.orders import Approved, SignedOrder
-from chukan.tenants.publishing import Common, Published, Publisher, read_common
+from chukan.tenants.publishing import Published, Publisher
 
 T = TypeVar("T")
 _TRIES_MAX = 8

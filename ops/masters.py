@@ -27,9 +27,10 @@ from chukan.platform.law.masters import complete
 from chukan.tenants import master_book as book
 from chukan.tenants import masters
 from chukan.tenants.changes import Changes
+from chukan.tenants.common_reading import Common
 from chukan.tenants.credentials import UntrustedError, verify_chain
 from chukan.tenants.masters import Content, FileDifference, Master
-from chukan.tenants.publishing import Common, Published
+from chukan.tenants.publishing import Published
 from chukan.tenants.sets import CellSets
 
 State = Literal["proposed", "rejected", "approved", "waiting", "in force", "withdrawn", "past"]

@@ -23,16 +23,15 @@ from chukan.platform import revocation
 from chukan.platform.envelope import OK, Opened
 from chukan.platform.wire.checkpoints import CheckpointReply
 from chukan.platform.wire.network import (
-    AcquisitionAskReply,
     AcquisitionReply,
     HolderReply,
     InventoryReply,
     KeyReply,
     PermitReply,
-    ProviderKeyReply,
     Receipt,
     RedeliveryReply,
 )
+from chukan.platform.wire.network_asks import AcquisitionAskReply, ProviderKeyReply
 from chukan.platform.wire.registrations import CorrectionReply, DelegationReply
 
 if TYPE_CHECKING:

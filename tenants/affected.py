@@ -20,8 +20,7 @@ from chukan.errors import Problem
 from chukan.tenants.copies import open_body
 from chukan.tenants.evidence_export import Door
 from chukan.tenants.partition import Record
-from chukan.tenants.records import RecordError, RecordFields, open_record
-from chukan.tenants.rows import RecordRow
+from chukan.tenants.records import RecordError, RecordFields, open_record, record_row
 from chukan.tenants.sealing import AgencyKeys
 
 PAGE: Final = 1_000
@@ -137,9 +136,7 @@ async def find_affected(door: Door, keys: AgencyKeys, scope: Scope) -> Affected:
                 if row["leaf_data"][:1] == _RECORD and row["placed_at"] >= scope.since:
                     raise RecordError(row["seq"])
                 continue
-            fields = open_record(
-                keys, RecordRow(row["id"], row["label"], row["month"], row["sealed"], row["commitment"], row["amends"])
-            )
+            fields = open_record(keys, record_row(row))
             found.looked_at += 1
             missing -= begin <= row["at"] < end
             if found.looked_at > RECORDS_MAX:

@@ -12,8 +12,9 @@ from chukan.replication.primary import DRIVER_ERRORS, Cells, Connection, bounded
 from chukan.tenants import births
 from chukan.tenants.births import AgencyHere
 from chukan.tenants.changes import require_agency
+from chukan.tenants.common_reading import read_common
 from chukan.tenants.directory import AgencyRow
-from chukan.tenants.publishing import Publisher, read_common
+from chukan.tenants.publishing import Publisher
 
 STEP_TIMEOUT_S: Final = 120.0
 LIST_TIMEOUT_S: Final = 15.0

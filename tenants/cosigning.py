@@ -10,7 +10,6 @@ a restore (``restored``) that names it, in the epoch that this centre's own sett
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,17 +17,15 @@ from typing import Final, Protocol
 
 from chukan import log
 from chukan.clock import Clock
-from chukan.errors import Problem
 from chukan.tenants import checkpoint as forms
 from chukan.tenants import merkle
 from chukan.tenants.evidence import CentreKeys, EvidenceError, hash_ranges, take_up
 from chukan.tenants.map_growth import MapFollower, MapUnfit
 from chukan.tenants.merkle import Need, TileName
+from chukan.tenants.repeating import Repeating
 from chukan.tenants.restored import Restored, read_leaf
 from chukan.tenants.sets.evidence import LastCheckpoint
 
-PAUSE_S: Final = 1.0
-FAILED_S: Final = 5.0
 PAGE: Final = 500
 AT_ONCE: Final = 4
 """Agencies cosigned side by side: each takes two commits."""
@@ -103,7 +100,7 @@ class Restores:
     memory: RestoreMemory
 
 
-class Cosigner:
+class Cosigner(Repeating):
     """Cosigns the checkpoints of one cell's agencies."""
 
     def __init__(
@@ -134,29 +131,18 @@ class Cosigner:
         self._name = keys.signer(keys.centre)
         self._code_of = code_of
         self._clock = clock
-        self._stopping = asyncio.Event()
+        super().__init__()
         self._done: dict[int, int] = {}
         self.forked: set[int] = set()
         """Agencies whose last checkpoint contradicts what this centre has seen."""
 
-    def stop(self) -> None:
-        """Let ``run`` return after the round in flight."""
-        self._stopping.set()
+    async def _turn(self) -> bool:
+        await self.cosign_due()
+        self._on_forked(len(self.forked))
+        return False
 
-    async def run(self) -> None:
-        """Work until ``stop``; returns only then, or when cancelled."""
-        while not self._stopping.is_set():
-            pause = PAUSE_S
-            try:
-                await self.cosign_due()
-                self._on_forked(len(self.forked))
-            except Exception as error:  # noqa: BLE001 - a task's boundary: whatever failed, it is tried again
-                if not (isinstance(error, Problem) and error.code == "cell_restored"):
-                    _log.warning("checkpoints were not cosigned", exc_info=error)
-                pause = FAILED_S
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
+    def _failed(self, error: Exception) -> None:
+        _log.warning("checkpoints were not cosigned", exc_info=error)
 
     async def cosign_due(self) -> int:
         """Look at all agencies of the cell once; return how many checkpoints were taken in."""

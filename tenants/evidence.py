@@ -8,8 +8,6 @@ and must give the root that was signed before, under a key that is known; else t
 until a person has looked. Nothing signed leaves before the commit that keeps it is durable.
 """
 
-import asyncio
-import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -17,20 +15,18 @@ from typing import Final, Protocol
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from chukan import log
-from chukan.errors import Problem
 from chukan.tenants import checkpoint as forms
 from chukan.tenants import label_map, merkle
 from chukan.tenants.map_growth import Grown, MapGrower, MapUnfit
 from chukan.tenants.merkle import Frontier, Need, TileName
+from chukan.tenants.repeating import Repeating
 from chukan.tenants.sets.evidence import Growth, LastCheckpoint
 
-PAUSE_S: Final = 1.0
 """Between two rounds: with a commit's time, heads are signed within 2 s of their leaves (DESIGN §5)."""
 AGENCIES_MAX: Final = 64
 """Agencies in one commit."""
 LEAVES_MAX: Final = 1_000
 """Leaves of one agency in one commit: what is left comes with the next."""
-FAILED_S: Final = 5.0
 
 _log = log.get("evidence")
 
@@ -171,7 +167,7 @@ class SignerSets(Protocol):
         ...
 
 
-class Signer:
+class Signer(Repeating):
     """Signs the logs of one cell. ``code_of`` gives an agency's code, None for one that is not in the directory."""
 
     def __init__(
@@ -197,31 +193,18 @@ class Signer:
         self._on_age = on_age
         self._on_broken = on_broken
         self._maps = maps
-        self._stopping = asyncio.Event()
+        super().__init__()
         self.broken: set[int] = set()
         """Agencies whose tree at rest is not the one that was signed."""
 
-    def stop(self) -> None:
-        """Let ``run`` return after the round in flight."""
-        self._stopping.set()
+    async def _turn(self) -> bool:
+        signed = await self.sign_due()
+        self._on_broken(len(self.broken))
+        self._on_age(await self._sets.evidence_age())
+        return signed >= AGENCIES_MAX
 
-    async def run(self) -> None:
-        """Work until ``stop``; returns only then, or when cancelled."""
-        while not self._stopping.is_set():
-            pause = PAUSE_S
-            try:
-                signed = await self.sign_due()
-                self._on_broken(len(self.broken))
-                self._on_age(await self._sets.evidence_age())
-                if signed >= AGENCIES_MAX:
-                    continue
-            except Exception as error:  # noqa: BLE001 - a task's boundary: whatever failed, it is tried again and seen by its age
-                if not (isinstance(error, Problem) and error.code == "cell_restored"):
-                    _log.warning("checkpoints were not signed", exc_info=error)
-                pause = FAILED_S
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
+    def _failed(self, error: Exception) -> None:
+        _log.warning("checkpoints were not signed", exc_info=error)
 
     async def sign_due(self) -> int:
         """Sign what has grown, in one commit; return how many checkpoints were kept."""

@@ -19,8 +19,8 @@ import msgspec
 
 from chukan.tenants.copies import open_body, open_hit
 from chukan.tenants.partition import TABLES, Partition
-from chukan.tenants.records import SALT_BYTES, RecordError, open_record
-from chukan.tenants.rows import CopyHit, RecordRow
+from chukan.tenants.records import RecordError, open_whole, record_row
+from chukan.tenants.rows import CopyHit
 from chukan.tenants.sealing import AgencyKeys, SealError
 from chukan.tenants.states import LinkStatus, Outcome, Side
 
@@ -83,11 +83,9 @@ def _link(keys: AgencyKeys, row: Mapping[str, Any]) -> _Fields:
 
 
 def _record(keys: AgencyKeys, row: Mapping[str, Any]) -> _Fields:
-    names = ("id", "label", "month", "sealed", "commitment", "amends")
-    fields = open_record(keys, RecordRow(**{name: row[name] for name in names}))
-    salt = keys.open("record", row["id"].bytes, row["sealed"])[:SALT_BYTES]
+    opened = open_whole(keys, record_row(row))
     # With the salt the record can be held against its leaf in the log by anybody.
-    return {"record": fields, "salt": salt, "commitment": row["commitment"], "label": row["label"]}
+    return {"record": opened.fields, "salt": opened.salt, "commitment": row["commitment"], "label": row["label"]}
 
 
 def _leaf(_keys: AgencyKeys, row: Mapping[str, Any]) -> _Fields:

@@ -10,20 +10,16 @@ operators' of a cell ``…/operators/<cell>``. Nothing here reads what an entry 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
 from chukan import log
-from chukan.errors import Problem
 from chukan.tenants.merkle import Need, TileName
 from chukan.tenants.operations import OPERATORS
+from chukan.tenants.repeating import Repeating
 from chukan.tenants.sets.evidence import Growth, LastCheckpoint
 
 BATCH: Final = 500
-PAUSE_S: Final = 1.0
-FAILED_S: Final = 5.0
 
 _log = log.get("operations")
 
@@ -146,28 +142,15 @@ class SequenceSets(Protocol):
         ...
 
 
-class OperationSequencer:
+class OperationSequencer(Repeating):
     """Gives the entries of one cell's operations logs their places."""
 
     def __init__(self, sets: SequenceSets) -> None:
         self._sets = sets
-        self._stopping = asyncio.Event()
+        super().__init__()
 
-    def stop(self) -> None:
-        """Let ``run`` return after the batch in flight."""
-        self._stopping.set()
+    async def _turn(self) -> bool:
+        return await self._sets.operations_sequence(BATCH) >= BATCH
 
-    async def run(self) -> None:
-        """Work until ``stop``; returns only then, or when cancelled."""
-        while not self._stopping.is_set():
-            pause = PAUSE_S
-            try:
-                if await self._sets.operations_sequence(BATCH) >= BATCH:
-                    continue
-            except Exception as error:  # noqa: BLE001 - a task's boundary: whatever failed, it is tried again and seen by its age
-                if not (isinstance(error, Problem) and error.code == "cell_restored"):
-                    _log.warning("operations were not given their places", exc_info=error)
-                pause = FAILED_S
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
+    def _failed(self, error: Exception) -> None:
+        _log.warning("operations were not given their places", exc_info=error)

@@ -9,8 +9,7 @@ data that changes at a midnight to come) when an ordinary change overtakes it.
 Whatever a crash leaves the next call repairs, even one that changes nothing: what no cell has confirmed is withdrawn,
 what one has confirmed is confirmed in all (exchanges do that as well), and a cell that is behind catches up.
 
-Two cells may disagree after a kill switch went past one of them; what is derived from them keeps every agency that any
-cell knows and **every stop that stands in any cell**: a stop ends only where it was lifted everywhere.
+What is derived from cells that disagree, ``common_reading`` says.
 
 Invariant: nothing is published that was not derived from verified snapshots, and signed. Makes its numbers from the
 newest one, so a number never means two things in one cell. Of those who publish for a stated time one has the turn.
@@ -19,11 +18,10 @@ newest one, so a number never means two things in one cell. Of those who publish
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Final, NamedTuple
 
-import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from chukan import log
@@ -31,13 +29,13 @@ from chukan.clock import Clock
 from chukan.errors import Problem
 from chukan.replication.primary import DRIVER_ERRORS, Cells, bounded, translate
 from chukan.settings import LEAD_MIN_S
-from chukan.tenants import births, directory
+from chukan.tenants import births, common_reading, directory
 from chukan.tenants.births import PlannedSnapshot
 from chukan.tenants.changes import Changes
-from chukan.tenants.directory import AgencyRow, SignedSnapshot, Snapshot, Stop
-from chukan.tenants.sets import CellSets, CommonRow
+from chukan.tenants.common_reading import Common, Waiting, read_common
+from chukan.tenants.directory import AgencyRow, Snapshot
+from chukan.tenants.sets import CellSets
 
-READ_TIMEOUT_S: Final = 10.0
 PUT_TIMEOUT_S: Final = 15.0
 TURN_TIMEOUT_S: Final = 90.0
 STAGING_S: Final = 10.0
@@ -50,42 +48,6 @@ _log = log.get("publishing")
 
 Ready = Callable[[Sequence[AgencyRow]], Awaitable[None]]
 """Makes what new agencies need before anybody is told of them."""
-
-
-class Waiting(NamedTuple):
-    """Common data that every cell has confirmed, and when it comes into force."""
-
-    snapshot: Snapshot
-    effective_at: dt.datetime
-
-
-class Common(NamedTuple):
-    """The common data as it stands in the cells."""
-
-    snapshot: Snapshot | None
-    """What holds, taken together; None when no cell has any."""
-    numbers: dict[str, int | None]
-    """The number in force in each cell that answered, None where there is none yet."""
-    missing: tuple[str, ...]
-    """Cells that did not answer."""
-    settled: bool
-    """Whether every cell has exactly ``snapshot`` in force."""
-    waiting: tuple[Waiting, ...]
-    """What will come into force, in order."""
-    whole: bool
-    """Whether exactly this waits in every cell that answered, confirmed: nothing is half done."""
-    held: Mapping[str, tuple[CommonRow, ...]]
-    """Everything in each cell that answered: what is in force, and what waits, confirmed or not."""
-
-    @property
-    def coming(self) -> Snapshot | None:
-        """What will hold once everything that waits is in force."""
-        return self.waiting[-1].snapshot if self.waiting else self.snapshot
-
-    @property
-    def newest(self) -> int:
-        """The highest number that any cell has for anything, 0 when there is none."""
-        return max((row.number for rows in self.held.values() for row in rows), default=0)
 
 
 class Published(NamedTuple):
@@ -108,86 +70,6 @@ class _Plan(NamedTuple):
     staged: Waiting | None
     known: tuple[int, ...]
     """Numbers of confirmed ones that were seen waiting and may go."""
-
-
-async def read_common(cells: Cells, public: Ed25519PublicKey, *, past_missing: bool = False) -> Common:
-    """Read and verify the common data in every cell: in force, and waiting. What is due comes into force by it.
-
-    Args:
-        cells: the connection provider.
-        public: the key that the common data must be signed with.
-        past_missing: go on without cells that do not answer, as long as one does.
-
-    Raises:
-        Problem: no_primary, unavailable, busy of a cell; signature_invalid; other_environment.
-    """
-    held: dict[str, tuple[CommonRow, ...]] = {}
-    missing: list[str] = []
-    for name in sorted(cells.names):
-        try:
-            held[name] = await _read(cells, name)
-        except Problem:
-            if not past_missing or len(missing) + 1 == len(cells.names):
-                raise
-            missing.append(name)
-    opened: dict[tuple[str, int], Snapshot] = {}
-    for name, rows in held.items():
-        for row in rows:
-            opened[name, row.number] = _open(row, public, cells)
-    in_force = {name: opened[name, row.number] for name, rows in held.items() for row in rows if row.in_force}
-    snapshot = merge(in_force) if in_force else None
-    settled = snapshot is not None and len(in_force) == len(cells.names)
-    settled = settled and len({directory.canonical(each) for each in (snapshot, *in_force.values()) if each}) == 1
-    numbers = {name: in_force[name].number if name in in_force else None for name in held}
-    waiting = _waiting(held, opened, 0 if snapshot is None else snapshot.number)
-    wanted = [(each.snapshot.number, directory.canonical(each.snapshot), each.effective_at, True) for each in waiting]
-    whole = all(
-        [(row.number, row.body, row.effective_at, row.confirmed) for row in rows if not row.in_force] == wanted
-        for rows in held.values()
-    )
-    return Common(snapshot, numbers, tuple(missing), settled, waiting, whole, held)
-
-
-def _waiting(
-    held: Mapping[str, Sequence[CommonRow]], opened: Mapping[tuple[str, int], Snapshot], in_force: int
-) -> tuple[Waiting, ...]:
-    """Return what any cell has as confirmed, above what is in force anywhere, by number."""
-    found: dict[int, Waiting] = {}
-    for name, rows in held.items():
-        for row in rows:
-            if row.confirmed and not row.in_force and row.effective_at is not None and row.number > in_force:
-                found.setdefault(row.number, Waiting(opened[name, row.number], row.effective_at))
-    return tuple(found[number] for number in sorted(found))
-
-
-async def _read(cells: Cells, name: str) -> tuple[CommonRow, ...]:
-    return tuple(await CellSets(cells.primary(name).broker, timeout_s=READ_TIMEOUT_S).take_snapshots())
-
-
-def _open(row: CommonRow, public: Ed25519PublicKey, cells: Cells) -> Snapshot:
-    signed = SignedSnapshot(body=row.body or b"", signature=row.signature, key=row.key)
-    snapshot = directory.verify(signed, public)
-    if snapshot.number != row.number:
-        raise Problem("signature_invalid")
-    directory.require_environment(snapshot, cells.environment)
-    return snapshot
-
-
-def merge(found: Mapping[str, Snapshot]) -> Snapshot:
-    """Return what holds when cells have these snapshots: the newest one, and what may not be lost of the others.
-
-    ``found`` is by cell and not empty. Of two under one number, that of the cell whose name comes first counts.
-    """
-    newest = max((found[name] for name in sorted(found)), key=lambda each: each.number)  # the first of equals
-    agencies = list(newest.agencies)
-    stops: dict[tuple[str | None, str | None], Stop] = {}
-    for snapshot in (newest, *found.values()):
-        numbers, codes = {row.number for row in agencies}, {row.code for row in agencies}
-        agencies += [row for row in snapshot.agencies if row.number not in numbers and row.code not in codes]
-        stops.update({(stop.kind, stop.procedure): stop for stop in snapshot.stopped})
-    if len(agencies) == len(newest.agencies) and len(stops) == len(newest.stopped):
-        return newest
-    return msgspec.structs.replace(newest, agencies=agencies, stopped=list(stops.values()))
 
 
 class Publisher:
@@ -380,7 +262,7 @@ class Publisher:
     async def _confirm(self, row: PlannedSnapshot, staged: Waiting) -> bool:
         """Read the staged snapshot back from every cell, and only then confirm it in each; False to do all anew."""
         for name in sorted(self._cells.names):
-            found = [each for each in await _read(self._cells, name) if each.number == row.number]
+            found = [each for each in await common_reading.read_rows(self._cells, name) if each.number == row.number]
             if [(each.body, each.signature) for each in found] != [(row.body, row.signature)]:
                 return False
         if self._lead and self._clock.now() > staged.effective_at - self._lead:
@@ -400,7 +282,7 @@ class Publisher:
         _log.info("common data confirmed", snapshot=row.number)
         if self._later(staged) is None:
             for name in sorted(self._cells.names):
-                await _read(self._cells, name)  # takes it
+                await common_reading.read_rows(self._cells, name)  # takes it
         return True
 
 

@@ -14,8 +14,7 @@ from collections import Counter
 from typing import Final, Literal, NamedTuple
 
 from chukan.tenants.partition import Partition
-from chukan.tenants.records import open_record
-from chukan.tenants.rows import RecordRow
+from chukan.tenants.records import open_record, record_row
 from chukan.tenants.sealing import AgencyKeys
 
 STEP_MAX: Final = 5_000
@@ -76,9 +75,7 @@ async def count_step(
     for turn, row in enumerate(row for row in rows if row["id"] is not None):
         if turn % _SLICE == 0:
             await asyncio.sleep(0)
-        fields = open_record(
-            keys, RecordRow(row["id"], row["label"], row["month"], row["sealed"], row["commitment"], row["amends"])
-        )
+        fields = open_record(keys, record_row(row))
         amendment = fields.amends is not None
         counts[Counted(row["month"], fields.side, fields.procedure, fields.kind, fields.outcome, amendment)] += 1
     return CountedStep(counts, rows[-1]["seq"] if len(rows) == limit else None)

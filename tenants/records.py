@@ -13,8 +13,8 @@ import binascii
 import datetime as dt
 import hashlib
 import uuid
-from collections.abc import Sequence
-from typing import Annotated, Final, Literal, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 
@@ -31,7 +31,7 @@ PERSON_MAX: Final = 10_000
 """Records that one person may be shown at once."""
 
 _COMMITMENT_PREFIX: Final = b"\x02"
-_LEAF_BOUND: Final = 64
+_LEAF_BOUND: Final = slice(1, 65)
 """A leaf's data is version ‖ commitment (32) ‖ label (32) ‖ …: the part by which a record is bound to its place."""
 
 Instant = Annotated[dt.datetime, msgspec.Meta(tz=True)]
@@ -83,6 +83,14 @@ class RecordError(Exception):
     def __init__(self, position: int | None = None) -> None:
         super().__init__("a provision record does not match its commitment")
         self.position = position
+
+
+class OpenedRecord(NamedTuple):
+    """A record as it was opened: what it says, and salt and canonical bytes, by which anybody holds it to its leaf."""
+
+    fields: RecordFields
+    salt: bytes
+    canonical: bytes
 
 
 class StoredRecord(NamedTuple):
@@ -155,8 +163,25 @@ def make_amendment(keys: AgencyKeys, chance: Chance, fields: RecordFields, *, la
     )
 
 
+def record_row(row: Record | Mapping[str, Any]) -> RecordRow:
+    """Return the record in a row of ``records``, whatever else was read with it."""
+    names = ("id", "label", "month", "sealed", "commitment", "amends")
+    return RecordRow(**{name: row[name] for name in names})
+
+
+def require_leaf(record: RecordRow, leaf_data: bytes, position: int | None) -> None:
+    """Refuse a record that is not the one of a leaf; ``RecordError`` with the leaf's position."""
+    if leaf_data[_LEAF_BOUND] != record.commitment + record.label:
+        raise RecordError(position)
+
+
 def open_record(keys: AgencyKeys, row: RecordRow) -> RecordFields:
-    """Return what a record says, once it was shown to be what was committed to.
+    """Return what a record says; raises as ``open_whole``."""
+    return open_whole(keys, row).fields
+
+
+def open_whole(keys: AgencyKeys, row: RecordRow) -> OpenedRecord:
+    """Return a record, once it was shown to be what was committed to.
 
     Raises:
         RecordError: commitment, id, month or amended record differ from what rests beside the sealed bytes.
@@ -172,7 +197,7 @@ def open_record(keys: AgencyKeys, row: RecordRow) -> RecordFields:
         raise RecordError from None
     if (fields.id, fields.amends, month_of(fields.closed_at)) != (row.id, row.amends, row.month):
         raise RecordError
-    return fields
+    return OpenedRecord(fields, salt, canonical)
 
 
 def month_of(instant: dt.datetime) -> dt.date:
@@ -325,16 +350,9 @@ def _disclosable(records: Sequence[StoredRecord]) -> list[StoredRecord]:
 def _stored(keys: AgencyKeys, row: Record) -> StoredRecord:
     """Open a row and hold it against its leaf in the log."""
     position = row["seq"]
-    record = RecordRow(
-        id=row["id"],
-        label=row["label"],
-        month=row["month"],
-        sealed=row["sealed"],
-        commitment=row["commitment"],
-        amends=row["amends"],
-    )
-    if position is not None and row["leaf_data"][1 : 1 + _LEAF_BOUND] != record.commitment + record.label:
-        raise RecordError(position)
+    record = record_row(row)
+    if position is not None:
+        require_leaf(record, row["leaf_data"], position)
     try:
         return StoredRecord(open_record(keys, record), position)
     except RecordError:

@@ -15,11 +15,9 @@ from chukan.errors import Problem
 from chukan.tenants import label_map
 from chukan.tenants.label_map import LabelMap, MapError, MapProof, PagesMissing
 from chukan.tenants.partition import Partition
-from chukan.tenants.records import PERSON_MAX, SALT_BYTES, RecordError, RecordFields, open_record
-from chukan.tenants.rows import RecordRow
+from chukan.tenants.records import PERSON_MAX, OpenedRecord, open_whole, record_row, require_leaf
 from chukan.tenants.sealing import AgencyKeys
 
-_LEAF_BOUND: Final = slice(1, 65)
 _READS_MAX: Final = 3
 """A fork whose single label stands beside the way, then pages deeper than usual: no more reads are ever of use."""
 
@@ -38,12 +36,6 @@ class Chain(NamedTuple):
 
     leaves: list[ChainLeaf]
     later: list[bytes]
-
-
-class _Opened(NamedTuple):
-    fields: RecordFields
-    salt: bytes
-    record: bytes
 
 
 async def person_of_code(partition: Partition, keys: AgencyKeys, code: bytes) -> bytes | None:
@@ -88,40 +80,31 @@ async def read_chain(partition: Partition, keys: AgencyKeys, label: bytes, size:
     opened = [_open(keys, row) for row in (*rows, *later)]
     withheld = {_line(each) for each in opened if each is not None and each.fields.withheld}
     leaves = [_leaf(row["leaf_data"], each, withheld) for row, each in zip(rows, opened[: len(rows)], strict=True)]
-    new = [each.record for each in opened[len(rows) :] if each is not None and _line(each) not in withheld]
+    new = [each.canonical for each in opened[len(rows) :] if each is not None and _line(each) not in withheld]
     return Chain(leaves, new)
 
 
-def _line(opened: _Opened) -> object:
+def _line(opened: OpenedRecord) -> object:
     """Return what a record and all that amends it have in common."""
     return opened.fields.amends or opened.fields.id
 
 
-def _leaf(data: bytes, opened: _Opened | None, withheld: set[object]) -> ChainLeaf:
+def _leaf(data: bytes, opened: OpenedRecord | None, withheld: set[object]) -> ChainLeaf:
     if opened is None:
         return ChainLeaf(data, "gone")
     if _line(opened) in withheld:
         return ChainLeaf(data, "withheld")
-    return ChainLeaf(data, "shown", opened.salt, opened.record)
+    return ChainLeaf(data, "shown", opened.salt, opened.canonical)
 
 
-def _open(keys: AgencyKeys, row: Any) -> _Opened | None:  # noqa: ANN401 - asyncpg's record
+def _open(keys: AgencyKeys, row: Any) -> OpenedRecord | None:  # noqa: ANN401 - asyncpg's record
     """Open a row and hold it against its leaf; None where the record is not kept any more."""
     if row["id"] is None:
         return None
-    record = RecordRow(
-        id=row["id"],
-        label=row["label"],
-        month=row["month"],
-        sealed=row["sealed"],
-        commitment=row["commitment"],
-        amends=row["amends"],
-    )
-    if row["leaf_data"] is not None and row["leaf_data"][_LEAF_BOUND] != record.commitment + record.label:
-        raise RecordError(row["seq"])
-    fields = open_record(keys, record)
-    opened = keys.open("record", record.id.bytes, record.sealed)
-    return _Opened(fields, opened[:SALT_BYTES], opened[SALT_BYTES:])
+    record = record_row(row)
+    if row["leaf_data"] is not None:
+        require_leaf(record, row["leaf_data"], row["seq"])
+    return open_whole(keys, record)
 
 
 async def prove_label(partition: Partition, label: bytes) -> MapProof | None:

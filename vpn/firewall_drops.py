@@ -12,20 +12,6 @@ from chukan.vpn.firewall_words import Object, chain, match, payload, rule
 METER_SIZE: Final = 65536
 _IPV6_MASK: Final = "ffff:ffff:ffff:ff00::"
 
-DROPS: Final = (
-    "between_bodies",
-    "unknown",
-    "invalid",
-    "icmp_flood",
-    "connection_flood",
-    "closed_port",
-    "not_a_service",
-    "unsolicited",
-    "outside",
-    "not_forwarded",
-    "not_held",
-)
-"""The named counters: why something was dropped."""
 BODY_DROPS: Final = (
     "between_bodies",
     "unknown",
@@ -36,6 +22,8 @@ BODY_DROPS: Final = (
     "not_a_service",
 )
 """Those that a body's own packets fall to: counted by source as well, in a chain and meters of each reason."""
+DROPS: Final = (*BODY_DROPS, "unsolicited", "outside", "not_forwarded", "not_held")
+"""The named counters: why something was dropped."""
 
 
 def address(field: str, suffix: str) -> Object:

@@ -7,15 +7,13 @@ call and taken by a second.
 Invariant: nothing is destroyed; a rotation has nothing that would have to be undone.
 """
 
-import asyncio
-import os
-import sys
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import msgspec
 
 from chukan.errors import REGISTRY, Problem
+from chukan.ops.drills.commands import run_command
 from chukan.ops.drills.mover import SETTINGS
 from chukan.ops.drills.ports import Installation
 from chukan.ops.drills.vocabulary import Step
@@ -44,20 +42,8 @@ class CommandKeys:
         return made.sealed, made.left
 
     async def _call(self, act: str, agency: str) -> "list[_Told]":
-        command = [sys.executable, "-m", "chukan.ops.cli", "keys", act, agency,
-                   "--config", str(self._folder / SETTINGS), "--json"]  # fmt: skip
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL, env=os.environ, start_new_session=True,
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(COMMAND_S):
-                said, _ = await process.communicate()
-        finally:
-            # Both commands may be interrupted anywhere; a later one goes on.
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
+        words = ("keys", act, agency, "--config", str(self._folder / SETTINGS), "--json")
+        said = await run_command(words, COMMAND_S)
         return _read(said, f"chukan keys {act}")
 
 

@@ -4,14 +4,12 @@ A drill is to try what an operator has: so nothing of the move is done here but 
 old cell is discarded at once, for the agency comes back there.
 """
 
-import asyncio
-import os
-import sys
 from typing import Final
 
 import msgspec
 
 from chukan.errors import REGISTRY, Problem
+from chukan.ops.drills.commands import run_command
 from chukan.replication import render
 from chukan.replication.site import Site
 
@@ -52,23 +50,10 @@ class CommandMover:
 
     async def _call(self, *words: str) -> "_Told":
         passwords = self._folder / "passwords" / _PASSWORDS
-        command = [
-            sys.executable, "-m", "chukan.ops.cli", "agency", *words, "--config", str(self._folder / SETTINGS),
-            "--admin-user", render.SUPERUSER, "--admin-password-file", str(passwords), "--json",
-        ]  # fmt: skip
-        process = await asyncio.create_subprocess_exec(
-            *command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL, env=os.environ, start_new_session=True,
-        )  # fmt: skip
-        try:
-            async with asyncio.timeout(COMMAND_S):
-                said, _ = await process.communicate()
-        finally:
-            # A move may be interrupted at any step; the same command finishes it.
-            if process.returncode is None:
-                process.kill()
-                await process.wait()
-        return _read(said, f"chukan agency {words[0]}")
+        options = ("--config", str(self._folder / SETTINGS), "--admin-user", render.SUPERUSER)
+        words = ("agency", *words, *options, "--admin-password-file", str(passwords), "--json")
+        said = await run_command(words, COMMAND_S)
+        return _read(said, f"chukan agency {words[1]}")
 
 
 class _Told(msgspec.Struct, frozen=True):

@@ -17,7 +17,7 @@ from chukan.ops.sandbox.acquisition import CODE_KEEP
 from chukan.ops.sandbox.admin import to_microseconds
 from chukan.ops.sandbox.outbox import Push, put_out
 from chukan.ops.sandbox.register import RecordFacts, Register
-from chukan.platform.wire.network import (
+from chukan.platform.wire.network_asks import (
     AcquisitionAsk,
     AcquisitionAskReply,
     AcquisitionNotice,

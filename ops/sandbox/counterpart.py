@@ -41,7 +41,6 @@ from chukan.platform.wire.agency import Record
 from chukan.platform.wire.network import (
     Ack,
     AcquiredCode,
-    AcquisitionNotice,
     AcquisitionRequest,
     AnswerDelivery,
     AnswerKey,
@@ -54,6 +53,7 @@ from chukan.platform.wire.network import (
     PermitRequest,
     ProviderPermit,
 )
+from chukan.platform.wire.network_asks import AcquisitionNotice
 
 LINE_DEADLINE: Final = dt.timedelta(minutes=30)
 PERMIT_GRACE: Final = dt.timedelta(seconds=30)

@@ -55,18 +55,17 @@ from chukan.platform.envelope import Opener, Signed, Signer
 from chukan.platform.permits import sign_list
 from chukan.platform.wire.checkpoints import CheckpointTold
 from chukan.platform.wire.network import (
-    AcquisitionAsk,
     AcquisitionRequest,
     Answer,
     AnswerKey,
     HolderRequest,
     InventoryRequest,
     PermitRequest,
-    ProviderKeyRequest,
     RedeliveryRequest,
     ResidentCode,
     SignedPermit,
 )
+from chukan.platform.wire.network_asks import AcquisitionAsk, ProviderKeyRequest
 from chukan.platform.wire.registrations import Correction, Delegation
 
 SWEEP_S: Final = 0.5

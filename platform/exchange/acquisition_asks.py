@@ -21,7 +21,7 @@ from chukan import log
 from chukan.errors import Problem
 from chukan.platform.exchange.codes import Codes
 from chukan.platform.exchange.context import Context
-from chukan.platform.exchange.inbox import TEMPORARY
+from chukan.platform.exchange.inbox import refusal
 from chukan.platform.exchange.memos import open_request
 from chukan.platform.peer import NetworkPeer
 from chukan.platform.sealed import UnreadableAnswerError, is_answer_key, open_facts, seal_facts
@@ -34,7 +34,8 @@ from chukan.platform.wire.acquisition_asks import (
     PersonFacts,
 )
 from chukan.platform.wire.agency import CodeAsk, CodeLine
-from chukan.platform.wire.network import Ack, AcquisitionAsk, AcquisitionNotice, Message, ProviderKeyRequest
+from chukan.platform.wire.network import Ack, Message
+from chukan.platform.wire.network_asks import AcquisitionAsk, AcquisitionNotice, ProviderKeyRequest
 from chukan.tenants import acquisition_asks as asks
 from chukan.tenants.directory import AgencyRow, ClientRow
 from chukan.tenants.numbers import find_forbidden
@@ -127,11 +128,7 @@ class AcquisitionAsks:
             row = self._row(item, agency)
             (word,) = await context.cell(agency).put_acquisition_asks([row])
         except Problem as problem:
-            again = problem.code in TEMPORARY
-            if not again:
-                context.meter.problem(problem.code)
-                _log.warning("push refused", code=problem.code)
-            return Ack(id=item.id, status="again" if again else "refused", reason=problem.code)
+            return refusal(context, item.id, problem)
         _log.info("acquisition asked for", agency=agency.number, outcome=word)
         return Ack(id=item.id, status="accepted", reason=None if word == "stored" else word)
 

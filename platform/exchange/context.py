@@ -106,6 +106,13 @@ class Context:
         """The agency's keys; raises Problem ``keys_unconfirmed``."""
         return self.keystores.load(agency)
 
+    def code_of(self, agency: int) -> str | None:
+        """The code of an open agency by its number, None where there is none."""
+        try:
+            return self.common.directory.by_number(agency).code
+        except Problem:
+            return None
+
     def stages(
         self, name: str, work: Callable[[CellSets], Callable[[list[I]], Awaitable[list[R]]]], *, cap: int = 256
     ) -> dict[str, Stage[I, R]]:

@@ -21,7 +21,7 @@ import msgspec
 
 from chukan import log
 from chukan.errors import Problem
-from chukan.platform.exchange.inbox import TEMPORARY
+from chukan.platform.exchange.inbox import refusal
 from chukan.platform.peer import NetworkTrouble
 from chukan.platform.wire.corrections import CorrectionView, RecordCorrection
 from chukan.platform.wire.network import Ack
@@ -239,11 +239,7 @@ class Corrections:
             row = self._row(agency, told, amendment, changes, "corrected_by_counterpart", context.clock.now(), None)
             word = await context.cell(agency).put_correction(row)
         except Problem as problem:
-            again = problem.code in TEMPORARY
-            if not again:
-                context.meter.problem(problem.code)
-                _log.warning("push refused", code=problem.code)
-            return Ack(id=item.id, status="again" if again else "refused", reason=problem.code)
+            return refusal(context, item.id, problem)
         except (records.RecordError, SealError) as error:
             # What rests is not what was recorded: evidence says so loudly; here it must not fail the others' items.
             context.meter.problem("defect")

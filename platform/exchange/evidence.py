@@ -60,25 +60,19 @@ def evidence_loops(
     if keys.private is None:
         return
 
-    def code_of(agency: int) -> str | None:
-        try:
-            return context.common.directory.by_number(agency).code
-        except Problem:
-            return None
-
     memory = context.sets[memory_cell(context.settings)]
     for cell, sets in context.sets.items():
         signing, cosigning = partial(on_broken, cell, "signing"), partial(on_broken, cell, "cosigning")
         yield (
             f"signer {cell}",
-            Signer(sets, keys, code_of, partial(on_age, cell), on_broken=signing, maps=MapGrower(sets)).run(),
+            Signer(sets, keys, context.code_of, partial(on_age, cell), on_broken=signing, maps=MapGrower(sets)).run(),
         )
         if len(keys.public) > 1:
             # Only this centre's own settings say that a cell was restored: no log can say it of itself.
             restores = Restores(context.settings.cells[cell].restore_epoch, sets, memory)
             maps = MapFollower(sets, memory)
             cosigner = Cosigner(
-                sets, memory, keys, code_of, context.clock, restores=restores, on_forked=cosigning, maps=maps
+                sets, memory, keys, context.code_of, context.clock, restores=restores, on_forked=cosigning, maps=maps
             )
             yield f"cosigner {cell}", cosigner.run()
 

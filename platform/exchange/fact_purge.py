@@ -6,16 +6,14 @@ never on the path of a request. What is past its time is shown to nobody in betw
 
 import asyncio
 from collections.abc import Mapping
-from typing import Final
 
 from chukan import log
 from chukan.clock import Clock
 from chukan.errors import Problem
+from chukan.platform.exchange.rounds import PAGE_S, go_round
 from chukan.tenants.acquisition_asks import KEEP
 from chukan.tenants.sets import CellSets
 
-ROUND_S: Final = 600.0
-PAGE_S: Final = 1.0
 _log = log.get("exchange.fact_purge")
 
 
@@ -28,20 +26,12 @@ class FactPurge:
 
     async def run(self) -> None:
         """Go round and round until cancelled; a cell that is away holds up no other."""
-        async with asyncio.TaskGroup() as group:
-            for cell in self._sets:
-                group.create_task(self._rounds(cell), name=f"fact purge {cell}")
+        await go_round("fact purge", self._sets, self._turn, _put_off)
 
-    async def _rounds(self, cell: str) -> None:
-        while True:
-            try:
-                gone = await self.round(cell)
-            except Problem as problem:
-                _log.warning("facts not purged", cell=cell, code=problem.code)
-            else:
-                if gone:
-                    _log.info("facts purged", cell=cell, count=gone)
-            await asyncio.sleep(ROUND_S)
+    async def _turn(self, cell: str) -> None:
+        gone = await self.round(cell)
+        if gone:
+            _log.info("facts purged", cell=cell, count=gone)
 
     async def round(self, cell: str) -> int:
         """Go once through a cell's agencies; returns how many requests went. Raises ``Problem``."""
@@ -52,3 +42,7 @@ class FactPurge:
             after, gone = await self._sets[cell].purge_acquisition_asks(after, before)
             total += gone
         return total
+
+
+def _put_off(cell: str, problem: Problem) -> None:
+    _log.warning("facts not purged", cell=cell, code=problem.code)

@@ -8,16 +8,14 @@ and never on the path of a request.
 import asyncio
 from collections.abc import Mapping
 from functools import partial
-from typing import Final
 
 from chukan import log
 from chukan.clock import Clock, today_jst
 from chukan.errors import Problem
+from chukan.platform.exchange.rounds import PAGE_S, go_round
 from chukan.tenants.retention import kept_from
 from chukan.tenants.sets import CellSets
 
-ROUND_S: Final = 600.0
-PAGE_S: Final = 1.0
 _log = log.get("exchange.forgetting")
 
 
@@ -30,17 +28,7 @@ class Forgetting:
 
     async def run(self) -> None:
         """Go round and round until cancelled, in each cell by itself: one that is away holds up no other."""
-        async with asyncio.TaskGroup() as group:
-            for cell in self._sets:
-                group.create_task(self._rounds(cell), name=f"forgetting {cell}")
-
-    async def _rounds(self, cell: str) -> None:
-        while True:
-            try:
-                await self.round(cell)
-            except Problem as problem:
-                _log.warning("forgetting put off", cell=cell, code=problem.code)
-            await asyncio.sleep(ROUND_S)
+        await go_round("forgetting", self._sets, self.round, _put_off)
 
     async def round(self, cell: str) -> None:
         """Go once through a cell's agencies. Raises ``Problem`` where the cell does not answer."""
@@ -51,3 +39,7 @@ class Forgetting:
             while after:
                 await asyncio.sleep(PAGE_S)
                 after = await page(after)
+
+
+def _put_off(cell: str, problem: Problem) -> None:
+    _log.warning("forgetting put off", cell=cell, code=problem.code)

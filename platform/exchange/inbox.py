@@ -51,6 +51,15 @@ T = TypeVar("T")
 OUTCOMES: Final = {outcome.word: outcome for outcome in Outcome}
 
 
+def refusal(context: Context, message: uuid.UUID, problem: Problem) -> Ack:
+    """Return the acknowledgement of a pushed item that is not taken: again later, or never; the latter is counted."""
+    if problem.code in TEMPORARY:
+        return Ack(id=message, status="again", reason=problem.code)
+    context.meter.problem(problem.code)
+    _log.warning("push refused", code=problem.code)
+    return Ack(id=message, status="refused", reason=problem.code)
+
+
 class Inbox:
     """Implements the network's push port; ``answered`` and ``asked`` tell the waiters and workers what changed."""
 
@@ -315,11 +324,7 @@ class Inbox:
         return outcome
 
     def _no(self, message: uuid.UUID, problem: Problem) -> Ack:
-        if problem.code in TEMPORARY:
-            return Ack(id=message, status="again", reason=problem.code)
-        self._context.meter.problem(problem.code)
-        _log.warning("push refused", code=problem.code)
-        return Ack(id=message, status="refused", reason=problem.code)
+        return refusal(self._context, message, problem)
 
     async def close(self) -> None:
         """Finish what is in flight."""

@@ -140,12 +140,7 @@ class OfficerSessions:
         changed = msgspec.structs.replace(
             row.account, password=hashed, passkeys=passkeys, since=now, enrolment=None, enrol_until=None
         )
-        async with self._door(agency) as partition:
-            await self._unchanged(partition, keys, row, "enrolment_refused")
-            await rows.put_account(partition, keys, changed)
-            await rows.set_lock(partition, ask.officer, 0, None)
-            await rows.end_sessions(partition, [ask.officer])
-            await self._enter(partition, agency, ask.officer, "account.enrol", "done", subject="account")
+        await self._put_factors(agency, row, changed, "account.enrol", "enrolment_refused")
         _log.info("officer enrolled", agency=agency.number, peer=ask.officer)
         return Enrolled(officer=ask.officer, factor="passkey" if passkeys else "card")
 
@@ -156,14 +151,20 @@ class OfficerSessions:
         if row is None or not await self._passwords.matches(row.account.password, ask.password):
             await self._enter_refused(agency, client, row, "account.password", "login_refused")
             raise Problem("login_refused")
-        now, keys = self._now(), self._keys(agency)
-        changed = msgspec.structs.replace(row.account, password=await self._passwords.hash(ask.new), since=now)
+        changed = msgspec.structs.replace(row.account, password=await self._passwords.hash(ask.new), since=self._now())
+        await self._put_factors(agency, row, changed, "account.password", "login_refused")
+
+    async def _put_factors(
+        self, agency: AgencyRow, row: rows.AccountRow, changed: Account, kind: str, refusal: str
+    ) -> None:
+        """Keep an account with new factors: no lock and no session of before stands. Refused where it has changed."""
+        keys, officer = self._keys(agency), changed.officer
         async with self._door(agency) as partition:
-            await self._unchanged(partition, keys, row, "login_refused")
+            await self._unchanged(partition, keys, row, refusal)
             await rows.put_account(partition, keys, changed)
-            await rows.set_lock(partition, acting.officer, 0, None)
-            await rows.end_sessions(partition, [acting.officer])
-            await self._enter(partition, agency, acting.officer, "account.password", "done", subject="account")
+            await rows.set_lock(partition, officer, 0, None)
+            await rows.end_sessions(partition, [officer])
+            await self._enter(partition, agency, officer, kind, "done", subject="account")
 
     def _may_enrol(self, keys: AgencyKeys, account: Account, ask: Enrol, now: dt.datetime) -> bool:
         if account.enrolment is None or account.enrol_until is None or account.enrol_until <= now:

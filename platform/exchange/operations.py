@@ -12,7 +12,6 @@ from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 from typing import Any
 
-from chukan.errors import Problem
 from chukan.platform.exchange.context import Context
 from chukan.platform.exchange.evidence import memory_cell, read_centre_keys
 from chukan.tenants.cosigning import Cosigner
@@ -42,18 +41,12 @@ def operation_loops(
     """
     keys = read_centre_keys(context.settings)
 
-    def code_of(agency: int) -> str | None:
-        try:
-            return context.common.directory.by_number(agency).code
-        except Problem:
-            return None
-
     memory = context.sets[memory_cell(context.settings)]
     for cell, sets in context.sets.items():
         yield f"operations {cell}", OperationSequencer(sets).run()
         if keys.private is None:
             continue
-        trees, named = OperationTrees(sets), partial(log_name, cell=cell, code_of=code_of)
+        trees, named = OperationTrees(sets), partial(log_name, cell=cell, code_of=context.code_of)
         yield f"operations signer {cell}", Signer(trees, keys, named, partial(on_age, cell)).run()
         if len(keys.public) > 1:
             yield f"operations cosigner {cell}", Cosigner(trees, memory, keys, named, context.clock).run()

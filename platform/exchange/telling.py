@@ -165,14 +165,11 @@ def telling_loops(
     if context.settings.evidence.signing_key_file is None:
         return
 
-    def code_of(agency: int) -> str | None:
-        try:
-            return context.common.directory.by_number(agency).code
-        except Problem:
-            return None
-
     for cell, sets in context.sets.items():
-        yield f"teller {cell}", Teller(sets, peer, code_of, context.chance, partial(on_broken, cell, "network")).run()
+        yield (
+            f"teller {cell}",
+            Teller(sets, peer, context.code_of, context.chance, partial(on_broken, cell, "network")).run(),
+        )
 
 
 def _newest_first(leaves: Sequence[tuple[int, bytes]], kept: int, size: int) -> Iterator[tuple[int, bytes]]:

@@ -23,7 +23,8 @@ from chukan.platform import tls
 from chukan.platform.envelope import Opened, Opener, Signed, Signer, message_id
 from chukan.platform.http import bodies, headers, problems
 from chukan.platform.peer import BODY_BYTES_MAX, NETWORK
-from chukan.platform.wire.network import Ack, AcquiredCode, AcquisitionNotice, AnswerDelivery, Notice
+from chukan.platform.wire.network import Ack, AcquiredCode, AnswerDelivery, Notice
+from chukan.platform.wire.network_asks import AcquisitionNotice
 from chukan.platform.wire.registrations import CorrectionNotice
 
 NOTICES: Final = "/exchange/v1/notices"

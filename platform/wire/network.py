@@ -312,47 +312,6 @@ class RedeliveryReply(Message, frozen=True):
     status: Literal["queued", "closed", "reopened", "unknown"]
 
 
-class ProviderKeyRequest(Message, frozen=True):
-    """Asks for the answer key of a provider that has no code of the person (施行令26条3項): facts are sealed to it."""
-
-    id: uuid.UUID
-    inquirer: AgencyCode
-    request: uuid.UUID
-    """Id of the permit request that ended with ``no_code``."""
-
-
-class ProviderKeyReply(Message, frozen=True):
-    """The provider's newest answer key; nothing is kept."""
-
-    id: uuid.UUID
-    outcome: Literal["answered", "bad_request"]
-    key: str | None = None
-    public: bytes | None = None
-    reason: str | None = None
-
-
-class AcquisitionAsk(Message, frozen=True):
-    """Asks the provider to acquire a code, with the four facts that only it can open (施行令26条3項)."""
-
-    id: uuid.UUID
-    inquirer: AgencyCode
-    request: uuid.UUID
-    """Id of the permit request that ended with ``no_code``; one request to acquire is passed on for it."""
-    asked_at: Instant
-    key: str
-    """Id of the provider's answer key."""
-    sealed: Annotated[bytes, msgspec.Meta(max_length=8192)]
-    """JSON of ``PersonFacts``, HPKE-sealed."""
-
-
-class AcquisitionAskReply(Message, frozen=True):
-    """Acknowledges one request to acquire."""
-
-    id: uuid.UUID
-    status: Literal["accepted", "refused"]
-    reason: str | None = None
-
-
 # ---------------------------------------------------------------- network -> exchange
 
 
@@ -386,19 +345,6 @@ class AcquiredCode(Message, frozen=True):
     number: str
     status: Literal["acquired", "already_acquired"]
     code: bytes | None = None
-
-
-class AcquisitionNotice(Message, frozen=True):
-    """Tells a provider that an inquirer asks it to acquire a code (施行令26条3項)."""
-
-    id: uuid.UUID
-    provider: AgencyCode
-    inquirer: AgencyCode
-    affair: Code16
-    kind: Code16
-    asked_at: Instant
-    key: str
-    sealed: Annotated[bytes, msgspec.Meta(max_length=8192)]
 
 
 class Ack(Message, frozen=True):

@@ -9,8 +9,8 @@ import pytest
 from chukan.errors import Problem
 from chukan.tenants import directory
 from chukan.tenants.changes import Changes
+from chukan.tenants.common_reading import merge
 from chukan.tenants.directory import ClientRow, Snapshot, Stop
-from chukan.tenants.publishing import merge
 
 AT = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)
 SAPPORO, BOARD, FUKUOKA = "9901011002000001", "9902011002000001", "9901401307000001"

@@ -13,10 +13,10 @@ from chukan.errors import Problem
 from chukan.ops.cli import run
 from chukan.ops.installation import publish, until_in_force
 from chukan.ops.sandbox.endpoints import pause
-from chukan.tenants import births, publishing
+from chukan.tenants import births, common_reading, publishing
 from chukan.tenants.changes import Changes
+from chukan.tenants.common_reading import Common
 from chukan.tenants.directory import Stop
-from chukan.tenants.publishing import Common
 from chukan.tests.support.nation import ASKS, GIVES, WAIT_S, World
 
 KIND, OTHER = "TM00000000000002", "TM00000000000003"
@@ -167,7 +167,7 @@ def crash(patch: pytest.MonkeyPatch, step: str) -> None:
     )
     owner: Any = births
     if step == "read back":
-        owner, name, left = publishing, "_read", 4  # of both cells, and of both once more
+        owner, name, left = common_reading, "read_rows", 4  # of both cells, and of both once more
     if step == "confirm both":
         left = 2
     real = getattr(owner, name)

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chukan.errors import Problem
 from chukan.ops.installation import add_agency, open_installation, publish
-from chukan.tenants import bodies, directory, publishing
+from chukan.tenants import bodies, common_reading, directory
 from chukan.tenants.changes import Changes
 from chukan.tenants.directory import Stop
 
@@ -34,8 +34,8 @@ async def west_away(site: Any) -> Any:
 
 
 async def in_force(installation: Any, cell: str) -> directory.Snapshot | None:
-    rows = await publishing._read(installation.cells, cell)
-    found = [publishing._open(row, installation._public, installation.cells) for row in rows if row.in_force]
+    rows = await common_reading.read_rows(installation.cells, cell)
+    found = [common_reading._open(row, installation._public, installation.cells) for row in rows if row.in_force]
     return found[0] if found else None
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chukan.errors import Problem
-from chukan.ops.drills import key_turns
+from chukan.ops.drills import commands
 from chukan.ops.drills.key_turns import CommandKeys, KeyTurns
 from chukan.ops.drills.vocabulary import WHEN, Step, understand
 
@@ -71,7 +71,7 @@ async def test_the_commands_word_is_the_drills(
     command = tmp_path / "command"
     command.write_text(f"#!/bin/sh\necho '{said}'\n")
     command.chmod(0o755)
-    monkeypatch.setattr(key_turns, "sys", SimpleNamespace(executable=str(command)))
+    monkeypatch.setattr(commands, "sys", SimpleNamespace(executable=str(command)))
     keys: Any = CommandKeys(SimpleNamespace(operator=SimpleNamespace(directory=tmp_path)))  # type: ignore[arg-type]
     assert sys.executable != str(command)
     if isinstance(becomes, int):

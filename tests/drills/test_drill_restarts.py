@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from chukan.errors import Problem
+from chukan.ops.drills import commands
 from chukan.ops.drills import mover as moving
 from chukan.ops.drills.hands import Hands
 from chukan.ops.drills.mover import CommandMover
@@ -165,7 +166,7 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[CommandMov
     python = tmp_path / "python"
     python.write_text(f'#!/bin/sh\nexec {sys.executable} {script} "$@"\n', encoding="utf-8")
     python.chmod(0o755)
-    monkeypatch.setattr(moving.sys, "executable", str(python))
+    monkeypatch.setattr(commands.sys, "executable", str(python))
     operator = type("Operator", (), {"directory": tmp_path})
     return CommandMover(type("Site", (), {"operator": operator})), tmp_path / "fake.py.calls"
 

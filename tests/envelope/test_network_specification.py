@@ -16,7 +16,7 @@ from chukan.platform import envelope, peer, permits
 from chukan.platform.envelope import Opener, Signer
 from chukan.platform.http import network as pushes
 from chukan.platform.sealed import open_answer
-from chukan.platform.wire import checkpoints, registrations
+from chukan.platform.wire import checkpoints, network_asks, registrations
 from chukan.platform.wire import network as wire
 from chukan.platform.wire.network import Message, SealedAnswer
 from chukan.tenants.merkle import leaf_hash
@@ -27,7 +27,8 @@ TEXT = (Path(__file__).parents[2] / "docs" / "specs" / "network-protocol.md").re
 KEY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
 MESSAGES = {
     name: kind
-    for name, kind in (*vars(wire).items(), *vars(checkpoints).items(), *vars(registrations).items())
+    for module in (wire, checkpoints, network_asks, registrations)
+    for name, kind in vars(module).items()
     if isinstance(kind, type) and issubclass(kind, Message) and kind is not Message
 }
 

@@ -22,12 +22,13 @@ from chukan.replication.primary import Cells
 from chukan.settings import Environment
 from chukan.tenants import directory
 from chukan.tenants.changes import Changes
+from chukan.tenants.common_reading import read_common
 from chukan.tenants.export_file import ExportWriter, Manifest, read_export
 from chukan.tenants.keystore import KeyStores
 from chukan.tenants.migrate import prepare_cell
 from chukan.tenants.migrate import require_environment as require_cell
 from chukan.tenants.numbers import resident_check, synthetic_resident_code
-from chukan.tenants.publishing import Publisher, read_common
+from chukan.tenants.publishing import Publisher
 from chukan.tenants.sets import CellSets
 
 AT = dt.datetime(2026, 11, 23, tzinfo=dt.UTC)

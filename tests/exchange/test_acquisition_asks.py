@@ -16,7 +16,7 @@ from chukan.platform.peer import NetworkTrouble
 from chukan.platform.sealed import seal_facts
 from chukan.platform.wire.acquisition_asks import AcquisitionAnswer, AcquisitionAskView, PersonFacts
 from chukan.platform.wire.agency import CodeAsk, CodeLine
-from chukan.platform.wire.network import AcquisitionAsk, AcquisitionAskReply, AcquisitionNotice
+from chukan.platform.wire.network_asks import AcquisitionAsk, AcquisitionAskReply, AcquisitionNotice
 from chukan.tenants.numbers import synthetic_individual_number
 from chukan.tests.support.nation import running
 

@@ -29,6 +29,8 @@ PERSON, NAME, AMOUNT = "PLANTED7ADR", "植田花子", "7777345"
 CLEAR = "clear-on-purpose"
 """A source of copies rests in the clear: where it is not found, nothing was searched."""
 _PIECE = 1 << 22
+_CACHE = "pg_internal.init"
+"""The server's cache of its catalogue: it takes the file away whenever the catalogue changes, and nothing else."""
 
 
 def forms(value: bytes) -> set[bytes]:
@@ -53,7 +55,13 @@ class Attacker:
         self.marked += CLEAR.encode() in content
 
     def read(self, path: Path) -> None:
-        with path.open("rb") as file:
+        try:
+            file = path.open("rb")
+        except FileNotFoundError:
+            if path.name == _CACHE:
+                return
+            raise
+        with file:
             tail = b""
             while piece := file.read(_PIECE):
                 self.search(tail + piece)

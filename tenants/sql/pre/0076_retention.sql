@@ -55,6 +55,7 @@ DECLARE
   _over timestamptz := least(_before, chukan.kept_from())::timestamp AT TIME ZONE 'Asia/Tokyo';
   _schema text;
   _rule record;
+  _oldest timestamptz;
 BEGIN
   FOR _agency IN SELECT a.agency FROM chukan.agencies a WHERE a.agency > _after AND a.state = 'open'
                  ORDER BY a.agency LIMIT _count LOOP
@@ -71,6 +72,9 @@ BEGIN
       _schema, _agency, _limit) USING _first, _over;
     FOR _rule IN SELECT * FROM (VALUES
       ('queries', 'id'), ('provisions', 'id'), ('permits', 'id'), ('events', 'n')) r(name, key) LOOP
+      -- Keys rise with time: where the first row is not over, none is, and no other is read.
+      EXECUTE format('SELECT o.at FROM %I.%I o ORDER BY o.%I LIMIT 1', _schema, _rule.name, _rule.key) INTO _oldest;
+      CONTINUE WHEN _oldest IS NULL OR _oldest >= _over;
       EXECUTE format(
         'DELETE FROM %1$I.%2$I d WHERE d.ctid = ANY (ARRAY(
            SELECT k.ctid FROM (SELECT o.ctid, o.id, o.at, o.agency FROM %1$I.%2$I o ORDER BY o.%5$I LIMIT %4$s) k
