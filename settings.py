@@ -194,12 +194,20 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Officers(msgspec.Struct, frozen=True, kw_only=True):
-    """How officers (職員) sign in; without a domain, by card and password alone."""
+    """How officers (職員) sign in, and when they are out again; without a domain, by card and password alone."""
 
     passkey_domain: str = ""
     """Domain that passkeys are for (WebAuthn RP ID): the console's own, or one above it. Changed, all are void."""
     passkey_origins: list[str] = []
     """Where officers' browsers show the console, as ``https://console.example``; each within the domain."""
+    idle_s: Annotated[int, msgspec.Meta(ge=60, le=3600)] = 900
+    """A session ends when its officer was not there for so long."""
+    session_s: Annotated[int, msgspec.Meta(ge=300, le=43_200)] = 36_000
+    """A session ends so long after signing in, whatever its officer does."""
+    failures_free: Annotated[int, msgspec.Meta(ge=0, le=9)] = 4
+    """So many failures in a row lock nothing; each one beyond locks the account, each time for twice as long."""
+    lock_first_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 300
+    lock_max_s: Annotated[int, msgspec.Meta(ge=60, le=86_400)] = 86_400
 
 
 class Operator(msgspec.Struct, frozen=True, kw_only=True):
@@ -207,6 +215,10 @@ class Operator(msgspec.Struct, frozen=True, kw_only=True):
 
     directory_signing_key_file: Path | None = None
     """Private key (PEM, Ed25519) that signs the common data; ``--directory-key`` goes before it."""
+    certificate_file: Path | None = None
+    """Certificate (PEM, named ``operator.…``) of whoever acts, once there is an operators' register."""
+    key_file: Path | None = None
+    """Its private key (PEM)."""
 
 
 class KeyToken(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,7 +272,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     settings = toml_reading.convert(raw.tree, Settings, "")
     _check_site(settings)
     _check_tokens(settings)
-    _check_passkeys(settings.officers)
+    check_officers(settings.officers)
     check_link_hosts(settings.exchange)
     for name, cell in settings.cells.items():
         check_cell(f"/cells/{name}", cell)
@@ -297,8 +309,15 @@ def _check_tokens(settings: Settings) -> None:
         raise Problem("setting_invalid", pointer="/key_tokens", expected="a token of its own for each centre")
 
 
-def _check_passkeys(officers: Officers) -> None:
-    """Refuse origins that no browser would let use the domain's passkeys."""
+def check_officers(officers: Officers) -> None:
+    """Refuse origins that no browser would let use the domain's passkeys, and ends that come before what they end.
+
+    Raises ``Problem``: setting_missing, setting_invalid.
+    """
+    if officers.session_s < officers.idle_s:
+        raise Problem("setting_invalid", pointer="/officers/session_s", expected="at least idle_s")
+    if officers.lock_max_s < officers.lock_first_s:
+        raise Problem("setting_invalid", pointer="/officers/lock_max_s", expected="at least lock_first_s")
     if bool(officers.passkey_domain) != bool(officers.passkey_origins):
         missing = "passkey_origins" if officers.passkey_domain else "passkey_domain"
         raise Problem("setting_missing", pointer=f"/officers/{missing}")

@@ -36,6 +36,7 @@ from chukan.ops.certificate_forms import Identity
 from chukan.ops.certificate_register import Begun, IssuedLine, Register, Usage
 from chukan.platform.tls import CLIENT_URN, PEER_URN
 from chukan.settings import Environment
+from chukan.tenants.credentials import UNREADABLE
 
 LEAF_DAYS: Final = 397
 """Lifetime of what is issued: thirteen months (a yearly renewal with a month to spare)."""
@@ -274,7 +275,7 @@ def read_certificates(path: Path) -> list[x509.Certificate]:
     """Return the certificates of a PEM file. Raises ``Problem`` certificate_unreadable, naming the file."""
     try:
         return x509.load_pem_x509_certificates(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, *UNREADABLE):
         raise Problem("certificate_unreadable", expected=str(path)) from None
 
 

@@ -21,6 +21,7 @@ from rich.table import Table
 
 from chukan import core_dumps, log, settings
 from chukan.errors import Problem
+from chukan.ops import operator_roles
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -56,6 +57,7 @@ COMMANDS: "Mapping[str, str]" = MappingProxyType(
         "notice": "chukan.ops.notice:app",
         "officer": "chukan.ops.client_officer:app",
         "operations": "chukan.ops.operations:app",
+        "operators": "chukan.ops.operators:app",
         "pia": "chukan.ops.pia:app",
         "pki": "chukan.ops.pki:app",
         "reconcile": "chukan.ops.reconcile:app",
@@ -98,6 +100,7 @@ SUMMARIES: "Mapping[str, str]" = MappingProxyType(
         "notice": "Tell the bodies of planned stops and incidents; see who has read it.",
         "officer": "Sign in as an officer; administer accounts, two administrators together.",
         "operations": "Write the operations logs of agencies and of operators, and look at the operators'.",
+        "operators": "Show who may give an operator's orders, in which roles.",
         "pia": "Wording for a body's own protection assessment, checked against the tree.",
         "pki": "Issue certificates for systems, officers and servers.",
         "reconcile": "Compare the records of both sides and the network.",
@@ -177,6 +180,7 @@ def run(tokens: "Sequence[str]") -> int:
     """Run one command and return the exit status of the process: what it returned if that is a number, else 0."""
     try:
         _refuse_unknown(tokens)
+        operator_roles.begin(tokens)
         result = app(list(tokens), result_action="return_value")
     except Problem as problem:
         show(problem, as_json="--json" in tokens)

@@ -19,9 +19,12 @@ from chukan.ops import (
     client_codes,
     client_delegations,
     client_evidence,
+    client_export,
     client_files,
     client_notices,
     client_officer,
+    client_operations,
+    client_resident,
 )
 from chukan.ops import client_view as view
 from chukan.ops.client_run import DEMO_CONNECTION, Target, lines_of, run
@@ -45,7 +48,10 @@ T = TypeVar("T")
 for _command in (*client_files.COMMANDS, *client_codes.COMMANDS, *client_delegations.COMMANDS):
     app.command(_command)
 app.command(client_officer.app)
+app.command(client_operations.app)
+app.command(client_resident.app)
 app.command(client_evidence.checkpoint)
+app.command(client_export.export_records)
 app.command(client_notices.notices)
 app.command(client_notices.read_notice)
 app.command(client_notices.calendar)

@@ -14,7 +14,7 @@ from chukan.errors import Problem
 from chukan.ops.client_run import Target, run_each
 from chukan.ops.sandbox.checkpoint_book import CheckpointBook, Seen
 from chukan.ops.sandbox.clients import AgencyClient
-from chukan.tenants.checkpoint import CheckpointError, read_keys
+from chukan.tenants.checkpoint import CheckpointError, Key, read_keys
 
 
 def checkpoint(
@@ -33,20 +33,26 @@ def checkpoint(
     keep
         The file of the kept checkpoint; made at the first look.
     after_restore
-        Keep the new one though it contradicts the old one, which stays beside it: after an announced restore only.
+        After an announced restore: keep the new one though it contradicts the old one, which stays beside it. Its log
+        must hold the leaf of a restore that explains what was lost.
     """
-    try:
-        known = read_keys(keys.read_text(encoding="ascii").splitlines())
-    except (OSError, UnicodeDecodeError, CheckpointError):
-        raise Problem("setting_invalid", pointer="--keys", expected="verifier keys (C2SP vkey), one a line") from None
-    book = CheckpointBook(keep, known)
+    book = CheckpointBook(keep, known_keys(keys))
 
     async def work(client: AgencyClient) -> Seen:
         return await book.look(client, replace=after_restore)
 
-    run_each(target, work, _show)
+    run_each(target, work, show_seen)
 
 
-def _show(console: Console, seen: Seen) -> None:
+def known_keys(path: Path) -> list[Key]:
+    """Return the verifier keys in a file, one a line. Raises ``Problem`` setting_invalid."""
+    try:
+        return read_keys(path.read_text(encoding="ascii").splitlines())
+    except (OSError, UnicodeDecodeError, CheckpointError):
+        raise Problem("setting_invalid", pointer="--keys", expected="verifier keys (C2SP vkey), one a line") from None
+
+
+def show_seen(console: Console, seen: Seen) -> None:
+    """Show a checkpoint that was looked at and kept."""
     held = f"continues the {seen.before} leaves kept before" if seen.before else "kept for the first time"
     console.print(f"{seen.origin}\n{seen.size} leaves, {'cosigned' if seen.cosigned else 'NOT COSIGNED YET'}; {held}")

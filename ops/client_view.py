@@ -184,7 +184,7 @@ def reviews(console: Console, reply: wire.Reviews) -> None:
     for review in reply.reviews:
         shown.add_row(
             str(review.id),
-            review.state,
+            "held: look again" if review.stale else review.state,
             review.inquirer,
             review.kind,
             review.procedure,

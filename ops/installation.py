@@ -9,6 +9,7 @@ destruction need an order of the agency besides, which no operator can make.
 """
 
 import asyncio
+import dataclasses
 import datetime as dt
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -24,6 +25,8 @@ from chukan.chance import Chance, SystemChance
 from chukan.clock import Clock, SystemClock
 from chukan.errors import Problem
 from chukan.ops.certificates import read_certificates, require_environment
+from chukan.ops.operator_gate import admit
+from chukan.ops.refused_commands import entered
 from chukan.ops.revoked_cards import revoked_cards
 from chukan.platform.law import Law
 from chukan.replication.primary import Cells
@@ -183,12 +186,16 @@ def _read_public(path: Path) -> Ed25519PublicKey:
 
 
 def run(config: Path | None, work: Callable[[Installation], Awaitable[T]], *, directory_key: Path | None = None) -> T:
-    """Do one thing with an installation, for a command; ``config`` None takes the file that CHUKAN_SETTINGS names."""
+    """Do one thing with an installation, for a command; ``config`` None takes the file that CHUKAN_SETTINGS names.
+
+    ``Problem`` operator_role_required where there is an operators' register and who acts has no role for the command.
+    """
     named = os.environ.get("CHUKAN_SETTINGS")
     settings = load(config or (Path(named) if named else None), os.environ)
 
     async def act() -> T:
-        async with open_installation(settings, directory_key=directory_key) as installation:
+        async with open_installation(settings, directory_key=directory_key) as installation, entered(installation):
+            await admit(settings, installation.cells, installation.public, installation.clock.now())
             return await work(installation)
 
     return asyncio.run(act())
@@ -335,22 +342,41 @@ async def retire_keys(installation: Installation, code: str, document: SignedOrd
 
     Rows are re-encrypted first; a floor in the database then proves that none is left. What backups of before hold can
     be read no more, so it takes an order of the agency, and a new one each time; what was interrupted goes on under the
-    same. ``Problem`` key_versions_needed, and as ``destroy_keys``.
+    same, at the version that it was begun with. Without an order, what any centre has begun to destroy is finished:
+    those keys are used by nobody any more. ``Problem`` key_versions_needed, and as ``destroy_keys``.
     """
+    if document is None and (finished := await _finish_retirement(installation, code)) is not None:
+        return finished
     agency, approved = await _demand(installation, code, document, "retire")
     async with installation.cells.steward(agency.cell) as steward:
         if await order_book.begin(steward, approved, agency.number) == "done":
             # The keys of before a later rotation are not what these officers ordered destroyed.
             raise Problem("order_invalid", expected="an order that was not carried out before")
     keys = installation.keystores.load(agency.number)
+    async with installation.cells.steward(agency.cell) as steward:
+        version = await reencryption.name_version(steward, approved.order.id, agency.number, keys.newest())
     done = await reencryption.reencrypt(installation.cells, agency, keys)
     if done.left:
         raise Problem("key_versions_needed", limit=done.left)
-    await reencryption.raise_floor(installation.cells, agency, done.version)
-    await asyncio.to_thread(installation.keystores.retire, agency.number, done.version)
+    await reencryption.raise_floor(installation.cells, agency, version)
+    await asyncio.to_thread(installation.keystores.retire, agency.number, version)
     async with installation.cells.steward(agency.cell) as steward:
         await order_book.finish(steward, approved)
-    return done
+    return dataclasses.replace(done, version=version)
+
+
+async def _finish_retirement(installation: Installation, code: str) -> reencryption.Done | None:
+    """Carry out what a centre's key store was interrupted at; None where nothing was begun."""
+    agency = require_agency(await installation.snapshot(), code)
+    begun = await asyncio.to_thread(installation.keystores.unfinished, agency.number)
+    if begun is None:
+        return None
+    await asyncio.to_thread(installation.keystores.retire, agency.number, begun.below)
+    for each in await reencryption.retirements_begun(installation.cells, agency.cell):
+        if (each.agency, each.version) == (agency.number, begun.below):
+            async with installation.cells.steward(agency.cell) as steward:
+                await order_book.finish_id(steward, each.id)
+    return reencryption.Done(begun.below)
 
 
 async def _demand(

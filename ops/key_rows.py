@@ -4,6 +4,7 @@ An operator may re-encrypt at any time, for nothing can be lost by it. To destro
 unreadable: that is the agency's to order, by two officers.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def _said(row: AgencyRow, done: Done) -> dict[str, Any]:
 
 
 def progress(*, config: Path | None = None, as_json: Json = False) -> None:
-    """Show how far the last re-encryption of each agency is.
+    """Show how far the last re-encryption of each agency is, and which retirements were begun and cut off.
 
     Args:
         config: Settings file; CHUKAN_SETTINGS names it otherwise.
@@ -104,9 +105,20 @@ def progress(*, config: Path | None = None, as_json: Json = False) -> None:
     async def act(installation: Installation) -> list[dict[str, Any]]:
         snapshot = await installation.snapshot()
         codes = {row.number: row.code for row in snapshot.agencies}
-        found = [each for cell in sorted(installation.settings.cells)
-                 for each in await reencryption.progress(installation.cells, cell)]  # fmt: skip
+        cells = sorted(installation.settings.cells)
+        found = [each for cell in cells for each in await reencryption.progress(installation.cells, cell)]
+        begun = [each for cell in cells for each in await reencryption.retirements_begun(installation.cells, cell)]
+        floors = [each for cell in cells for each in await reencryption.open_floors(installation.cells, cell)]
         return [
+            *(
+                _unfinished(codes, each.agency, each.version, "retirement begun", each.at.isoformat(timespec="seconds"))
+                for each in begun
+            ),
+            *(
+                _unfinished(codes, each.agency, each.version, "floor not proven", "", f"{each.relation}.{each.sealed}")
+                for each in floors
+            ),
+        ] + [
             {
                 "agency": codes.get(each.agency, str(each.agency)),
                 "version": each.version,
@@ -129,10 +141,19 @@ def progress(*, config: Path | None = None, as_json: Json = False) -> None:
     )
 
 
+def _unfinished(
+    codes: Mapping[int, str], agency: int, version: int, state: str, since: str, at: str = ""
+) -> dict[str, Any]:
+    """Return a line about a retirement that was cut off, beside those of walks."""
+    line = {"agency": codes.get(agency, str(agency)), "version": version, "at": at, "block": 0, "blocks": 0}
+    return {**line, "sealed": 0, "state": state, "since": since}
+
+
 def retire(code: str, *, order: Path | None = None, config: Path | None = None, as_json: Json = False) -> None:
     """Destroy an agency's data keys of before the newest, for ever, once none of its rows needs them.
 
     Rows are re-encrypted first. Backups of before that can then be read no more: it takes the agency's own order.
+    Without one, what was begun in one centre is finished in all: those keys are used by nobody any more.
 
     Args:
         code: Code of the agency.

@@ -21,6 +21,7 @@ from chukan.tenants.changes import require_agency
 from chukan.tenants.directory import AgencyRow
 from chukan.tenants.key_port import KeyStore, Name
 from chukan.tenants.key_token import TokenAwayError, TokenKeyStore
+from chukan.tenants.keystore import KeyStores
 from chukan.tenants.sealing import VERSIONS_MAX
 
 app = App(name="keys", help="Show, rotate and destroy the keys of agencies, in the key stores of both centres.")
@@ -34,7 +35,7 @@ class Standing(NamedTuple):
     agency: str
     centre: str
     state: str
-    """confirmed, unconfirmed, none, destroyed, damaged, or why the store is away."""
+    """confirmed, unconfirmed, none, destroyed, damaged, which retirement was cut off, or why the store is away."""
     data: list[int]
     answer: list[int]
 
@@ -56,7 +57,11 @@ def status(code: str | None = None, *, config: Path | None = None, as_json: Json
         rows = [require_agency(snapshot, code)] if code else sorted(snapshot.agencies, key=lambda row: row.number)
         stores = installation.keystores.stores
         return await asyncio.to_thread(
-            lambda: [_look(row, centre, store) for row in rows for centre, store in sorted(stores.items())]
+            lambda: [
+                _with_retirement(installation.keystores, row, _look(row, centre, store))
+                for row in rows
+                for centre, store in sorted(stores.items())
+            ]
         )
 
     found = acts.run(config, act)
@@ -84,6 +89,14 @@ def _look(row: AgencyRow, centre: str, store: KeyStore) -> Standing:
     names = [name for name, held in keys.items() if held.confirmed]
     state = "none" if not keys else "confirmed" if len(names) == len(keys) else "unconfirmed"
     return Standing(row.code, centre, state, _of(names, "data"), _of(names, "answer"))
+
+
+def _with_retirement(stores: KeyStores, row: AgencyRow, found: Standing) -> Standing:
+    """Say of a centre that holds old versions which another one has begun to destroy, and of which."""
+    begun = stores.unfinished(row.number) if found.state == "confirmed" else None
+    if begun is None or found.centre not in begun.centres:
+        return found
+    return found._replace(state=f"retirement below {begun.below} not finished")
 
 
 def _of(names: list[Name], purpose: str) -> list[int]:

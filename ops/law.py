@@ -42,6 +42,7 @@ _CHECKS = {
     "notification": "届出・公表",
     "consent": "本人の同意",
     "limit": "限定機関",
+    "own_information": "自己情報",
 }
 _REASONS = {
     "on_the_list": "照合リストに掲げられている",
@@ -68,6 +69,10 @@ _REASONS = {
     "kind_not_notified": "届出にこの種類が含まれない",
     "consent_missing": "条例事務で地方税関係情報を求めるための本人の同意がない",
     "provider_limited": "提供者が条例事務への提供を限定している",
+    "own_information": "本人への自己情報の提供である",
+    "not_a_portal": "照会者が登録された情報提供等記録開示システムではない",
+    "portal_asks_own_only": "情報提供等記録開示システムは自己情報のほかを照会できない",
+    "portal_is_not_asked": "情報提供等記録開示システムは情報提供者にならない",
 }
 
 Judged = tuple[Procedure | None, Decision]

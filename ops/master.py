@@ -6,7 +6,7 @@ besides. A version takes effect at its instant in every cell and exchange at onc
 
 import datetime as dt
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 from cyclopts import App, Parameter
 
@@ -16,6 +16,7 @@ from chukan.ops import masters, notices
 from chukan.ops.installation import Installation
 from chukan.ops.output import Json, say, table
 from chukan.tenants.masters import FileDifference
+from chukan.tenants.operator_register import FILE as OPERATORS
 from chukan.tenants.publishing import Published
 
 app = App(name="master", help="Change the master data: lists of the law, agencies, layouts, calendar.")
@@ -26,6 +27,11 @@ PersonKey = Annotated[Path, Parameter(name="--key")]
 """Its private key (PEM)."""
 DirectoryKey = Annotated[Path | None, Parameter(name="--directory-key")]
 """Private key (PEM, Ed25519) that signs the common data."""
+_SANDBOX_NETWORK: Final = (
+    "The sandbox network does not follow: it and the counterparts judge by the files of their own law_directory. "
+    "To give them this version: chukan master show {version} --into DIR, law_directory = DIR in their files, "
+    "and start them anew when it takes effect."
+)
 
 
 @app.command
@@ -85,7 +91,9 @@ def rollback(
 
     async def act(installation: Installation) -> masters.Version:
         person = masters.read_person(installation, certificate, key)
-        return await masters.propose(installation, person, await masters.files_of(installation, version), at, note)
+        files = await masters.files_of(installation, version)
+        files.pop(OPERATORS, None)  # who may act is not rolled back along with the law
+        return await masters.propose(installation, person, files, at, note)
 
     _tell(acts.run(config, act), as_json=as_json)
 
@@ -134,14 +142,16 @@ def approve(
         as_json: Print JSON.
     """
 
-    async def act(installation: Installation) -> Published:
+    async def act(installation: Installation) -> tuple[Published, bool]:
         person = masters.read_person(installation, certificate, key)
         published = await masters.approve(installation, person, version)
         if published.changed:
             await notices.of_master(installation, version, published.effective_at, person.name)
-        return published
+        return published, installation.settings.site.sandbox
 
-    _tell_published(acts.run(config, act, directory_key=directory_key), version, "approved", as_json=as_json)
+    published, sandbox = acts.run(config, act, directory_key=directory_key)
+    note = _SANDBOX_NETWORK.format(version=version) if sandbox else ""
+    _tell_published(published, version, "approved", note, as_json=as_json)
 
 
 @app.command
@@ -284,6 +294,7 @@ def _tell(found: masters.Version, *, as_json: bool) -> None:
     say(_document(found), f"version {found.version}: {found.state}; another person has to approve it", as_json=as_json)
 
 
-def _tell_published(published: Published, version: int, word: str, *, as_json: bool) -> None:
+def _tell_published(published: Published, version: int, word: str, note: str = "", *, as_json: bool) -> None:
     told = {"version": version, "state": word, "effective_at": published.effective_at}
-    say(told, f"version {version}: {word}, from {_when(published.effective_at)}", as_json=as_json)
+    text = f"version {version}: {word}, from {_when(published.effective_at)}"
+    say(told | ({"note": note} if note else {}), f"{text}\n{note}" if note else text, as_json=as_json)

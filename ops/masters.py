@@ -20,16 +20,20 @@ from typing import Literal, NamedTuple
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from chukan.clock import to_jst
 from chukan.errors import Problem
-from chukan.ops.certificates import Issued, read_certificates, read_identity
+from chukan.ops.certificates import Issued, read_certificates
 from chukan.ops.installation import Installation, publish
-from chukan.platform.law.masters import complete
+from chukan.ops.operator_gate import read_holder, register_in_force, require
+from chukan.ops.revoked_cards import revoked_cards
+from chukan.platform.law.masters import complete, operators
 from chukan.tenants import master_book as book
 from chukan.tenants import masters
 from chukan.tenants.changes import Changes
 from chukan.tenants.common_reading import Common
-from chukan.tenants.credentials import UntrustedError, verify_chain
 from chukan.tenants.masters import Content, FileDifference, Master
+from chukan.tenants.operator_register import FILE as OPERATORS
+from chukan.tenants.operator_register import Register
 from chukan.tenants.publishing import Published
 from chukan.tenants.sets import CellSets
 
@@ -68,16 +72,17 @@ class Version:
 
 def read_person(installation: Installation, certificate: Path, key: Path) -> Person:
     """Return who holds this certificate and key. ``Problem`` master_invalid, certificate_unreadable."""
-    chain = read_certificates(certificate)
-    identity = read_identity(Issued(certificate, key))
-    trusted = read_certificates(installation.settings.exchange.tls_ca_file)
-    try:
-        credential = verify_chain(chain, trusted, installation.clock.now())
-    except UntrustedError:
-        raise Problem("master_invalid", expected="a certificate of this installation's authority") from None
-    if not credential.client.startswith(masters.PERSON_PREFIX) or chain[0].public_key() != identity.key.public_key():
-        raise Problem("master_invalid", expected=f"a certificate named {masters.PERSON_PREFIX}… and its private key")
-    return Person(credential.client, chain, identity.key)
+    holder = read_holder(installation.settings, Issued(certificate, key), installation.clock.now())
+    return Person(*holder)
+
+
+def _revoked_now(installation: Installation) -> masters.RevokedAt:
+    """Return what tells whether a certificate is on a list in force, whenever something was signed with it.
+
+    ``Problem`` revocation_list_invalid while a list that the settings name cannot be read: nothing is signed then.
+    """
+    revoked = revoked_cards(installation.settings, installation.clock.now())
+    return lambda certificate, _: revoked(certificate)
 
 
 def read_files(folder: Path) -> dict[str, str]:
@@ -123,6 +128,7 @@ async def propose(
     after = complete({**before, **files}, installation.settings.data.law_directory)
     if not masters.compare(before, after):
         raise Problem("master_invalid", expected="something that is otherwise than in the version before")
+    await _require_roles(installation, person, before, after, effective_at)
     known = await book.versions(installation.cells)
     content = Content(
         version=1 + max((row.version for row in known), default=0),
@@ -153,7 +159,11 @@ async def approve(installation: Installation, person: Person, version: int) -> P
         raise Problem("master_state")
     content = await _content(installation, row)
     trusted = read_certificates(installation.settings.exchange.tls_ca_file)
-    if masters.check_signature(row.proposal, "propose", row.digest, trusted) == person.name:
+    # Whose card was revoked since proposes nothing any more, whatever time the proposal names.
+    revoked = _revoked_now(installation)
+    base = await files_of(installation, content.base)
+    await _require_roles(installation, person, base, dict(content.files), content.effective_at)
+    if masters.check_signature(row.proposal, "propose", row.digest, trusted, revoked) == person.name:
         raise Problem("second_person")
     found = await book.get(installation.cells, row.digest)
     name = masters.name_in_force(version, row.digest)
@@ -163,7 +173,7 @@ async def approve(installation: Installation, person: Person, version: int) -> P
             raise Problem("master_state", expected=f"a version made from version {await base_of(installation)}")
     approval = masters.sign("approve", row.digest, person.chain, person.key, installation.clock.now())
     approved = found._replace(approval=found.approval or approval)
-    masters.verify(approved, row.digest, trusted=trusted, environment=content.environment)
+    masters.verify(approved, row.digest, trusted=trusted, environment=content.environment, revoked=revoked)
     await book.put(installation.cells, approved)
     before = (await installation.coming()).law_number
     published = await publish(
@@ -175,8 +185,9 @@ async def approve(installation: Installation, person: Person, version: int) -> P
 
 async def reject(installation: Installation, person: Person, version: int, reason: str) -> None:
     """Refuse a proposal, or take one's own back. ``Problem`` master_state where it was decided about already."""
-    await _row(installation, version)
-    if (await _states(installation))[version].state not in ("proposed", "approved"):
+    row = await _row(installation, version)
+    await _require_any(installation, person)
+    if (await _states(installation))[row.version].state not in ("proposed", "approved"):
         raise Problem("master_state")
     await _enter(installation, version, "reject", person, reason)
 
@@ -187,6 +198,7 @@ async def withdraw(installation: Installation, person: Person, version: int, rea
     ``Problem`` master_state where it does not wait.
     """
     row = await _row(installation, version)
+    await _require_any(installation, person)
     state = (await _states(installation))[version]
     if state.state != "waiting" or state.effective_at is None:
         raise Problem("master_state")
@@ -248,6 +260,39 @@ def _state(row: book.VersionRow, common: Common, done: set[tuple[int, str]]) -> 
     if (row.version, "approve") in done:
         return "past", None
     return "proposed" if row.approval is None else "approved", None
+
+
+async def _require_roles(
+    installation: Installation,
+    person: Person,
+    before: Mapping[str, str],
+    after: Mapping[str, str],
+    effective_at: dt.datetime,
+) -> None:
+    """Refuse who may not change these files by the register in force; the register itself is changed by ``security``.
+
+    ``Problem`` operator_role_required; master_invalid for a register that two people could not change any more.
+    """
+    register, now = await _register(installation), installation.clock.now()
+    changed = {each.file for each in masters.compare(before, after)}
+    if changed - {OPERATORS}:
+        require(register, person.name, "masters", now)
+    if OPERATORS not in changed:
+        return
+    require(register, person.name, "security", now)
+    if not operators(after, installation.settings.data.law_directory).changeable(to_jst(effective_at).date()):
+        raise Problem("master_invalid", expected=f"{OPERATORS} with two people of masters and security, without an end")
+
+
+async def _require_any(installation: Installation, person: Person) -> None:
+    """Refuse who has nothing to do with versions. Keeping one out of force is the safe side: either role may."""
+    register, day = await _register(installation), to_jst(installation.clock.now()).date()
+    if not register.may(person.name, "security", day):
+        require(register, person.name, "masters", installation.clock.now())
+
+
+async def _register(installation: Installation) -> Register:
+    return await register_in_force(installation.settings, installation.cells, installation.public)
 
 
 async def _row(installation: Installation, version: int) -> book.VersionRow:

@@ -24,12 +24,16 @@ _BYTES_MAX: Final = 4 * 1024 * 1024
 def read(path: Path, *, charset: str = "utf-8") -> list[OfficerEntry]:
     """Return a file's entries. Raises ``Problem``: settings_unreadable, too_large, too_many_lines, invalid_field."""
     try:
-        content = path.read_bytes()
-        text = content.decode("utf-8-sig" if charset == "utf-8" else charset)
-    except (OSError, LookupError, UnicodeDecodeError):
+        with path.open("rb") as file:
+            content = file.read(_BYTES_MAX + 1)
+    except OSError:
         raise Problem("settings_unreadable", expected=f"a readable file in {charset}") from None
     if len(content) > _BYTES_MAX:
         raise Problem("too_large", limit=_BYTES_MAX)
+    try:
+        text = content.decode("utf-8-sig" if charset == "utf-8" else charset)
+    except (LookupError, UnicodeError):
+        raise Problem("settings_unreadable", expected=f"a readable file in {charset}") from None
     try:
         rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except csv.Error:

@@ -15,11 +15,15 @@ from cyclopts import App, Parameter
 
 from chukan.errors import Problem
 from chukan.ops import installation as acts
+from chukan.ops import message_view
 from chukan.ops.installation import Installation
+from chukan.ops.map_repair import rebuild_map
 from chukan.ops.output import Json, create_file, say, table
 from chukan.ops.resident_check import WORDS as RESIDENT_WORDS
 from chukan.ops.resident_check import ResidentFinding, ResidentReport, check_answer
+from chukan.ops.retention_report import retention
 from chukan.platform.exchange.evidence import read_centre_keys
+from chukan.platform.message_check import check_messages
 from chukan.platform.wire.resident import ResidentRecords
 from chukan.tenants import evidence_file
 from chukan.tenants.changes import require_agency
@@ -41,6 +45,8 @@ _IN_MEMORY_MAX: Final = 16 << 20
 _ANSWER_BYTES_MAX: Final = 64 << 20
 
 app = App(name="records", help="Write the evidence of provision records, and check it offline.")
+app.command(rebuild_map, name="rebuild-map")
+app.command(retention)
 
 
 @app.command
@@ -52,6 +58,8 @@ def verify(
     allow_uncosigned: Annotated[bool, Parameter(negative="")] = False,
     allow_missing_records: Annotated[bool, Parameter(negative="")] = False,
     allow_restored: Annotated[bool, Parameter(negative="")] = False,
+    network_key: Annotated[tuple[Path, ...], Parameter(name="--network-key", consume_multiple=False)] = (),
+    need_messages: Annotated[bool, Parameter(negative="")] = False,
     as_json: Json = False,
 ) -> int:
     """Check an evidence file; exit status 0 where all is as it was signed, 1 where something is not.
@@ -70,6 +78,10 @@ def verify(
         Do not ask for the record of each leaf: records are deleted after seven years.
     allow_restored
         Accept that a --known checkpoint is of leaves which a restore lost, where the log itself says so.
+    network_key
+        A public key of the network (PEM), from elsewhere than the file: check the messages too; may be repeated.
+    need_messages
+        With --network-key: ask for messages of each record that names a permit.
     as_json
         Print JSON.
     """
@@ -86,10 +98,17 @@ def verify(
                 rules = rules._replace(restores=find_restores(evidence_file.decode(file)))
         with export.open("rb") as file:
             report = check(evidence_file.decode(file), rules)
+        told, rows, sound = _document(report), _rows(report), report.sound
+        if network_key:
+            network = message_view.read_network_keys(network_key)
+            with export.open("rb") as file:
+                messages = check_messages(evidence_file.decode(file), network, need_messages=need_messages)
+            told["messages"] = message_view.document(messages)
+            rows, sound = rows + message_view.rows(messages), sound and messages.sound
     except OSError:
         raise Problem("setting_invalid", pointer="EXPORT", expected="a file that can be read") from None
-    say(_document(report), table("", "", rows=_rows(report)), as_json=as_json)
-    return 0 if report.sound else EXIT_UNSOUND
+    say(told, table("", "", rows=rows), as_json=as_json)
+    return 0 if sound else EXIT_UNSOUND
 
 
 @app.command

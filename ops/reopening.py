@@ -25,6 +25,7 @@ from chukan.chance import Chance
 from chukan.clock import Clock
 from chukan.errors import Problem
 from chukan.ops.installation import Installation, open_installation
+from chukan.ops.restored_logs import RestoredLogs
 from chukan.ops.sandbox.config import read_private_key, read_public_key
 from chukan.platform import tls
 from chukan.platform.envelope import Opener, Signer
@@ -37,7 +38,6 @@ from chukan.settings import Settings
 from chukan.tenants import reopening
 from chukan.tenants.departure import administrator
 from chukan.tenants.directory import AgencyRow
-from chukan.tenants.merkle import EMPTY_ROOT
 from chukan.tenants.sealing import AgencyKeys
 from chukan.tenants.sets import CellSets, CommonRow
 from chukan.tenants.states import InquiryState, ProvisionState
@@ -368,27 +368,11 @@ async def open_place(here: Place, since: dt.datetime, *, accept: int, note: str 
         raise Problem("differences_not_accepted", expected=str(report.count))
     if here.newest is not None:
         await reopening.catch_up(here.admin, await here.sets.snapshot_number(), here.newest)
-    await _mark_logs(here)
+    logs = RestoredLogs(here.cell, here.epoch, here.admin, here.agencies, here.witnesses, here.origin)
+    await logs.mark()
     words = f"restored to {since.isoformat()}; {accept} differences accepted; {note}".rstrip("; ")
     opened_at = await reopening.open_cell(here.admin, here.epoch, words)
     for agency in here.agencies:
         # The audit event of each agency; its log bears a leaf of it, which the next checkpoint signs.
         _log.warning("cell_restored", agency=agency.number, cell=here.cell, epoch=here.epoch)
     return Opened(here.cell, here.epoch, opened_at, len(here.agencies), accept)
-
-
-async def _mark_logs(here: Place) -> None:
-    """End each log as it was restored: by a leaf that names what was seen of it, or, unseen, how long it is.
-
-    Raises ``Problem`` as the cells do: what any cosigner has seen must be known, for the leaf is how it goes on.
-    """
-    heads = await reopening.log_heads(here.admin)
-    for agency in here.agencies:
-        if agency.number not in heads:
-            continue
-        seen: set[tuple[int, bytes]] = set()
-        for sets in here.witnesses:
-            seen.update((await sets.witness_all([here.origin(agency.code)])).get(here.origin(agency.code), []))
-        lost = sorted(tree for tree in seen if tree[0] > heads[agency.number])
-        trees = lost or sorted(seen)[-1:] or [(0, EMPTY_ROOT)]
-        await reopening.mark_restored(here.admin, agency.number, here.epoch, trees)

@@ -1,9 +1,10 @@
-"""Revocation lists (失効リスト) for servers that cannot put lists together themselves: PostgreSQL and etcd.
+"""Revocation lists (失効リスト) for servers that cannot put lists together: PostgreSQL, etcd, Patroni's REST API.
 
 *PostgreSQL* (and libpq) checks every certificate of a chain, the root's own too, and refuses **everybody** whose chain
 lacks one good list, or has one past its next update. So a root signs a list as well, rarely, since it lies offline; and
 lists are joined only when they are complete, and all of today. *etcd* reads one list, and of that the serial numbers
-alone (neither issuer nor signature nor dates): it is given the serial numbers of all lists under one throwaway key.
+alone (neither issuer nor signature nor dates): it is given the serial numbers of all lists under one throwaway key, and
+*Patroni's REST API* (``patroni_rest``) the same as a text.
 
 Invariants: what is joined was verified here, list by list, against the trusted roots; no list that is older than the
 one joined before takes its place; each file is the old one or the new one, whatever happens meanwhile.
@@ -25,7 +26,9 @@ from chukan.ops.certificate_life import replace
 from chukan.ops.certificates import Authority, Issued, read_identity
 from chukan.platform import revocation
 from chukan.platform.revocation import RevocationList
-from chukan.replication.render_revocation import JOINED_DER, JOINED_PEM
+from chukan.replication import revoked_serials
+from chukan.replication.render_revocation import JOINED_DER, JOINED_PEM, JOINED_SERIALS
+from chukan.tenants.credentials import UNREADABLE
 
 ROOT_LIST_FILE: Final = "root-crl.pem"
 ROOT_LIST_DAYS: Final = 366
@@ -84,6 +87,8 @@ def join(files: Sequence[Path], roots: Sequence[x509.Certificate], into: Path, c
     serials = frozenset().union(*(each.serials for each in lists))
     due = min(each.next_update for each in lists)
     replace(into / JOINED_PEM, b"".join(texts))
+    # Before etcd's, which tells by itself that it is new: nothing that was joined is older than it.
+    replace(into / JOINED_SERIALS, revoked_serials.write(serials))
     replace(into / JOINED_DER, _union(serials, clock.now().replace(microsecond=0), due))
     return Joined(into / JOINED_PEM, into / JOINED_DER, due, len(serials))
 
@@ -128,7 +133,7 @@ def _not_older(file: Path, lists: Sequence[RevocationList]) -> None:
         return
     try:
         before = [x509.load_pem_x509_crl(part + _END) for part in _read(file).split(_END) if part.strip()]
-    except ValueError:
+    except UNREADABLE:
         return  # what was damaged there is not what anybody goes on with
     numbers = {each.issuer: each.number for each in lists}
     for each in before:

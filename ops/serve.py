@@ -37,7 +37,7 @@ from chukan.platform.envelope import Opener, Signer
 from chukan.platform.exchange.exchange import Exchange
 from chukan.platform.exchange.fact_purge import FactPurge
 from chukan.platform.exchange.forgetting import Forgetting
-from chukan.platform.exchange.officer_services import officer_services
+from chukan.platform.exchange.officer_services import OfficerServices, officer_services
 from chukan.platform.http import openapi
 from chukan.platform.http.api import AgencyApi
 from chukan.platform.http.auth import AddressCheck, LinkAddresses, NoAddressCheck
@@ -46,6 +46,7 @@ from chukan.platform.http.desks.copies import PartitionCopies
 from chukan.platform.http.desks.door import CellDoor
 from chukan.platform.http.desks.evidence import PartitionEvidence
 from chukan.platform.http.desks.loads import PartitionLoads
+from chukan.platform.http.desks.operations import PartitionOperations
 from chukan.platform.http.desks.records import PartitionRecords
 from chukan.platform.http.desks.resident import PartitionResidents
 from chukan.platform.http.drain import Drain
@@ -192,6 +193,7 @@ class Server:
             clock=self._clock,
             chance=self._chance,
             meter=self._metrics,
+            revoked=self._revoked.revoked_by,
         )
         door, keys = CellDoor(self._cells), self._keystores.load
         # Written with a deadline of its own: the way out must not wait long for it.
@@ -205,8 +207,9 @@ class Server:
                 PartitionCopies(door, keys, law, self._clock, self._chance),
                 PartitionLoads(door, keys, law, self._clock, self._chance, self._metrics),
                 PartitionRecords(door, keys),
-                PartitionEvidence(door, keys, lambda cell: self.exchange.sets[cell].confirm()),
-                PartitionResidents(door, keys, lambda cell: self.exchange.sets[cell].confirm()),
+                PartitionEvidence(door, keys, self.exchange.confirm, self.exchange.origin),
+                PartitionResidents(door, keys, self.exchange.confirm),
+                PartitionOperations(door, keys, self.exchange.confirm, self.exchange.origin),
             ),
             law=law,
             calendar=lambda: self.exchange.context.calendar,
@@ -220,9 +223,12 @@ class Server:
             stalls=Stalls(self._commits, most=max(1, limits.in_flight_max // 4)),
             admit=self.exchange.openings.admit,
             refused=self._refusals.tell,
-            officers=officer_services(self.exchange.context, self.exchange.door),
+            officers=self._officers(),
             operations=self.exchange.journal,
         )
+
+    def _officers(self) -> OfficerServices:
+        return officer_services(self.exchange.context, self.exchange.door, self.exchange.refused_sign_ins)
 
     def _commits(self, cell: str) -> bool:
         return self.health.commits(cell)

@@ -1,4 +1,4 @@
-"""When the certificates of a site end, as everybody in it shows them to an operator: etcd, Patroni, the exchanges.
+"""When a site's certificates end, as everybody shows them to an operator: etcd, Patroni, PostgreSQL, exchanges, backup.
 
 An exchange watches those whom it calls; etcd is called by Patroni and by operators alone, so that this is where its
 certificates are seen. Written as a text file for Prometheus (``chukan status --textfile``), beside drills and backups.
@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge, write_to_textfile
 from chukan.errors import Problem
 from chukan.platform import tls
 from chukan.platform.certificate_ends import Peer, peer_end
-from chukan.replication.site import Site
+from chukan.replication.site import Site, backup_hosts
 
 METRIC: Final = "chukan_site_certificate_expiry_timestamp_seconds"
 
@@ -25,7 +25,18 @@ def peers(site: Site) -> list[Peer]:
     places = [(member.name, member.host, site.etcd.client_port) for member in site.etcd.members]
     places += [(f"patroni-{node.name}", node.host, node.rest_port) for _, node in site.nodes()]
     places += [(exchange.name, exchange.host, exchange.agency_port) for exchange in site.exchanges]
-    return [Peer(name, site.address(host), port, context) for name, host, port in places]
+    found = [Peer(name, site.address(host), port, context) for name, host, port in places]
+    found += [
+        Peer(f"postgresql-{node.name}", site.address(node.host), node.port, context, postgresql=True)
+        for _, node in site.nodes()
+    ]
+    if site.backup is not None:
+        # pgBackRest's certificates bear an address as a name. Only their end is looked at: nothing is asked there.
+        nameless = tls.client_context(folder / "certificate.pem", folder / "key.pem", folder / "ca.pem")
+        nameless.check_hostname = False
+        hosts = [(host, site.address(host)) for host in backup_hosts(site)]
+        found += [Peer(f"pgbackrest-{host}", address, site.backup.port, nameless) for host, address in hosts]
+    return found
 
 
 async def ends(site: Site) -> dict[str, float]:

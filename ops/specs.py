@@ -1,6 +1,7 @@
 """``chukan specs``: renders the specifications that are made from data, so that they cannot drift from the code.
 
-docs/specs/transitions.md is the table of ``platform.flows.transitions``, errors.md beside it the registry errors.toml.
+docs/specs/transitions.md is the table of ``platform.flows.transitions``, errors.md beside it the registry errors.toml,
+retention.md what ``tenants.retention`` and the settings say of how long things are kept.
 A test compares what stands in docs/ with what this module renders. It never invents text of its own about behaviour.
 """
 
@@ -11,9 +12,12 @@ from pathlib import Path
 from typing import Final
 
 import cyclopts
+import msgspec
 
 from chukan.errors import REGISTRY
 from chukan.platform.flows.transitions import TABLE, Transition
+from chukan.settings import Exchange
+from chukan.tenants.retention import CLASSES
 from chukan.tenants.states import Side
 
 app = cyclopts.App(name="specs", help="Render the specifications that are made from data. (仕様書の生成)")
@@ -85,11 +89,42 @@ def errors() -> str:
     return "\n".join([*parts, ""])
 
 
-RENDERED: Final = {"transitions.md": transitions, "errors.md": errors}
+def retention() -> str:
+    """Return what is kept for how long (Markdown)."""
+    days = next(field for field in msgspec.structs.fields(Exchange) if field.name == "result_keep_days").default
+    parts = [
+        "# Retention (保存期間)",
+        "",
+        "Made from `tenants/retention.py` and the default of `exchange.result_keep_days` by `chukan specs write`. The",
+        "exchanges delete in rounds of about ten minutes, a bounded page of agencies at a time. What is over and still",
+        "there is shown by `chukan records retention`; what was deleted, by `chukan records expired`.",
+        "",
+        _row(("class", "何を", "what", "いつから", "from", "期間", "kept", "by")),
+        _row(["---"] * 8),
+    ]
+    parts += [
+        _row(
+            (
+                f"`{kept.name}`",
+                kept.what_ja,
+                kept.what_en,
+                kept.since_ja,
+                kept.since_en,
+                kept.period_ja.format(results=days),
+                kept.period_en.format(results=days),
+                kept.by or "–",
+            )
+        )
+        for kept in CLASSES
+    ]
+    return "\n".join([*parts, ""])
+
+
+RENDERED: Final = {"retention.md": retention, "transitions.md": transitions, "errors.md": errors}
 
 
 @app.command
 def write(*, directory: Path = ROOT) -> None:
-    """Write docs/specs/transitions.md and docs/specs/errors.md."""
+    """Write docs/specs/transitions.md, docs/specs/errors.md and docs/specs/retention.md."""
     for name, render in RENDERED.items():
         (directory / name).write_text(render(), encoding="utf-8")

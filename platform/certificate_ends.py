@@ -8,6 +8,7 @@ Invariant: a look is one handshake with its own deadline; a peer that is away ke
 
 import asyncio
 import ssl
+import struct
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -20,12 +21,15 @@ from chukan import log
 from chukan.errors import Problem
 from chukan.replication.primary import cell_context
 from chukan.settings import Settings
+from chukan.tenants.credentials import UNREADABLE
 
 EVERY_S: Final = 600.0
 AGAIN_S: Final = 30.0
 """After a look at which somebody was away."""
 HANDSHAKE_S: Final = 5.0
 _HTTPS: Final = 443
+_SSL_REQUEST: Final = struct.pack(">II", 8, 80877103)
+"""What asks a PostgreSQL for TLS (message SSLRequest of its protocol)."""
 
 _log = log.get("certificates")
 
@@ -37,6 +41,8 @@ class Peer(NamedTuple):
     host: str
     port: int
     context: ssl.SSLContext
+    postgresql: bool = False
+    """Whether TLS begins inside PostgreSQL's protocol; it shows what it read at its last reload."""
 
     @classmethod
     def of(cls, name: str, url: str, context: ssl.SSLContext) -> "Peer":
@@ -46,14 +52,16 @@ class Peer(NamedTuple):
 
 
 def peers_of(settings: Settings, network: ssl.SSLContext) -> list[Peer]:
-    """Return whom an exchange calls: Patroni of every node, and the network (``network`` is its context).
+    """Return whom an exchange calls: Patroni and PostgreSQL of every node, the network (``network`` is its context).
 
     Raises ``Problem`` certificate_unreadable.
     """
     found = [Peer.of("network", settings.network.url, network)]
     for cell in settings.cells.values():
         context = cell_context(cell)
-        found += [] if context is None else [Peer.of(f"patroni-{m.name}", m.rest, context) for m in cell.members]
+        if context is not None:
+            found += [Peer.of(f"patroni-{m.name}", m.rest, context) for m in cell.members]
+            found += [Peer(f"postgresql-{m.name}", m.host, m.port, context, postgresql=True) for m in cell.members]
     return found
 
 
@@ -100,8 +108,8 @@ async def peer_end(peer: Peer) -> float | None:
     """Return when the certificate ends that a peer shows, in Unix seconds; None when it shows none in time."""
     try:
         async with asyncio.timeout(HANDSHAKE_S):
-            _, writer = await asyncio.open_connection(peer.host, peer.port, ssl=peer.context)
-    except (OSError, TimeoutError):
+            writer = await _connect(peer)
+    except (OSError, TimeoutError, EOFError):
         _log.info("a peer shows no certificate", peer=peer.name)
         return None
     shown: Mapping[str, Any] = writer.get_extra_info("peercert") or {}
@@ -111,6 +119,21 @@ async def peer_end(peer: Peer) -> float | None:
     return None
 
 
+async def _connect(peer: Peer) -> asyncio.StreamWriter:
+    """Return a connection whose TLS stands. ``OSError``, ``EOFError``."""
+    if not peer.postgresql:
+        return (await asyncio.open_connection(peer.host, peer.port, ssl=peer.context))[1]
+    reader, writer = await asyncio.open_connection(peer.host, peer.port)
+    try:
+        writer.write(_SSL_REQUEST)
+        await reader.readuntil(b"S")  # whoever speaks no TLS says N and ends the connection, or the deadline comes
+        await writer.start_tls(peer.context, server_hostname=peer.host)
+    except BaseException:
+        writer.close()  # also when the deadline comes
+        raise
+    return writer
+
+
 def file_end(path: Path, *, above: bool = False) -> float | None:
     """Return when the certificates in a file end, the earliest, in Unix seconds; None where there are none.
 
@@ -118,6 +141,6 @@ def file_end(path: Path, *, above: bool = False) -> float | None:
     """
     try:
         found = x509.load_pem_x509_certificates(path.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, *UNREADABLE):
         raise Problem("certificate_unreadable", expected=str(path)) from None
     return min((each.not_valid_after_utc.timestamp() for each in found[int(above) :]), default=None)

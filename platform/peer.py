@@ -21,6 +21,7 @@ import yarl
 from chukan.errors import REGISTRY, Problem
 from chukan.platform import revocation
 from chukan.platform.envelope import OK, Opened
+from chukan.platform.proofs import Proven, proofs
 from chukan.platform.wire.checkpoints import CheckpointReply
 from chukan.platform.wire.network import (
     AcquisitionReply,
@@ -243,7 +244,7 @@ class NetworkPeer:
             self.answered = False
             raise
         self.answered = True
-        return _in_order(asked, opened.items, kind)
+        return _in_order(asked, opened, kind)
 
     async def _post(self, path: str, signed: Signed) -> _Received:
         try:
@@ -318,13 +319,14 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return bytes(body)
 
 
-def _in_order(asked: list[str], items: Sequence[bytes], kind: type[_Reply]) -> list[_Reply]:
+def _in_order(asked: list[str], opened: Opened, kind: type[_Reply]) -> Proven[_Reply]:
     """Return the replies in the order of what was asked; the network may send them in any order."""
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
+    items = opened.items
     try:
         replies: dict[str, _Reply] = {str(reply.id): reply for reply in map(decoder.decode, items)}
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise NetworkTrouble("bad_reply", about_items=True) from None
     if len(items) != len(asked) or replies.keys() != set(asked):
         raise NetworkTrouble("wrong_items", about_items=True)
-    return [replies[name] for name in asked]
+    return Proven([replies[name] for name in asked], proofs(opened, list(replies)))

@@ -13,13 +13,15 @@ This module only reads and judges bytes: no file, no clock of its own, no connec
 import asyncio
 import datetime as dt
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from chukan.errors import Problem
+from chukan.tenants.credentials import UNREADABLE
 
 BYTES_MAX: Final = 4 * 1024 * 1024
 ENTRIES_MAX: Final = 100_000
@@ -43,6 +45,8 @@ class RevocationList(NamedTuple):
     this_update: dt.datetime
     next_update: dt.datetime
     serials: frozenset[int]
+    dates: Mapping[int, dt.datetime]
+    """Since when each of them is revoked."""
 
 
 def parse(content: bytes, roots: Sequence[x509.Certificate], now: dt.datetime) -> RevocationList:
@@ -60,7 +64,7 @@ def parse(content: bytes, roots: Sequence[x509.Certificate], now: dt.datetime) -
         if not signed:
             raise _invalid("signed by its issuing certificate")
         return _read(found, now)
-    except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except UNREADABLE:
         raise _invalid("a CRL and its issuing certificate, PEM, with a number") from None
 
 
@@ -85,7 +89,7 @@ def _leads_to(certificate: x509.Certificate, root: x509.Certificate) -> bool:
         return True
     try:
         certificate.verify_directly_issued_by(root)
-    except (ValueError, TypeError, InvalidSignature):
+    except (*UNREADABLE, InvalidSignature):
         return False
     return True
 
@@ -98,12 +102,14 @@ def _read(found: x509.CertificateRevocationList, now: dt.datetime) -> Revocation
         raise _invalid("dated, with a next update, and not of the future")
     if len(found) > ENTRIES_MAX:
         raise _invalid(f"at most {ENTRIES_MAX} certificates")
+    dates = {entry.serial_number: entry.revocation_date_utc for entry in found}
     return RevocationList(
         issuer=found.issuer.public_bytes(),
         number=found.extensions.get_extension_for_class(x509.CRLNumber).value.crl_number,
         this_update=found.last_update_utc,
         next_update=found.next_update_utc,
-        serials=frozenset(entry.serial_number for entry in found),
+        serials=frozenset(dates),
+        dates=MappingProxyType(dates),
     )
 
 
@@ -122,5 +128,8 @@ def identity(transport: asyncio.BaseTransport | None) -> Identity | None:
 
 def identity_of(shown: bytes) -> Identity:
     """Return which certificate this is (DER). Raises ``ValueError`` for anything else."""
-    certificate = x509.load_der_x509_certificate(shown)
-    return Identity(certificate.issuer.public_bytes(), certificate.serial_number)
+    try:
+        certificate = x509.load_der_x509_certificate(shown)
+        return Identity(certificate.issuer.public_bytes(), certificate.serial_number)
+    except UNREADABLE:
+        raise ValueError("no certificate") from None

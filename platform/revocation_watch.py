@@ -11,6 +11,7 @@ one renewal was forgotten would do more harm than it prevents (decision record *
 
 import asyncio
 import contextlib
+import datetime as dt
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -78,6 +79,12 @@ class RevocationLists:
     def refuses(self, identity: Identity | None) -> bool:
         """Tell whether a certificate is revoked; who shows none (a plain connection) has none to be revoked."""
         return identity is not None and identity.serial in self._serials.get(identity.issuer, ())
+
+    def revoked_by(self, certificate: x509.Certificate, at: dt.datetime) -> bool:
+        """Tell whether a certificate was revoked at a time: what was signed before it was stays signed."""
+        issuer, serial = certificate.issuer.public_bytes(), certificate.serial_number
+        lists = [each.list for each in self._kept if each.list is not None and each.list.issuer == issuer]
+        return any(serial in each.dates and each.dates[serial] <= at for each in lists)
 
     def refuses_shown(self, shown: bytes) -> bool:
         """Tell the same of a server's certificate (DER), and count it; one that cannot be read is refused too."""

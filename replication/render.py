@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import yaml  # type: ignore[import-untyped] # its stubs are a package that nothing else needs
 
-from chukan.replication import backup, render_evidence, render_keys, render_links, render_revocation
+from chukan.replication import backup, render_evidence, render_keys, render_links, render_officers, render_revocation
 from chukan.replication.plain_toml import Value, to_toml
 from chukan.replication.quiet import QUIET
 from chukan.replication.site import Cell, EtcdMember, ExchangeHost, Node, Site, gateways, halves
@@ -93,6 +93,7 @@ def _restapi(site: Site, node: Node, address: str, secrets: Secrets) -> dict[str
         "cafile": trusted,
         "verify_client": "required",
         "authentication": {"username": REST_USER, "password": secrets.rest},
+        **render_revocation.rest(site, site.where(node.host)),
     }
 
 
@@ -312,6 +313,7 @@ def exchange(site: Site, name: str, limits: Mapping[str, Value] | None = None) -
             *render_keys.tables(site),
             # Empty until somebody writes there: the last drills, backups, a look at everybody's certificates.
             ("metrics", {"textfiles": folder / "metrics"}),
+            *render_officers.tables(site),
             *render_evidence.tables(site, here),
             *render_links.tables(site),
         ]

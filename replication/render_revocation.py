@@ -18,6 +18,8 @@ JOINED_PEM: Final = "joined.pem"
 """For PostgreSQL and libpq: every list of the site's authorities, one after the other."""
 JOINED_DER: Final = "joined.crl"
 """For etcd, which reads serial numbers of one list: those of all of them."""
+JOINED_SERIALS: Final = "joined.serials"
+"""For Patroni's REST API as ``patroni_rest`` starts it: the same serial numbers as a text."""
 _ROOT: Final = "-root"
 _Table = tuple[str, Mapping[str, Value]]
 
@@ -48,6 +50,11 @@ def etcd(site: Site, place: str) -> dict[str, str]:
         return {}
     joined = str(folder(site, place) / JOINED_DER)
     return {"client-crl-file": joined, "peer-crl-file": joined}
+
+
+def rest(site: Site, place: str) -> dict[str, str]:
+    """Return what Patroni's REST API is told (``patroni_rest``); it looks at the file for each connection."""
+    return {} if site.revocation is None else {"revoked_serials": str(folder(site, place) / JOINED_SERIALS)}
 
 
 def tables(site: Site, centre: str) -> list[_Table]:

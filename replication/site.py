@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from chukan import settings
 from chukan.replication.site_drills import Drills
 from chukan.replication.site_links import Gateway, Links, Services
 
@@ -146,6 +147,10 @@ class Revocation(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """Authorities of agencies' systems and of the network, by the names of their files (``<name>.pem``)."""
 
 
+class Officers(settings.Officers, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How officers (職員) of all agencies sign in, the same at every exchange: as ``[officers]`` of the settings."""
+
+
 class Timers(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Patroni's timers; the defaults are those that were measured."""
 
@@ -185,6 +190,8 @@ class Site(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Token by centre; without any, master keys lie in files, which only a sandbox may have."""
     revocation: Revocation | None = None
     """Which revocation lists are honoured; only a sandbox may go without."""
+    officers: Officers | None = None
+    """How officers sign in; without it, as the settings have it by themselves."""
     postgresql: Path = Path("/usr/lib/postgresql/15/bin")
 
     # ------------------------------------------------------------ where things are

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from typing import Final
 
+from chukan import settings
 from chukan.errors import Problem
 from chukan.replication import render_revocation, site_drills
 from chukan.replication.site import (
@@ -44,7 +45,7 @@ def check(site: Site) -> list[Problem]:
 
     Codes: site_name_twice, site_name_unknown, site_address_twice, site_port_high, site_etcd, site_topology,
     site_strict, site_standbys, site_timers, site_backup, site_links, setting_missing (of ``[evidence]``,
-    ``[key_tokens]`` and ``[revocation]`` too) and setting_invalid (of ``[drill]``, ``[key_tokens]``, ``[revocation]``).
+    ``[key_tokens]``, ``[revocation]`` and ``[officers]`` too) and setting_invalid (of ``[drill]`` and these).
     """
     problems = [*_names(site)]
     if problems:  # what stands where cannot be judged before the names mean something
@@ -60,7 +61,7 @@ def check(site: Site) -> list[Problem]:
         _backup,
         _links,
     )
-    rules += (_evidence, _key_tokens, _revocation, _drill)
+    rules += (_evidence, _key_tokens, _revocation, _officers, _drill)
     return [problem for rule in rules for problem in rule(site)][:_PROBLEMS_MAX]
 
 
@@ -272,6 +273,14 @@ def _revocation(site: Site) -> Iterator[Problem]:
         if name in taken:
             yield Problem("setting_invalid", pointer=f"/revocation/outside/{number}", expected="a name of its own")
         taken.add(name)
+
+
+def _officers(site: Site) -> Iterator[Problem]:
+    """What no exchange would start with is said before anything is rendered."""
+    try:
+        settings.check_officers(site.officers or settings.Officers())
+    except Problem as problem:
+        yield problem
 
 
 def _drill(site: Site) -> Iterator[Problem]:

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from chukan.tenants.partition import Partition, Record
+from chukan.tenants.retention import FACTS_DAYS
 from chukan.tenants.sealing import AgencyKeys
 
-KEEP: Final = dt.timedelta(days=28)
+KEEP: Final = dt.timedelta(days=FACTS_DAYS)
 """How long the facts of a request rest, whatever became of it."""
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.verification import PolicyBuilder, Store, VerificationError
 
@@ -23,6 +24,17 @@ CLIENT_URN: Final = "urn:chukan:client:"
 CHAIN_MAX: Final = 4
 """Certificates of a chain, the root left out."""
 _INTERMEDIATES_MAX: Final = 2
+UNREADABLE: Final = (
+    ValueError,
+    TypeError,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.ExtensionNotFound,
+    x509.UnsupportedGeneralNameType,
+    UnsupportedAlgorithm,
+)
+"""What the library raises for a certificate, request or list that is none, when it is read or when a part of it is
+asked for; most of these are no ``ValueError``."""
 
 
 class UntrustedError(Exception):
@@ -42,7 +54,7 @@ def read_chain(certificates: Sequence[bytes]) -> list[x509.Certificate]:
         raise UntrustedError("a chain has one to four certificates")
     try:
         return [x509.load_der_x509_certificate(each) for each in certificates]
-    except ValueError:
+    except UNREADABLE:
         raise UntrustedError("a certificate cannot be read") from None
 
 
@@ -54,7 +66,7 @@ def name_of(certificate: x509.Certificate) -> str:
     """
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except (x509.ExtensionNotFound, ValueError):
+    except UNREADABLE:
         raise UntrustedError("a certificate names nobody") from None
     uris = names.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1 or not uris[0].startswith(CLIENT_URN):
@@ -78,9 +90,9 @@ def verify_chain(chain: Sequence[x509.Certificate], trusted: Sequence[x509.Certi
     policy = PolicyBuilder().store(Store(list(trusted))).time(at).max_chain_depth(_INTERMEDIATES_MAX)
     try:
         policy.build_client_verifier().verify(chain[0], list(chain[1:]))
-    except (VerificationError, ValueError):
+        public = chain[0].public_key()
+    except (VerificationError, *UNREADABLE):
         raise UntrustedError("a certificate is not of this authority, or not valid now") from None
-    public = chain[0].public_key()
     if not isinstance(public, ec.EllipticCurvePublicKey) or not isinstance(public.curve, ec.SECP256R1):
         raise UntrustedError("a certificate has no P-256 key")
     return Credential(name_of(chain[0]), public)

@@ -71,7 +71,14 @@ class _Body(msgspec.Struct, frozen=True, omit_defaults=True):
 
 def may_act(halves: Collection[Half], side: DelegatedSide, delegator: str, affair: str, day: dt.date) -> bool:
     """Tell whether one of an agency's halves lets it act for ``delegator``."""
-    return any(half.covers(side, delegator, affair, day) for half in halves)
+    return acting_half(halves, side, delegator, affair, day) is not None
+
+
+def acting_half(
+    halves: Collection[Half], side: DelegatedSide, delegator: str, affair: str, day: dt.date
+) -> Half | None:
+    """Return the half of an agency by which it acts for ``delegator``, None where it may not."""
+    return next((half for half in halves if half.covers(side, delegator, affair, day)), None)
 
 
 async def propose(partition: Partition, keys: AgencyKeys, half: Half) -> Half:
@@ -102,7 +109,9 @@ async def read(partition: Partition, keys: AgencyKeys, half: uuid.UUID) -> Half:
 
 
 async def change(partition: Partition, keys: AgencyKeys, half: Half) -> Half:
-    """Store a half in the place of what it was."""
+    """Store a half in the place of what it was; what was decided while it was in force is decided anew from then on."""
+    if half.state == "ended":
+        await partition.execute("SELECT chukan.bump_holds($1)", partition.agency)
     await partition.execute(
         f"UPDATE {partition.table('delegations')} SET state = $2, body = $3, at = now() WHERE id = $1",
         half.id,

@@ -7,12 +7,24 @@ is clear in the log anyway: commitments, labels, positions.
 Invariant: everything is written as it rests; nothing is set right, left out or checked here, for that is the checker's.
 """
 
+import contextlib
+import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, NamedTuple
 
 from chukan.tenants import merkle
-from chukan.tenants.evidence_file import CheckpointLine, Header, LeafLine, Line, TileLine, UnplacedLine
+from chukan.tenants.evidence_file import (
+    CheckpointLine,
+    Header,
+    LeafLine,
+    Line,
+    ListLine,
+    MessageLine,
+    TileLine,
+    UnplacedLine,
+)
+from chukan.tenants.messages import open_list, open_message, read_messages
 from chukan.tenants.partition import Partition
 from chukan.tenants.records import SALT_BYTES
 from chukan.tenants.sealing import AgencyKeys, SealError
@@ -100,7 +112,26 @@ async def _leaves(door: Door, at: _At, size: int, keys: AgencyKeys | None) -> _P
         if inside == 0 and n in by_n:
             lines.append(TileLine(n=n, hashes=by_n[n]))
         lines.append(_leaf(row, keys))
+    if keys is not None:
+        lines += await messages_of(door, [row["id"] for row in rows if row["kept"]], keys)
     return _Page(lines, _At(at.leaves + len(rows), rows[-1]["seq"] if rows else at.position))
+
+
+async def messages_of(door: Door, records: list[uuid.UUID], keys: AgencyKeys) -> list[Line]:
+    """Return what is kept of the records' messages, each list before its messages; what does not open is not there."""
+    if not records:
+        return []
+    async with door() as partition:
+        rows, lists = await read_messages(partition, records)
+    lines: list[Line] = []
+    last: uuid.UUID | None = None
+    for row in rows:
+        with contextlib.suppress(SealError, KeyError):
+            if row["list"] is not None and row["list"] != last:
+                lines.append(ListLine(open_list(keys, row["list"], lists[row["list"]])))
+                last = row["list"]
+            lines.append(MessageLine(record=row["line"], message=open_message(keys, row["id"], row["sealed"])))
+    return lines
 
 
 def _leaf(row: Any, keys: AgencyKeys | None) -> LeafLine:  # noqa: ANN401 - asyncpg's record

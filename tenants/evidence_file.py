@@ -2,8 +2,10 @@
 
 First the ``header``, then all ``checkpoint`` lines from the smallest, then the whole log in its order: a ``tile``
 before its 16 ``leaf`` lines, and ``unplaced`` for records that have no leaf. Or, after header and one checkpoint,
-``proof`` lines for single records. Binary values are base64. Hashes and tiles stand in it beside the leaf data although
-they follow from it: where the signed root differs they tell which leaf was changed.
+``proof`` lines for single records. After the leaves of a page stand their messages (電文の証跡): those that were only
+sent, then each ``list`` with its ``message`` lines; at most 1,024 leaves come before their messages. Binary values are
+base64. Hashes and tiles stand in it beside the leaf data although they follow from it: where the signed root differs
+they tell which leaf was changed.
 
 Invariant: keys never stand in the file; whoever checks has them from elsewhere. This module only reads and writes the
 form; ``evidence_check`` judges.
@@ -14,6 +16,8 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO, Final, Literal
 
 import msgspec
+
+from chukan.tenants.messages import KeptList, KeptMessage
 
 FORM: Final = "chukan-evidence-1"
 LINE_BYTES_MAX: Final = 1 << 20
@@ -86,7 +90,22 @@ class ProofLine(
     record: bytes | None = None
 
 
-Line = Header | CheckpointLine | TileLine | LeafLine | UnplacedLine | ProofLine
+class ListLine(msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="list"):
+    """A list that the network signed, by digests; the messages after it stood in it."""
+
+    list: KeptList
+
+
+class MessageLine(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="kind", tag="message", kw_only=True
+):
+    """A message of one of the records before it: in the list before it, or in none (``place`` is not there)."""
+
+    record: uuid.UUID
+    message: KeptMessage
+
+
+Line = Header | CheckpointLine | TileLine | LeafLine | UnplacedLine | ProofLine | ListLine | MessageLine
 _decoder: Final[msgspec.json.Decoder[Line]] = msgspec.json.Decoder(Line)
 
 

@@ -1,4 +1,4 @@
-"""What an agency is handed when it leaves (引渡し): copies, holds, links, records, log and statistics.
+"""What an agency is handed when it leaves (引渡し): copies, holds, flags, links, records, log, statistics.
 
 All of it is opened with the agency's own keys. Rows are read in pages through door 1, each page a transaction of its
 own, by key: a row that stays unchanged meanwhile comes exactly once. A row that does not open is named by its id and
@@ -71,6 +71,10 @@ def _hold(keys: AgencyKeys, row: Mapping[str, Any]) -> _Fields:
     return {"person": row["person"], "addressee": addressee, "kind": row["kind"], "at": row["at"]}
 
 
+def _own_flag(keys: AgencyKeys, row: Mapping[str, Any]) -> _Fields:
+    return _hold(keys, row) | {"period": row["period"], "effective_from": row["effective_from"]}
+
+
 def _link(keys: AgencyKeys, row: Mapping[str, Any]) -> _Fields:
     code = None if row["code"] is None else keys.open("code", row["code_digest"], row["code"])
     return {
@@ -118,6 +122,19 @@ _READERS: Final[Mapping[str, _Reader]] = {
         (b"", ""),
         ("by_person", "by_kind"),
         _hold,
+    ),
+    "own_information_flags": _Reader(
+        "SELECT h.*, coalesce(h.person, '') AS by_person, coalesce(h.kind, ' ') AS by_kind,"
+        " coalesce(h.period, ' ') AS by_period, coalesce(h.effective_from, '-infinity') AS by_day, c.addressee,"
+        " f.id AS copy, f.body FROM {own_information_flags} h LEFT JOIN {codes} c ON c.person = h.person"
+        " LEFT JOIN LATERAL (SELECT o.id, o.body FROM {copies} o WHERE o.person = h.person LIMIT 1) f ON true"
+        " WHERE (coalesce(h.person, ''), coalesce(h.kind, ' '), coalesce(h.period, ' '),"
+        " coalesce(h.effective_from, '-infinity')) > ($1, $2, $3, $4)"
+        " ORDER BY coalesce(h.person, ''), coalesce(h.kind, ' '), coalesce(h.period, ' '),"
+        " coalesce(h.effective_from, '-infinity') LIMIT $5",
+        (b"", "", "", dt.date.min),
+        ("by_person", "by_kind", "by_period", "by_day"),
+        _own_flag,
     ),
     "codes": _Reader("SELECT * FROM {codes} WHERE person > $1 ORDER BY person LIMIT $2", (b"",), ("person",), _link),
     "records": _Reader(

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 NONCE_BYTES: Final = 12
 _FILE_BYTES_MAX: Final = 1024 * 1024
+_OLD: Final = ".old"
+"""The second name of a key file that is being replaced: its content is overwritten before the name goes."""
 _AGENCY_FILE: Final = re.compile(r"([0-9]{5})\.json")
 _HOLD_S: Final = 5.0
 _HOLD_AGAIN_S: Final = 0.02
@@ -178,7 +180,7 @@ class KeyFolder(ABC):
         if not path.exists():
             return {}
         try:
-            file = msgspec.json.decode(read_bounded(path), type=_KeyFile)
+            file = _read(path)
             if file.agency != agency:
                 raise Problem("keys_unconfirmed")
             below = self.retired(agency)
@@ -207,23 +209,56 @@ class KeyFolder(ABC):
             _Entry(name.purpose, name.version, each.nonce + sealed, key.confirmed)
             for (name, key), each, sealed in zip(held, clear, self._wrap(agency, clear), strict=True)
         ]
-        private_file.write(self._path(self._keys, agency, ".json"), msgspec.json.encode(_KeyFile(1, agency, entries)))
+        self._replace(agency, _KeyFile(1, agency, entries))
 
     def retire(self, agency: int, below: int) -> None:
-        """Leave a mark, then write the wrapped keys anew without the old ones; needs no master key, safe to repeat."""
+        """Leave a mark, then write the wrapped keys anew without the old ones, and overwrite what they lay in.
+
+        Needs no master key; safe to repeat, and a repeat overwrites what an interrupted call left.
+        """
         if not self._keys.is_dir():
             raise FileNotFoundError("the key store cannot be reached")
         self.check()
         _private_folder(self._retired)
         below = max(below, self.retired(agency))
         private_file.write(self._path(self._retired, agency, ""), b"%d" % below)
-        path = self._path(self._keys, agency, ".json")
         try:
-            file = msgspec.json.decode(read_bounded(path), type=_KeyFile)
+            file = _read(self._path(self._keys, agency, ".json"))
         except (ValueError, msgspec.MsgspecError):
             raise Problem("keys_unconfirmed") from None
-        kept = [entry for entry in file.keys if not _is_retired(entry, below)]
-        private_file.write(path, msgspec.json.encode(_KeyFile(1, agency, kept)))
+        self._replace(agency, _KeyFile(1, agency, [entry for entry in file.keys if not _is_retired(entry, below)]))
+
+    def owes(self, agency: int, below: int) -> bool:
+        """Tell whether data keys of versions below may still lie here: no mark, an entry, or an old file's content."""
+        if not self._keys.is_dir():
+            raise FileNotFoundError("the key store cannot be reached")
+        path = self._path(self._keys, agency, ".json")
+        if self._path(self._gone, agency, "").exists() or not path.exists():
+            return False
+        if self.retired(agency) < below or self._path(self._keys, agency, _OLD).exists():
+            return True
+        try:
+            return any(_is_retired(entry, below) for entry in _read(path).keys)
+        except (ValueError, msgspec.MsgspecError):
+            return True
+
+    def _replace(self, agency: int, file: _KeyFile) -> None:
+        """Put a key file in the place of the old one, and overwrite the old one's content (whoever reads reads again).
+
+        The old file keeps a second name meanwhile, so that a crash leaves nothing that nobody could find any more.
+        """
+        path, old = self._path(self._keys, agency, ".json"), self._path(self._keys, agency, _OLD)
+        if old.exists() and path.exists() and old.samefile(path):
+            old.unlink()  # interrupted before the new file was there
+        erase(old)
+        # At first there is nothing to wipe: what is confirmed now is what was written a moment ago.
+        wipes = path.exists() and any(entry.version > 1 for entry in (*file.keys, *_entries(path)))
+        if wipes:
+            old.hardlink_to(path)
+            private_file.sync_folder(self._keys)
+        private_file.write(path, msgspec.json.encode(file))
+        if wipes:
+            erase(old)
 
     def retired(self, agency: int) -> int:
         """Return the mark; ``Problem`` keys_unconfirmed for one that is no number."""
@@ -241,6 +276,7 @@ class KeyFolder(ABC):
         private_file.write(self._path(self._gone, agency, ""), b"")
         # What is wrapped goes first: it is at hand also while a token is away.
         erase(self._path(self._keys, agency, ".json"))
+        erase(self._path(self._keys, agency, _OLD))
         self._destroy_master(agency)
 
     def _aad(self, agency: int, name: Name) -> bytes:
@@ -251,6 +287,23 @@ class KeyFolder(ABC):
     @staticmethod
     def _path(folder: Path, agency: int, suffix: str) -> Path:
         return folder / f"{agency:05d}{suffix}"
+
+
+def _read(path: Path) -> _KeyFile:
+    """Return a key file; ``ValueError`` or ``MsgspecError`` for anything else."""
+    try:
+        return msgspec.json.decode(read_bounded(path), type=_KeyFile)
+    except msgspec.MsgspecError:
+        # It may have been replaced, and then overwritten, while it was read: by now the name leads to the new one.
+        return msgspec.json.decode(read_bounded(path), type=_KeyFile)
+
+
+def _entries(path: Path) -> list[_Entry]:
+    """Return what a key file holds that is about to be replaced; nothing of one that cannot be read."""
+    try:
+        return _read(path).keys
+    except (ValueError, msgspec.MsgspecError):
+        return []
 
 
 def _is_retired(entry: _Entry, below: int) -> bool:

@@ -77,6 +77,10 @@ class KeyStore(Protocol):
         """Return below which version the agency's data keys were destroyed; 0 where none was."""
         ...
 
+    def owes(self, agency: int, below: int) -> bool:
+        """Tell whether data keys of versions below may still lie here, also where a retirement was interrupted."""
+        ...
+
     def destroy(self, agency: int) -> None:
         """Destroy the agency's keys and master key, and remember that it was done."""
         ...

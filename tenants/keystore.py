@@ -15,7 +15,7 @@ import contextlib
 import hashlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from chukan import log
 from chukan.chance import Chance, SystemChance
@@ -32,6 +32,13 @@ if TYPE_CHECKING:
 
 _CENTRES_MIN: Final = 2
 _log = log.get("keystore")
+
+
+class Unfinished(NamedTuple):
+    """A retirement that was begun: data keys of versions ``below`` are used by nobody, and lie in ``centres`` still."""
+
+    below: int
+    centres: tuple[str, ...]
 
 
 class KeyStores:
@@ -148,6 +155,24 @@ class KeyStores:
                     raise _away(centre, error) from None
         if (cached := self._cache.get(agency)) is not None:
             cached.renew(self._key_set(agency))
+
+    def unfinished(self, agency: int) -> Unfinished | None:
+        """Return the retirement that an agency's stores began and did not carry out; None where there is none.
+
+        A store that is away counts among the centres that owe it, once any other tells of a retirement.
+        """
+        below = self._retired(agency)
+        if not below:
+            return None
+        owing = []
+        for centre, store in sorted(self._stores.items()):
+            try:
+                owes = store.owes(agency, below)
+            except OSError:
+                owes = True
+            if owes:
+                owing.append(centre)
+        return Unfinished(below, tuple(owing)) if owing else None
 
     def load(self, agency: int) -> AgencyKeys:
         """Return an agency's keys, the same object at every call.

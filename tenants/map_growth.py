@@ -134,7 +134,7 @@ class MapGrower:
 
     def __init__(self, sets: MapSets) -> None:
         self._sets = sets
-        self._older: tuple[int, _Whole] | None = None
+        self._older: tuple[int, WholeMap] | None = None
         """The log without a map that was gone through last; one, for it takes memory."""
         self._too_large: set[int] = set()
 
@@ -169,9 +169,9 @@ class MapGrower:
         """Return the first map of a log that is older than maps: all of it is gone through, all pages are given."""
         if agency in self._too_large:
             return None
-        known, whole = self._older or (agency, _Whole())
+        known, whole = self._older or (agency, WholeMap())
         if known != agency or whole.frontier.size > last.size:
-            whole = _Whole()
+            whole = WholeMap()
         self._older = agency, whole
         await whole.go_on(self._sets, agency, last.size)
         if not whole.is_too_large and whole.frontier.root() != last.root:
@@ -185,7 +185,7 @@ class MapGrower:
         return Grown(whole.held.root_with({}), whole.pages)
 
 
-class _Whole:
+class WholeMap:
     """A log that is gone through from its beginning: its tree and its map, as far as it went."""
 
     def __init__(self) -> None:
@@ -282,7 +282,7 @@ class MapFollower:
         return before == roots[0] if after == roots[1] else None
 
     async def _whole(self, agency: int, said: forms.Checkpoint, root: bytes) -> bool:
-        whole = _Whole()
+        whole = WholeMap()
         await whole.go_on(self._sets, agency, said.size)
         if whole.is_too_large:
             raise MapUnfit("more persons than are held at once")

@@ -14,7 +14,7 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
@@ -32,6 +32,9 @@ from chukan.tenants.directory import Instant
 Act = Literal["propose", "approve"]
 FileName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{0,60}\.(csv|toml)$")]
 Note = Annotated[str, msgspec.Meta(min_length=1, max_length=500, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$")]
+
+RevokedAt = Callable[[x509.Certificate, dt.datetime], bool]
+"""Tells whether a certificate was on a revocation list (失効リスト) already at a time."""
 
 PERSON_PREFIX: Final = "operator."
 """What the certificates of those who may change masters are named with; no agency's system or officer is named so."""
@@ -118,6 +121,11 @@ def unpack(body: bytes) -> Content:
         raise Problem("master_invalid", expected="a version of the master data") from None
 
 
+def none_revoked_at(_: x509.Certificate, __: dt.datetime) -> bool:
+    """Tell that none is: where no list is kept."""
+    return False
+
+
 def digest_of(body: bytes) -> bytes:
     """Return the digest by which these bytes are named: SHA-256, 32 bytes."""
     return hashlib.sha256(body).digest()
@@ -180,14 +188,23 @@ def read_signature(content: bytes) -> Signature:
         raise Problem("master_invalid", expected="a person's signature") from None
 
 
-def check_signature(content: bytes, act: Act, digest: bytes, trusted: Sequence[x509.Certificate]) -> str:
-    """Return who signed this act on this version; the certificate must have been valid when it was signed.
+def check_signature(
+    content: bytes,
+    act: Act,
+    digest: bytes,
+    trusted: Sequence[x509.Certificate],
+    revoked: RevokedAt = none_revoked_at,
+) -> str:
+    """Return who signed this act on this version; the certificate must have been good when it was signed.
 
     ``Problem`` master_invalid for anything else.
     """
     made = read_signature(content)
     try:
-        credential = verify_chain(read_chain(made.certificates), trusted, made.at)
+        chain = read_chain(made.certificates)
+        if any(revoked(each, made.at) for each in chain):
+            raise Problem("master_invalid", expected="a signature with a certificate that is not revoked")
+        credential = verify_chain(chain, trusted, made.at)
         credential.public.verify(made.signature, _signed(made.act, digest, made.at), ec.ECDSA(hashes.SHA256()))
     except (UntrustedError, InvalidSignature):
         raise Problem("master_invalid", expected="a signature of this installation's authority") from None
@@ -196,8 +213,17 @@ def check_signature(content: bytes, act: Act, digest: bytes, trusted: Sequence[x
     return credential.client
 
 
-def verify(master: Master, wanted: bytes, *, trusted: Sequence[x509.Certificate], environment: Environment) -> Verified:
+def verify(
+    master: Master,
+    wanted: bytes,
+    *,
+    trusted: Sequence[x509.Certificate],
+    environment: Environment,
+    revoked: RevokedAt = none_revoked_at,
+) -> Verified:
     """Return what a version says if it is the one that was wanted and two different persons signed it.
+
+    ``revoked`` is asked of every certificate of both, with the time that its signature names.
 
     Raises:
         Problem: master_invalid; second_person when there is no second one; other_environment.
@@ -207,10 +233,10 @@ def verify(master: Master, wanted: bytes, *, trusted: Sequence[x509.Certificate]
     content = unpack(master.body)
     if content.environment != environment:
         raise Problem("other_environment", expected=environment)
-    first = check_signature(master.proposal, "propose", wanted, trusted)
+    first = check_signature(master.proposal, "propose", wanted, trusted, revoked)
     if master.approval is None:
         raise Problem("second_person")
-    second = check_signature(master.approval, "approve", wanted, trusted)
+    second = check_signature(master.approval, "approve", wanted, trusted, revoked)
     if first == second:
         raise Problem("second_person")
     return Verified(content, first, second)

@@ -83,6 +83,8 @@ class Mover:
             generation = agency.generation if source is None else agency.generation + 1
             if source is not None:
                 await self._step(source, "SELECT chukan.move_leave($1, $2)", agency.number, generation)
+                async with self._admins(source) as admin:
+                    await move_copy.drop_marks(admin, agency.number)
             published = await self._publisher.publish(Changes().move_agency(code, to, generation), at_once=True)
             _log.warning("agency moved", agency=agency.number, cell=to, snapshot=published.snapshot.number)
             return Moved(require_agency(published.snapshot, code), source, sent, published)
@@ -142,6 +144,7 @@ class Mover:
                 raise Problem("old_copy_kept" if in_the_way == "moved" else "number_in_use")
             sent = await move_copy.copy_over(source, target, number)
             await _copy_orders(source, target, number)
+            await move_copy.copy_marks(source, target, number)
             hold_version, head, event = await marks(source, number)
             await _keep_opening(source, target, number)
             sql = "SELECT chukan.move_open($1, $2, $3, $4, $5)"

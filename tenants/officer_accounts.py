@@ -4,9 +4,10 @@ Pure: no store, no clock, no randomness. A right is a function at the agency, fo
 from a day to a day, both included, days in Japan's time (JST). An officer whose last day is over has no right to
 anything from midnight on. Whoever administers accounts does so with a second administrator (``officer_changes``).
 
-Invariant: deny by default — what no grant in force names is not allowed; one card stands behind one account in service;
-a change that would leave fewer than two administrators is refused whole, for nobody could then change anything any
-more. This module must never put a name, a hash or a key into an exception.
+Invariant: deny by default — what no grant in force names is not allowed; one card stands behind one account in service,
+and whose card nobody has named may be anybody's; a change that would leave fewer than two administrators is refused
+whole, for nobody could then change anything any more. This module must never put a name, a hash or a key into an
+exception.
 """
 
 from __future__ import annotations
@@ -24,7 +25,16 @@ from chukan.tenants.directory import FUNCTIONS, Code16, Instant
 
 OfficerId = Annotated[str, msgspec.Meta(pattern=r"^[0-9A-Za-z][0-9A-Za-z._-]{0,31}$(?!\n)")]
 AccountFunction = Literal[
-    "copies", "codes", "queries", "records", "reviews.prepare", "reviews.approve", "holds", "order", "administer"
+    "copies",
+    "codes",
+    "queries",
+    "records",
+    "reviews.prepare",
+    "reviews.approve",
+    "holds",
+    "order",
+    "residents",
+    "administer",
 ]
 ADMINISTER: Final = "administer"
 """Changes accounts, with another administrator; no certificate is granted it, an account only."""
@@ -33,10 +43,15 @@ AFFAIR_FUNCTIONS: Final = frozenset({"queries", "records", "reviews.prepare", "r
 """Functions that may be granted for one affair; for the others there is no affair that one could be held to."""
 ADMINISTRATORS_MIN: Final = 2
 ACCOUNTS_MAX: Final = 2_000
+"""Accounts in service, or that are to be; who has left counts no more."""
+KEPT_MAX: Final = 20_000
+"""All accounts: those that ended stay, for what was done under them stays."""
 GRANTS_MAX: Final = 400
 """Grants of one account; those that ended make room."""
 PASSKEYS_MAX: Final = 4
-Act = Literal["add", "grant", "revoke", "end", "unlock", "enrol"]
+NO_CARD: Final = ""
+"""What an account says whose officer two administrators know to hold no card at all."""
+Act = Literal["add", "grant", "revoke", "end", "unlock", "enrol", "card", "cardless"]
 
 
 class _Form(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -73,7 +88,7 @@ class Account(_Form, frozen=True, kw_only=True):
     first: dt.date
     last: dt.date | None = None
     card: str | None = None
-    """Registered id of the officer's own client certificate, where a card is one of the factors."""
+    """Registered id of the officer's own client certificate; ``NO_CARD`` where there is none, None: nobody has said."""
     grants: list[Grant] = []
     password: str = ""
     passkeys: list[Passkey] = []
@@ -89,7 +104,11 @@ class Account(_Form, frozen=True, kw_only=True):
     @property
     def enrolled(self) -> bool:
         """Whether the officer has both factors."""
-        return bool(self.password) and self.since is not None and (bool(self.passkeys) or self.card is not None)
+        return bool(self.password) and self.since is not None and (bool(self.passkeys) or bool(self.card))
+
+    def ended(self, day: dt.date) -> bool:
+        """Tell whether the officer has left before this day."""
+        return self.last is not None and self.last < day
 
 
 class Entry(_Form, frozen=True, kw_only=True, omit_defaults=True):
@@ -144,6 +163,25 @@ def administered(accounts: Iterable[Account], day: dt.date) -> bool:
     return sum(is_administrator(account, day, ready=True) for account in accounts) >= ADMINISTRATORS_MIN
 
 
+def may_be_one(accounts: Mapping[str, Account], one: Account, card: str, day: dt.date) -> bool:
+    """Tell whether an account's officer may be who acts with a card, as far as anybody has said.
+
+    Where nobody has named the officer's card, it may be this one: unless it is another one's in service.
+    """
+    if one.card is not None:
+        return one.card == card
+    others = (each for each in accounts.values() if each.officer != one.officer and not each.ended(day))
+    return all(each.card != card for each in others)
+
+
+def recovers(entries: Iterable[Entry]) -> bool:
+    """Tell whether a change only gives administrators back: new factors, an end of a lock, one more administrator."""
+    return all(
+        entry.act in {"enrol", "unlock", "add"} or (entry.act == "grant" and entry.function == ADMINISTER)
+        for entry in entries
+    )
+
+
 def change(
     accounts: Mapping[str, Account],
     entries: Iterable[Entry],
@@ -151,7 +189,7 @@ def change(
     by: uuid.UUID,
     day: dt.date,
     enrol_until: dt.datetime,
-    ready_before: bool,
+    ready_after: int,
 ) -> dict[str, Account]:
     """Return the accounts that a change makes or alters, by officer; none is altered in place.
 
@@ -161,7 +199,7 @@ def change(
         by: id of the change, which the one-time codes of new officers are made from.
         day: today in Japan.
         enrol_until: until when new officers may set their factors.
-        ready_before: whether two administrators with both factors stood before; then two must stand after.
+        ready_after: how many administrators with both factors must stand after.
 
     Raises:
         Problem: with the line, of an entry that cannot be carried out (invalid_field, not_found, officer_exists);
@@ -176,10 +214,13 @@ def change(
         except Problem as problem:
             raise Problem(problem.code, pointer=f"/entries/{number}{problem.pointer or ''}", line=number + 1) from None
         touched.add(entry.officer)
-    if len(changed) > ACCOUNTS_MAX:
+    if sum(not account.ended(day) for account in changed.values()) > ACCOUNTS_MAX:
         raise Problem("too_many_lines", limit=ACCOUNTS_MAX)
+    if len(changed) > KEPT_MAX:
+        raise Problem("too_many_lines", limit=KEPT_MAX)
     lasting = [account for account in changed.values() if _administers_on(account, day)]
-    if len(lasting) < ADMINISTRATORS_MIN or (ready_before and not administered(changed.values(), day)):
+    ready = sum(is_administrator(account, day, ready=True) for account in changed.values())
+    if len(lasting) < ADMINISTRATORS_MIN or ready < ready_after:
         raise Problem("administrators_needed", limit=ADMINISTRATORS_MIN)
     return {officer: changed[officer] for officer in touched}
 
@@ -187,8 +228,9 @@ def change(
 def _refuse_shared_card(accounts: Mapping[str, Account], entry: Entry, day: dt.date) -> None:
     """Refuse a card that is another account's: whoever holds it would be two persons wherever it takes two."""
     for account in accounts.values():
-        serves = account.last is None or account.last >= day
-        if entry.card is not None and account.card == entry.card and account.officer != entry.officer and serves:
+        if entry.card is None or account.ended(day):
+            continue
+        if account.card == entry.card and account.officer != entry.officer:
             raise Problem("invalid_field", pointer="/card")
 
 
@@ -203,6 +245,12 @@ def _applied(account: Account | None, entry: Entry, by: uuid.UUID, day: dt.date,
         return _added(account, entry, by, day, enrol_until)
     if account is None:
         raise Problem("not_found", pointer="/officer")
+    if entry.act in {"card", "cardless"}:
+        return _carded(account, entry)
+    return _altered(account, entry, by, day, enrol_until)
+
+
+def _altered(account: Account, entry: Entry, by: uuid.UUID, day: dt.date, enrol_until: dt.datetime) -> Account:
     match entry.act:
         case "grant":
             return _granted(account, entry, day)
@@ -220,7 +268,7 @@ def _applied(account: Account | None, entry: Entry, by: uuid.UUID, day: dt.date,
 
 
 def _added(account: Account | None, entry: Entry, by: uuid.UUID, day: dt.date, enrol_until: dt.datetime) -> Account:
-    if account is not None and (account.last is None or account.last >= day):
+    if account is not None and not account.ended(day):
         raise Problem("officer_exists", pointer="/officer")
     if not entry.name.strip():
         raise Problem("invalid_field", pointer="/name")
@@ -240,8 +288,17 @@ def _added(account: Account | None, entry: Entry, by: uuid.UUID, day: dt.date, e
     )
 
 
+def _carded(account: Account, entry: Entry) -> Account:
+    """Name the officer's card, or say that there is none; a card that is the only factor is changed by ``enrol``."""
+    if (entry.card is not None) is not (entry.act == "card"):
+        raise Problem("invalid_field", pointer="/card")
+    if account.enrolled and not account.passkeys:
+        raise Problem("invalid_field", pointer="/act")
+    return msgspec.structs.replace(account, card=entry.card or NO_CARD)
+
+
 def _ended(account: Account, entry: Entry, day: dt.date) -> Account:
-    gone = account.last is not None and account.last < day
+    gone = account.ended(day)
     if entry.last is None or (gone and account.last is not None and entry.last > account.last):
         # Who has left begins anew (add): rights and factors of then do not come back by a later day.
         raise Problem("invalid_field", pointer="/last")

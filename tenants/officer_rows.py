@@ -19,13 +19,13 @@ import msgspec
 
 from chukan.errors import Problem
 from chukan.tenants.directory import Instant
-from chukan.tenants.officer_accounts import Account, Entry
+from chukan.tenants.officer_accounts import KEPT_MAX, Account, Entry
 from chukan.tenants.partition import Partition, Record
 from chukan.tenants.sealing import AgencyKeys, SealError
 
 SESSIONS_MAX: Final = 3
 """Sessions that one officer may hold; the one seen last longest ago gives way."""
-LISTED_MAX: Final = 2_001
+LISTED_MAX: Final = KEPT_MAX + 1
 CHANGES_LISTED: Final = 100
 State = Literal["open", "approved", "rejected"]
 B = TypeVar("B", bound=msgspec.Struct)

@@ -18,6 +18,7 @@ from chukan.tenants.evidence_file import CheckpointLine, Header, LeafLine, Line,
 from chukan.tenants.link_calls import fetch
 from chukan.tenants.operations import OperationFields, decode_operation
 from chukan.tenants.records import SALT_BYTES, RecordError, commit
+from chukan.tenants.restored import read_leaf
 from chukan.tenants.sealing import AgencyKeys, SealError
 
 PAGE_LEAVES: Final = 64 * merkle.TILE_WIDTH
@@ -67,15 +68,15 @@ class AgencyLog:
                 PAGE_CHECKPOINTS,
             )
 
-    async def leaves(self, after: int) -> Sequence[Row]:
-        """Return the next leaves with their entries."""
+    async def leaves(self, after: int, limit: int = PAGE_LEAVES) -> Sequence[Row]:
+        """Return the next leaves with their entries, ``limit`` at most."""
         async with self._door() as partition:
             return await partition.fetch(
                 f"SELECT l.seq, l.leaf_data, l.leaf_hash, o.id, o.body FROM {partition.table('operation_log')} l"
                 f" LEFT JOIN {partition.table('operations')} o ON o.id = l.operation"
                 " WHERE l.seq > $1 ORDER BY l.seq LIMIT $2",
                 after,
-                PAGE_LEAVES,
+                limit,
             )
 
     async def tiles(self, first: int, end: int) -> Sequence[Row]:
@@ -184,9 +185,16 @@ async def read_entries(
     ``keys`` are the agency's; None reads the operators'. Raises ``RecordError`` or ``SealError`` for an entry that is
     gone or is not the one that was committed to; ``Problem`` as the cell does.
     """
+    return open_entries((await reader.leaves(after))[:limit], keys)
+
+
+def open_entries(rows: Sequence[Row], keys: AgencyKeys | None) -> list[tuple[int, OperationFields]]:
+    """Return the entries of leaves with their positions; leaves of restores are nobody's act. Raises as above."""
     found = []
-    for row in (await reader.leaves(after))[:limit]:
+    for row in rows:
         position = row["seq"]
+        if row["id"] is None and read_leaf(position, row["leaf_data"]) is not None:
+            continue  # the leaf of a restore is nobody's act
         if row["id"] is None:
             raise RecordError(position)
         body = row["body"] if keys is None else keys.open("operation", row["id"].bytes, row["body"])

@@ -73,6 +73,10 @@ class TreeSets(Protocol):
         """Keep a cosignature."""
         ...
 
+    async def operations_restored(self, agency: int) -> list[tuple[int, bytes]]:
+        """Return the leaves of restores."""
+        ...
+
     async def operations_age(self) -> tuple[float, int]:
         """Return the oldest entry's age, and how many are lost."""
         ...
@@ -125,9 +129,9 @@ class OperationTrees:
         self._lost = lost
         return age_s
 
-    async def evidence_restored(self, _agency: int) -> list[tuple[int, bytes]]:
-        """Return no leaf: an operations log has none that says that it was restored."""
-        return []
+    async def evidence_restored(self, agency: int) -> list[tuple[int, bytes]]:
+        """Return the leaves by which a log says that it was restored, with their positions."""
+        return await self._sets.operations_restored(agency)
 
     async def confirm(self) -> None:
         """Return once everything that was read so far is durable."""

@@ -7,6 +7,7 @@ login may add to it and nothing else; nobody's may change or delete.
 An order is *begun*, then *done*. What was begun and interrupted may go on under the same order while it is valid.
 """
 
+import uuid
 from typing import Any, Final, Literal
 
 from chukan.errors import Problem
@@ -34,7 +35,12 @@ async def begin(steward: Connection, approved: Approved, agency: int) -> Standin
 
 async def finish(steward: Connection, approved: Approved) -> bool:
     """Enter that an order was carried out; False when that was entered before. ``Problem`` as for ``begin``."""
-    return bool(await _ask(steward, "SELECT chukan.order_finish($1)", approved.order.id))
+    return await finish_id(steward, approved.order.id)
+
+
+async def finish_id(steward: Connection, order: uuid.UUID) -> bool:
+    """Enter the same of an order that lies here no more, and whose rest was carried out by what it had begun."""
+    return bool(await _ask(steward, "SELECT chukan.order_finish($1)", order))
 
 
 async def _ask(steward: Connection, sql: str, *values: object) -> Any:  # noqa: ANN401 - whatever the function returns

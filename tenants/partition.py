@@ -26,8 +26,9 @@ TABLES: Final = frozenset(
         "idempotency", "copies", "loads", "load_parts", "stage", "holds", "review_drafts", "copy_marks",
         "files", "statistics", "delegations", "corrections", "tiles", "checkpoints", "cosignatures", "map_pages",
         "code_changes", "acquisition_asks",
+        "messages",
         "operations", "operation_log", "operation_tiles", "operation_checkpoints", "operation_cosignatures",
-        "officers", "officer_changes", "officer_sessions",
+        "officers", "officer_changes", "officer_sessions", "own_information_flags",
     }
 )  # fmt: skip
 """The tables that an agency's role may read; the database says which of them it may write."""

@@ -28,6 +28,7 @@ SEALED: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "corrections": ("sealed",),
         "delegations": ("body",),
         "files": ("body",),
+        "messages": ("sealed",),
         "operations": ("body",),
         "outbox": ("sealed",),
         "permits": ("sealed",),

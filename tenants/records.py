@@ -124,7 +124,9 @@ def commit(salt: bytes, canonical: bytes) -> bytes:
     return hashlib.sha256(_COMMITMENT_PREFIX + salt + canonical).digest()
 
 
-def make_record(keys: AgencyKeys, chance: Chance, fields: RecordFields, *, person: bytes | None) -> RecordRow:
+def make_record(
+    keys: AgencyKeys, chance: Chance, fields: RecordFields, *, person: bytes | None, salt: bytes | None = None
+) -> RecordRow:
     """Return a record ready to rest.
 
     Args:
@@ -133,15 +135,18 @@ def make_record(keys: AgencyKeys, chance: Chance, fields: RecordFields, *, perso
         fields: what it says; checked for its form, so that it can be read again.
         person: the person's addressee digest (32 bytes), or None where this agency knows no such person: then the
             label is the record's own and finds nothing else.
+        salt: by which the record commits to what is kept of its messages (``messages.salt_of``); drawn where None.
 
     Raises:
         ValueError: a field has a wrong form (the text names no value), or ``person`` is no digest.
     """
     label = keys.digest("label", fields.id.bytes) if person is None else keys.label(person)
-    return make_amendment(keys, chance, fields, label=label)
+    return make_amendment(keys, chance, fields, label=label, salt=salt)
 
 
-def make_amendment(keys: AgencyKeys, chance: Chance, fields: RecordFields, *, label: bytes) -> RecordRow:
+def make_amendment(
+    keys: AgencyKeys, chance: Chance, fields: RecordFields, *, label: bytes, salt: bytes | None = None
+) -> RecordRow:
     """Return a record ready to rest under a label that is known already: that of the record it amends.
 
     Raises:
@@ -152,7 +157,8 @@ def make_amendment(keys: AgencyKeys, chance: Chance, fields: RecordFields, *, la
         _decode(canonical)
     except ValueError:
         raise ValueError("a record has a field of a wrong form") from None
-    salt = chance.token(SALT_BYTES)
+    if salt is None:
+        salt = chance.token(SALT_BYTES)
     return RecordRow(
         id=fields.id,
         label=label,

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ STEP_TIMEOUT_S: Final = 30.0
 SCAN_TIMEOUT_S: Final = 3_600.0
 """Counting and proving read every row of an agency once; they hold nobody up."""
 COUNTED_MAX: Final = 100_000
+OPEN_MAX: Final = 100_000
 _HEAD_BYTES: Final = 17
 
 _log = log.get("keystore")
@@ -58,6 +60,15 @@ class Place(NamedTuple):
     def name(self) -> str:
         """Return how the progress names it."""
         return f"{self.relation}.{self.sealed}"
+
+
+class OpenFloor(NamedTuple):
+    """A floor of a table that stands and was not proven: nothing below is written, something may be there."""
+
+    agency: int
+    relation: str
+    sealed: str
+    version: int
 
 
 class Progress(NamedTuple):
@@ -112,6 +123,9 @@ async def reencrypt(
         Problem: agency_moved while the agency is on its way to another cell; as the cell does. What was done stays.
     """
     done = Done(keys.newest())
+    async with cells.steward(agency.cell) as settling:
+        # A floor that does not hold would refuse the rows that this is about to change.
+        await settle_floors(settling, agency.number)
     async with _walk(cells, agency, done.version) as (steward, place, block):
         walker = _Walker(steward, agency.number, keys, rate_per_s, report or (lambda *_: None), done)
         places = await _places(steward)
@@ -150,6 +164,62 @@ async def raise_floor(cells: Cells, agency: AgencyRow, version: int) -> None:
             raise Problem("key_versions_needed") from None
         except DRIVER_ERRORS as error:
             raise translate(error) from None
+
+
+class Begun(NamedTuple):
+    """A retirement whose order was begun in a cell and not carried out."""
+
+    id: uuid.UUID
+    """The order's."""
+    agency: int
+    version: int
+    """Data keys of versions below are to be destroyed."""
+    at: dt.datetime
+
+
+async def name_version(steward: Connection, order: uuid.UUID, agency: int, version: int) -> int:
+    """Return below which version an order that was begun retires: the given one, or what it was begun with before.
+
+    So an interrupted retirement destroys what its officers ordered, whatever was rotated meanwhile. ``Problem`` as the
+    cell does.
+    """
+    sql = "SELECT chukan.retirement_name($1, $2, $3)"
+    return int(await _step(steward, patiently(lambda: steward.fetchval(sql, order, agency, version))))
+
+
+async def retirements_begun(cells: Cells, cell: str) -> list[Begun]:
+    """Return the retirements of a cell that were begun and not carried out, oldest first. ``Problem`` as the cell."""
+    async with cells.steward(cell) as steward:
+        rows = await _step(steward, steward.fetch("SELECT * FROM chukan.retirements_begun($1)", OPEN_MAX))
+        return [Begun(**row) for row in rows]
+
+
+async def open_floors(cells: Cells, cell: str) -> list[OpenFloor]:
+    """Return the floors of a cell that nobody proved: a retirement was cut off there. ``Problem`` as the cell does."""
+    async with cells.steward(cell) as steward:
+        return await _open_floors(steward)
+
+
+async def settle_floors(steward: Connection, agency: int) -> int:
+    """Prove each floor of an agency that an interrupted retirement left, or take it away; return how many there were.
+
+    It takes no order: a floor that holds only says so, and one that does not would stop rows from being changed.
+    """
+    found = [each for each in await _open_floors(steward) if each.agency == agency]
+    for each in found:
+        place = Place(each.relation, each.sealed, "", b"")
+        try:
+            await _floor(steward, "key_floor_prove", agency, place, each.version)
+        except asyncpg.CheckViolationError:
+            await _floor(steward, "key_floor_drop", agency, place, each.version)
+        except DRIVER_ERRORS as error:
+            raise translate(error) from None
+    return len(found)
+
+
+async def _open_floors(steward: Connection) -> list[OpenFloor]:
+    rows = await _step(steward, steward.fetch("SELECT * FROM chukan.key_floors_open($1)", OPEN_MAX))
+    return [OpenFloor(**row) for row in rows]
 
 
 async def _floor(steward: Connection, function: str, agency: int, place: Place, version: int) -> None:

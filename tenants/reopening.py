@@ -76,6 +76,19 @@ async def log_heads(admin: Connection) -> dict[int, int]:
     return {row["agency"]: row["seq"] for row in rows}
 
 
+async def operations_heads(admin: Connection, logs: Sequence[int]) -> dict[int, int]:
+    """Return how many leaves these operations logs have; one without tables here is left out. Raises ``Problem``."""
+    sql = "SELECT agency, seq FROM chukan.operations_lengths($1)"
+    return {row["agency"]: row["seq"] for row in await _step(admin, admin.fetch(sql, list(logs)))}
+
+
+async def mark_operations(admin: Connection, log: int, epoch: int, trees: Sequence[tuple[int, bytes]]) -> list[int]:
+    """End an operations log as it was restored, as ``mark_restored``; ``operations.OPERATORS`` names the cell's."""
+    sql = "SELECT chukan.operations_restored_leaf($1, $2, $3, $4)"
+    places = [await _step(admin, admin.fetchval(sql, log, epoch, size, root)) for size, root in trees]
+    return [int(place) for place in places]
+
+
 async def open_cell(admin: Connection, epoch: int, note: str) -> dt.datetime:
     """Open the cell in a new epoch and return since when; every session of a server process ends, to be checked anew.
 

@@ -33,11 +33,11 @@ JOINED: Final = ("codes", "holds", "loads")
 EMPTIED: Final = ("stage",)
 HAPPENED: Final = (
     "acquisition_asks", "code_changes", "corrections", "delegations",
-    "map_pages",
+    "map_pages", "messages",
     "answers", "checkpoints", "cosignatures", "events", "files", "idempotency", "inbox", "load_parts", "log", "outbox",
     "operation_checkpoints", "operation_cosignatures", "operation_log", "operation_tiles", "operations",
     "permits", "permits_used", "provisions", "queries", "records", "review_drafts", "statistics", "tiles",
-    "officers", "officer_changes", "officer_sessions",
+    "officers", "officer_changes", "officer_sessions", "own_information_flags",
 )  # fmt: skip
 """Never taken back."""
 _FROZEN: Final = ("kept_inquiry_work", "kept_provision_work", "kept_to_sequence", "kept_operations_waiting")

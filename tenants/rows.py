@@ -44,6 +44,19 @@ class RecordRow:
 
 
 @dataclass(frozen=True, slots=True)
+class MessageRow:
+    """A line's message as evidence (電文の証跡), kept in the commit of its effect: see ``tenants.messages``."""
+
+    id: uuid.UUID
+    line: uuid.UUID
+    """Id of the record that it belongs to: the line's own, or the amendment's."""
+    list: uuid.UUID | None
+    """The row of the signed list that it stood in; None for what was only sent."""
+    sealed: bytes
+    list_sealed: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptBatch:
     """One POSTed list with its idempotency key."""
 
@@ -63,6 +76,8 @@ class AcceptedBatch:
     batch: uuid.UUID
     fresh: bool
     same_body: bool
+    again: bool = False
+    """Nothing was stored: the link or the delegation of a line is not any more what it was decided on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +101,10 @@ class AcceptLine:
     outbox: bytes | None
     """Sealed exact bytes of the PermitRequest."""
     record: RecordRow | None = None
+    link_version: int | None = None
+    """Of the link by which the line asks; None for a line that asks nothing."""
+    delegation: uuid.UUID | None = None
+    """The agency's own half under which it asks (委任), None for a line of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +157,7 @@ class InquirySettle:
     """Sealed SignedPermit and reply, kept as evidence."""
     drop_outbox: bool = True
     record: RecordRow | None = None
+    message: MessageRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +175,9 @@ class AnswerRow:
     """Sealed AnswerDelivery bytes; None for under_review and for outcomes without content."""
     record: RecordRow | None
     amendment: RecordRow | None
+    message: MessageRow | None = None
+    amending: MessageRow | None = None
+    """The message that is kept with the amendment instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +277,7 @@ class ProvideRow:
     outbox: bytes | None
     """Sealed exact bytes of the Answer (of the interim one where held); None where the permit had lapsed."""
     record: RecordRow | None
+    message: MessageRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +307,7 @@ class ProvisionSettle:
     drop_outbox: bool = True
     record: RecordRow | None = None
     """The final record where none stands yet (expired while held), or the amendment (``amends`` set)."""
+    message: MessageRow | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,9 +321,11 @@ class DecideRow:
     reason: str | None
     person: bytes | None
     link_version: int
+    hold_version: int
     snapshot: int
     outbox: bytes
     record: RecordRow
+    message: MessageRow | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ TABLES: Final = frozenset(
         "file",
         "delegation",
         "correction",
+        "message",
     }
 )
 """What may be sealed: the table (or column family) names that go into the AAD."""

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X
 
 from chukan.errors import Problem
 from chukan.tenants import link_plan
+from chukan.tenants.credentials import UNREADABLE
 from chukan.tenants.directory import Instant, key_id
 from chukan.vpn.model import KEY_BYTES
 
@@ -213,7 +214,7 @@ def requested_names(pem: str) -> list[str]:
         key = asked.public_key()
         names = asked.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         proven = asked.is_signature_valid
-    except (ValueError, TypeError, x509.ExtensionNotFound, x509.DuplicateExtension):
+    except UNREADABLE:
         raise Problem("request_invalid", pointer="/content/certificate_request") from None
     if not proven or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Problem("request_invalid", pointer="/content/certificate_request")

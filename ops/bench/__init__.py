@@ -13,6 +13,8 @@ pgbench with the same statement on the same primary. ``commits`` are both write 
 ``links``: one gateway with 2,500 links (回線), beside ``wg syncconf`` of the same peers. ``noise`` (pure) and ``swarm``
 are the synthetic devices, ``country`` says who they are, ``ground`` where they stand; ``links_stand`` is the gateway
 before them, ``links_limit`` the limit.
+
+``breach``: whom an incident affects (影響を受けた本人), from the records of several agencies, beside a plain scan.
 """
 
 from typing import Annotated
@@ -123,3 +125,36 @@ def links(
 
     runs = runs or (_QUICK_RUNS if quick else RUNS_MIN)
     return bench.run(bench.Options(runs=runs, quick=quick, as_json=as_json, links=number))
+
+
+@app.command
+def breach(
+    *,
+    runs: Annotated[int | None, Parameter(validator=Number(gte=1, lte=1000))] = None,
+    quick: Annotated[bool, Parameter(negative="")] = False,
+    records: Annotated[int | None, Parameter(validator=Number(gte=100, lte=1_000_000))] = None,
+    agencies: Annotated[int, Parameter(validator=Number(gte=1, lte=50))] = 4,
+    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
+) -> int:
+    """Measure how long it takes to say whom an incident affects, from 200,000 records of four agencies.
+
+    Beside COPY of the same rows as they rest. Brings up a database of its own, and takes it down again.
+
+    Args:
+        runs: How often the limit and ours are measured in turn; at least 5.
+        quick: Fewer runs and records, to see that it works; the result is marked, for it is no measurement.
+        records: How many records, of all agencies together.
+        agencies: How many agencies; at most 200,000 records of each are looked at.
+        as_json: Print the result as one JSON object, last on standard output.
+    """
+    from chukan.ops.bench import breach_bench as bench  # noqa: PLC0415 - not needed for the other benchmarks
+
+    return bench.run(
+        bench.Options(
+            runs=runs or (_QUICK_RUNS if quick else RUNS_MIN),
+            quick=quick,
+            as_json=as_json,
+            records=records or (bench.QUICK_RECORDS if quick else bench.RECORDS),
+            agencies=agencies,
+        )
+    )

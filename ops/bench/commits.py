@@ -132,8 +132,10 @@ def script(agency: AgencyRow) -> str:
         _sealed(REQUEST_BYTES),
         _sealed(PERMIT_REQUEST_BYTES),
         *_no_records(),
+        "ARRAY[NULL]::bigint[]",
+        "ARRAY[NULL]::uuid[]",
     ]
-    accept = f"chukan.accept({', '.join(given)})"
+    accept = f"chukan.accept_asked({', '.join(given)})"
     return (
         f"SELECT 1 / (count(*) FILTER (WHERE r.fresh) = 1)::int FROM ({line}) g, LATERAL {accept} r;\n"
         f"SELECT pg_notify('{CHANNELS[Side.INQUIRER]}', '');\n"

@@ -24,6 +24,7 @@ from chukan.replication.site import (
     NetworkSide,
     Node,
     Operator,
+    Revocation,
     Site,
     Topology,
     Witness,
@@ -89,6 +90,7 @@ def lab_site(
         backup=None if backup_user is None else _backup(backup_user),
         links=_links(wires) if links else None,
         evidence=Evidence(name=EVIDENCE_NAME),
+        revocation=Revocation(),
         postgresql=find_binaries("debian", only=True).bin_dir,
     )
 
@@ -164,6 +166,7 @@ def site_file(site: Site) -> str:
         *_repositories(site.backup),
         *_gateways(site.links),
         *([] if site.evidence is None else [("evidence", {"name": site.evidence.name})]),
+        *([] if site.revocation is None else [("revocation", {"outside": site.revocation.outside})]),
     ]
     return to_toml(tables)
 

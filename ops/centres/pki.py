@@ -9,7 +9,7 @@ that either can go on without the other's tree.
 import datetime as dt
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +17,7 @@ from cryptography import x509
 
 from chukan.chance import Chance
 from chukan.clock import Clock
+from chukan.ops import certificate_life, revocation_joining
 from chukan.ops.certificates import Authority, Issued, read_certificates
 from chukan.ops.demo import cast
 from chukan.ops.demo.bring_up import EXCHANGES, Credentials
@@ -24,7 +25,7 @@ from chukan.ops.demo.config import SigningKey, keep_password
 from chukan.ops.demo.neighbours import COUNTERPARTS, NETWORK, REGISTRY
 from chukan.ops.demo.place import Place
 from chukan.ops.local.machine import Identity
-from chukan.replication import backup, render, render_evidence
+from chukan.replication import backup, render, render_evidence, render_revocation
 from chukan.replication.site import ExchangeHost, Site, backup_hosts, members
 
 _RENEW_BEFORE: Final = dt.timedelta(days=1)
@@ -59,6 +60,8 @@ class LabCredentials(Credentials):
             address = site.address(host)
             self._certify(authorities[site.where(host)], address, [f"DNS:{address}"])
         self._operator(authorities[site.witness.name])
+        if site.revocation is not None:
+            hand_out(site, authorities, clock)
         network = next(iter(site.operator.addresses))
         beside = {name: self._certify(outside, name, [network]) for name in (NETWORK, REGISTRY, *COUNTERPARTS)}
         exchanges = {name: Issued(*site.certificate(name, centre)[:2]) for name, centre in EXCHANGES.items()}
@@ -163,6 +166,23 @@ class LabCredentials(Credentials):
             certificate, key, _ = site.certificate(name, place)
             for path in (certificate.parent, certificate, key):
                 os.chown(path, identity.uid, identity.gid)
+
+
+def hand_out(site: Site, authorities: Mapping[str, Authority], clock: Clock) -> None:
+    """Do what the operators' page says is done each day: sign the lists, hand them to every place, join them there.
+
+    In a lab it is done at each start; what runs for longer than a list is good (31 days) is shut out by PostgreSQL.
+    """
+    folders = {place: render_revocation.folder(site, place) for place in authorities}
+    for folder in folders.values():
+        folder.mkdir(mode=0o755, exist_ok=True)
+    for name, authority in authorities.items():
+        revocation_joining.write_root_list(authority, copies=[each / f"{name}-root.pem" for each in folders.values()])
+        copies = [each / f"{name}.pem" for each in folders.values()]
+        certificate_life.write_list(authority, days=certificate_life.LIST_DAYS_MAX, copies=copies)
+    for place, folder in folders.items():
+        files = [folder / f"{name}.pem" for name in render_revocation.authorities(site)]
+        revocation_joining.join(files, read_certificates(authorities[place].folder / "sites.pem"), folder, clock)
 
 
 def password_names(site: Site) -> Iterator[str]:

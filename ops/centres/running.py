@@ -236,7 +236,7 @@ class CentresRunning(Running):
         for _, node in site.nodes():
             here = site.where(node.host)
             config = site.directory(here) / "config" / f"patroni-{node.name}.yml"
-            argv = [str(self._patroni.python), "-m", "patroni", str(config)]
+            argv = [str(self._patroni.python), "-m", "chukan.replication.patroni_rest", str(config)]
             self._know_one(f"patroni-{node.name}", here, argv, self._patroni.environment(), served=True)
         for name, centre, argv in archives.servers(site):
             self._know_one(name, centre, argv, ENVIRONMENT, served=True)

@@ -17,10 +17,14 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from chukan.errors import Problem
+from chukan.ops.local.checks import ROOT
 from chukan.ops.local.machine import STATE_ROOT, is_root, make_passable
 
 _ROOTS: Final = ("patroni", "python-etcd", "dnspython", "psycopg", "psycopg-binary", "typing-extensions")
 """Patroni, and what it needs for etcd and PostgreSQL; what these need always is found from them."""
+_OURS: Final = ("__init__.py", "core_dumps.py", "replication/__init__.py", "replication/patroni_rest.py",
+                "replication/revoked_serials.py")  # fmt: skip
+"""What Patroni is started by here, and needs of this project."""
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]+")
 
 
@@ -46,6 +50,7 @@ def find() -> Runtime:
     wanted = sorted(_needed())
     digest = hashlib.sha256(
         "\n".join([sys.version, *(f"{name}=={metadata.version(name)}" for name in wanted)]).encode()
+        + b"".join((ROOT / name).read_bytes() for name in _OURS)
     )
     libraries = STATE_ROOT / "runtime" / f"patroni-{digest.hexdigest()[:16]}"
     if not libraries.exists():
@@ -92,6 +97,10 @@ def _copy(names: list[str], target: Path) -> None:
                     place = aside / file
                     place.parent.mkdir(parents=True, exist_ok=True)
                     shutil.copyfile(file.locate(), place)  # the modes of a private clone are not taken over
+        for name in _OURS:
+            place = aside / "chukan" / name
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(ROOT / name, place)
         if not target.exists():
             aside.rename(target)
     finally:

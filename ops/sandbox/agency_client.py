@@ -22,6 +22,8 @@ from chukan.ops.sandbox.delegation_calls import DelegationCalls
 from chukan.ops.sandbox.file_calls import FileCalls, content_digest, digest_of
 from chukan.ops.sandbox.notice_calls import NoticeCalls
 from chukan.ops.sandbox.officer_calls import OfficerCalls
+from chukan.ops.sandbox.operation_calls import OperationCalls
+from chukan.ops.sandbox.resident_calls import ResidentCalls
 from chukan.ops.sandbox.transport import Connection, Request, Transport
 from chukan.platform.http.params import RecordSearch
 from chukan.platform.wire.agency import (
@@ -59,7 +61,7 @@ _encode: Final = msgspec.json.encode
 T = TypeVar("T")
 
 
-class AgencyClient(CodeCalls, DelegationCalls, FileCalls, NoticeCalls, OfficerCalls):
+class AgencyClient(CodeCalls, DelegationCalls, FileCalls, NoticeCalls, OfficerCalls, OperationCalls, ResidentCalls):
     """Calls of one system or officer of one agency. Every method raises ``ClientError``."""
 
     def __init__(self, connection: Connection, *, clock: Clock | None = None, chance: Chance | None = None) -> None:

@@ -5,7 +5,7 @@ or forked, or that two were shown two logs (split view): the signature in the ke
 then both of the log's own key.
 
 Invariant: a kept checkpoint is replaced by one that continues it, by a proof, and by nothing else unless a person says
-so; then the old one stays beside it, for it is what proves.
+so; then only by a log in which the leaf of a restore explains what was lost, and the old one stays beside it.
 """
 
 from collections.abc import Sequence
@@ -14,10 +14,13 @@ from typing import NamedTuple, Protocol
 
 from chukan import private_file
 from chukan.errors import Problem
+from chukan.ops.sandbox.transport import ClientError
+from chukan.platform.wire.checkpoints import RestoredLeaf
 from chukan.platform.wire.evidence import CheckpointView, ConsistencyProof
 from chukan.tenants import checkpoint as forms
 from chukan.tenants import merkle
 from chukan.tenants.checkpoint import CheckpointError, Key, Verified
+from chukan.tenants.restored import Restored, read_leaf
 
 
 class Log(Protocol):
@@ -69,6 +72,27 @@ def continues(kept: forms.Checkpoint, now: forms.Checkpoint, first: int, path: S
     return merkle.verify_consistency(kept.size, kept.root, now.size, now.root, path)
 
 
+async def _proof(log: Log, first: int) -> ConsistencyProof | None:
+    """Return a proof; None from a log that is shorter by now, and says of no restore."""
+    try:
+        return await log.consistency(first)
+    except ClientError as error:
+        if error.as_problem().code != "invalid_field":
+            raise
+        return None
+
+
+def explained(leaf: RestoredLeaf | None, old: forms.Checkpoint, new: forms.Checkpoint) -> Restored | None:
+    """Return the restore by which a kept tree was lost, where its leaf stands in the new tree; None otherwise."""
+    if leaf is None or leaf.position > new.size:
+        return None
+    found = read_leaf(leaf.position, leaf.data)
+    if found is None or not found.explains(old.size, old.root):
+        return None
+    own = merkle.leaf_hash(leaf.data)
+    return found if merkle.verify_inclusion(own, leaf.position - 1, new.size, leaf.path, new.root) else None
+
+
 def is_cosigned(found: Verified) -> bool:
     """Tell whether another key than the log's has cosigned a checkpoint."""
     return any(each.key.public != found.log_key.public for each in found.cosigned)
@@ -98,8 +122,8 @@ class CheckpointBook:
 
         Args:
             log: whom to ask.
-            replace: keep the new one even if it contradicts the old one, which stays beside it: after a restore, and
-                once a person has looked (``chukan records verify --known``).
+            replace: keep the new one though it contradicts the old one, which stays beside it: after an announced
+                restore. The new tree must hold the leaf of a restore that explains what was lost, all the same.
 
         Raises:
             Problem: log_contradicted; checkpoint_unsigned; proof_pending where there is none yet; as the call fails.
@@ -111,13 +135,16 @@ class CheckpointBook:
         old = read_note(raw, self._keys, self.origin).checkpoint
         new = read_note(view.note.encode(), self._keys, self.origin).checkpoint
         note, first, path = view.note.encode(), new.size, list[bytes]()
-        if new.size > old.size:
+        restored: RestoredLeaf | None = None
+        if new.size > old.size or (replace and not continues(old, new, first, path)):
             # It may have grown since: what counts is the one that the proof leads to.
-            proof = await log.consistency(old.size)
+            proof = await _proof(log, old.size)
+            if proof is None:
+                raise Problem("log_contradicted", pointer=str(self.path))
             note, first, path = proof.checkpoint.note.encode(), proof.first, proof.path
-            new = read_note(note, self._keys, self.origin).checkpoint
+            new, restored = read_note(note, self._keys, self.origin).checkpoint, proof.restored
         if not continues(old, new, first, path):
-            if not replace:
+            if not replace or explained(restored, old, new) is None:
                 raise Problem("log_contradicted", pointer=str(self.path))
             private_file.write(self.path.with_name(f"{self.path.name}.before-{new.size}"), raw)
         return self._keep(note, old.size)

@@ -90,6 +90,8 @@ class CounterpartConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     people_count: Annotated[int, msgspec.Meta(ge=0, le=10_000)] = 0
     provides: list[str] = []
     """Kinds that it answers about; an inquirer has none."""
+    portal: bool = False
+    """Whether it is the portal (情報提供等記録開示システム): it asks for signed-in persons alone."""
 
 
 class CounterpartsConfig(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -59,6 +59,10 @@ class ListCheck(Protocol):
         """Judge by the list in force on a day (JST)."""
         ...
 
+    def own_refusal(self, affair: str, *, on_behalf_of: str | None, withheld: bool) -> str | None:
+        """Why a person's own query (自己情報提供) may not be asked like this, or None."""
+        ...
+
     def allowed_items(self, procedure: str, kind: str, day: dt.date) -> frozenset[str]:
         """The items that a procedure may receive of a kind on a day."""
         ...
@@ -236,6 +240,9 @@ class Core:
             unknown = decision.verdict is Verdict.UNKNOWN
             kept = decision.reason if decision.reason in _TOLD else "not_on_list"
             raise _Refusal("not_permitted", "list_unknown" if unknown else kept)
+        own = self._on.law.own_refusal(request.affair, on_behalf_of=request.on_behalf_of, withheld=request.withheld)
+        if own is not None:
+            raise _Refusal("not_permitted", own)
         if not self._on.law.allowed_items(request.procedure, request.kind, call.today).issuperset(request.items):
             raise _Refusal("not_permitted", "item_not_allowed")
 

@@ -186,6 +186,10 @@ class Counterpart:
         deadline = to_microseconds(now + LINE_DEADLINE)
         return jobs.Asked(line, question.person, msgspec.json.encode(request), record, deadline)
 
+    def knows(self, person: str) -> bool:
+        """Tell whether the agency has a person of this number."""
+        return person in self._people
+
     async def views(self, lines: Sequence[uuid.UUID]) -> list[jobs.View]:
         """The lines that were asked, as they stand."""
         return await self._store.read(lambda connection: jobs.views(connection, lines))

@@ -5,6 +5,7 @@ gives its records to reconciliation. No answer's content ever leaves it but on r
 """
 
 import uuid
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -15,8 +16,11 @@ from chukan.clock import Clock
 from chukan.errors import Problem
 from chukan.ops.sandbox.config import CounterpartConfig, CounterpartsConfig, read_private_key, read_public_key
 from chukan.ops.sandbox.counterpart import Counterpart, Question, Surroundings
+from chukan.ops.sandbox.counterpart_store import View
 from chukan.ops.sandbox.listener import Listener
 from chukan.ops.sandbox.network_app import admin_boundary, json_reply, number_of, read_body, tell_process
+from chukan.ops.sandbox.portal import Portal
+from chukan.ops.sandbox.portal_app import add_portal_calls
 from chukan.ops.sandbox.registry import RegistryClient
 from chukan.platform import tls
 from chukan.platform.envelope import Opener, Signer
@@ -76,6 +80,7 @@ class Counterparts:
         self._registry = RegistryClient(config.registry, clock, chance)
         self._peers: list[NetworkPeer] = []
         self.agencies: dict[str, Counterpart] = {}
+        self.portals: dict[str, Portal] = {}
         self._listeners: list[Listener] = []
         self._ports = (law, clock, chance)
         for one in config.counterparts:
@@ -107,6 +112,8 @@ class Counterparts:
         )
         self._peers.append(peer)
         self.agencies[one.agency] = counterpart
+        if one.portal:
+            self.portals[one.agency] = Portal(counterpart, law, clock, chance)
         self._listeners.append(Listener(app, one.host, one.port, one.tls))
 
     async def start(self) -> None:
@@ -139,22 +146,15 @@ class Counterparts:
             body = await read_body(request, Questions)
             if len(body.lines) > LINES_MAX:
                 raise Problem("too_many_lines", limit=LINES_MAX)
+            if request.match_info["agency"] in self.portals:
+                raise Problem("function_not_granted")
             return json_reply(AskedIds(ids=await self._agency(request).ask(body.lines)))
 
         async def asked(request: web.Request) -> web.Response:
+            if request.match_info["agency"] in self.portals:
+                raise Problem("function_not_granted")
             views = await self._agency(request).views((await read_body(request, AskedIds)).ids)
-            lines = [
-                AskedView(
-                    id=view.id,
-                    state=view.state,
-                    outcome=view.outcome,
-                    reason=view.reason,
-                    reference=view.reference,
-                    content=None if view.content is None else msgspec.json.decode(view.content, type=AnswerContent),
-                )
-                for view in views
-            ]
-            return json_reply(AskedViews(lines=lines))
+            return json_reply(_asked_views(views))
 
         async def records(request: web.Request) -> web.Response:
             after = number_of(request, "after", 0)
@@ -170,6 +170,22 @@ class Counterparts:
         app.router.add_post("/admin/{agency}/ask", ask)
         app.router.add_post("/admin/{agency}/asked", asked)
         app.router.add_get("/admin/{agency}/records", records)
+        add_portal_calls(app, self.portals, lambda ids: AskedIds(ids=list(ids)), _asked_views)
         app.router.add_get("/admin/state", state)
         app.router.add_get("/admin/process", tell_process)
         return app
+
+
+def _asked_views(views: Sequence[View]) -> AskedViews:
+    lines = [
+        AskedView(
+            id=view.id,
+            state=view.state,
+            outcome=view.outcome,
+            reason=view.reason,
+            reference=view.reference,
+            content=None if view.content is None else msgspec.json.decode(view.content, type=AnswerContent),
+        )
+        for view in views
+    ]
+    return AskedViews(lines=lines)

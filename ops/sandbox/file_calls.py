@@ -67,6 +67,10 @@ class FileCalls:
         headers = {} if last_id is None else {"Last-Event-ID": last_id}
         return self._transport.stream(Request("GET", "/events", headers=headers))
 
+    def export_records(self) -> AsyncIterator[bytes]:
+        """The log of provision records with records and messages, an evidence file, piece by piece."""
+        return self._transport.stream(Request("GET", "/records/export"))
+
     async def compare_load(self, load: uuid.UUID, *, after: str | None = None) -> LoadDifferences:
         """A page of what an open load says otherwise than the copies in force (原本照合); the first has the counts."""
         return await self._asked(f"/loads/{load}/compare", LoadCompare(after=after), LoadDifferences)

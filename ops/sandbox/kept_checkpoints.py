@@ -18,13 +18,11 @@ from chukan import log
 from chukan.clock import Clock
 from chukan.errors import Problem
 from chukan.ops.sandbox.admin import to_microseconds
-from chukan.ops.sandbox.checkpoint_book import continues, read_note
+from chukan.ops.sandbox.checkpoint_book import continues, explained, read_note
 from chukan.ops.sandbox.register import Register
-from chukan.platform.wire.checkpoints import CheckpointReply, CheckpointTold, RestoredLeaf
+from chukan.platform.wire.checkpoints import CheckpointReply, CheckpointTold
 from chukan.tenants import checkpoint as forms
-from chukan.tenants import merkle
 from chukan.tenants.evidence import CentreKeys
-from chukan.tenants.restored import Restored, read_leaf
 
 REFUSED_MAX: Final = 100
 """Contradicting notes that are kept of one log."""
@@ -64,7 +62,7 @@ class KeptCheckpoints:
             if new.size > old.size and told.first != old.size and told.restored is None:
                 return CheckpointReply(told.id, "prove", old.size)
             if not continues(old, new, told.first, told.path):
-                restored = _explained(told.restored, old, new)
+                restored = explained(told.restored, old, new)
                 if restored is None or restored.epoch <= epoch:
                     self._refuse(connection, told, new)
                     return CheckpointReply(told.id, "contradicted", old.size)
@@ -87,14 +85,3 @@ class KeptCheckpoints:
                 " ON CONFLICT DO NOTHING",
                 (told.agency, new.size, new.root, told.note, to_microseconds(self._clock.now())),
             )
-
-
-def _explained(leaf: RestoredLeaf | None, old: forms.Checkpoint, new: forms.Checkpoint) -> Restored | None:
-    """Return the restore by which the kept tree was lost, where its leaf stands in the new tree."""
-    if leaf is None or leaf.position > new.size:
-        return None
-    found = read_leaf(leaf.position, leaf.data)
-    if found is None or not found.explains(old.size, old.root):
-        return None
-    own = merkle.leaf_hash(leaf.data)
-    return found if merkle.verify_inclusion(own, leaf.position - 1, new.size, leaf.path, new.root) else None

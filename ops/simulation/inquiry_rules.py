@@ -16,6 +16,7 @@ from chukan.ops.simulation.rules import (
     put_event,
     put_inbox,
     put_record,
+    same_link,
 )
 from chukan.ops.simulation.tables import CellTables, InquiryLine, Key, LineKey, Query, Transaction
 from chukan.tenants.rows import (
@@ -40,12 +41,16 @@ _HELD, _FINAL, _COLLECTED, _PURGED = 40, 50, 80, 90
 def accept(
     cell: CellTables, tx: Transaction, batches: Sequence[AcceptBatch], lines: Sequence[AcceptLine]
 ) -> list[AcceptedBatch]:
-    """Make POSTed lists durable; of two batches with one key the first wins."""
+    """Make POSTed lists durable; of two batches with one key the first wins, what changed meanwhile comes ``again``."""
     check_generation(cell, [b.agency for b in batches], [b.generation for b in batches])
+    changed = {(line.agency, line.batch) for line in lines if not _stands(cell, line)}
     results: list[AcceptedBatch] = []
     fresh: set[tuple[int, uuid.UUID]] = set()
     seen: set[tuple[int, bytes]] = set()
     for batch in batches:
+        if (batch.agency, batch.batch) in changed:
+            results.append(AcceptedBatch(batch.batch, fresh=False, same_body=False, again=True))
+            continue
         keys = cell.agency(batch.agency).idempotency
         first = (batch.agency, batch.key) not in seen
         seen.add((batch.agency, batch.key))
@@ -64,6 +69,13 @@ def accept(
         if (line.agency, line.batch) in fresh:
             _store(cell, tx, line)
     return results
+
+
+def _stands(cell: CellTables, line: AcceptLine) -> bool:
+    """Whether a line's link is the one it was decided on; no agency here has a delegation."""
+    if line.delegation is not None:
+        return False
+    return line.link_version is None or same_link(cell, line.agency, line.person, line.link_version)
 
 
 def _store(cell: CellTables, tx: Transaction, line: AcceptLine) -> None:

@@ -15,6 +15,7 @@ from chukan.ops.simulation.rules import (
     put_event,
     put_inbox,
     put_record,
+    same_link,
 )
 from chukan.ops.simulation.tables import (
     AgencyTables,
@@ -89,14 +90,6 @@ def _select(copies: Sequence[CopyEntry], row: LookupRow) -> list[CopyEntry]:
     return sorted(latest[:_COPIES_MAX], key=lambda copy: (copy.effective_from, copy.period))
 
 
-def same_link(cell: CellTables, agency: int, person: bytes | None, version: int) -> bool:
-    """Whether the link still has the version that a line was decided on."""
-    if person is None:
-        return True
-    link = cell.agency(agency).codes.get(person)
-    return link is not None and link.version == version
-
-
 def provide(
     cell: CellTables, tx: Transaction, rows: Sequence[ProvideRow], locked: frozenset[int] = frozenset()
 ) -> list[str]:
@@ -121,7 +114,7 @@ def _of_before(cell: CellTables, row: ProvideRow, locked: frozenset[int]) -> str
     return "repeat" if row.inbox in table.inbox else "before_restore"
 
 
-def still_stands(cell: CellTables, row: ProvideRow, now: dt.datetime) -> bool:
+def still_stands(cell: CellTables, row: ProvideRow | DecideRow, now: dt.datetime) -> bool:
     """Whether holds, link and common data are those that the line was decided on."""
     return (
         cell.agency(row.agency).hold_version == row.hold_version
@@ -235,9 +228,7 @@ def decide_provisions(cell: CellTables, tx: Transaction, rows: Sequence[DecideRo
         was = cell.provisions.get(key)
         if key in seen or was is None or was.state != _HELD:
             words.append("late")
-        elif not same_link(cell, row.agency, row.person, row.link_version) or row.snapshot != cell.held_snapshot(
-            tx.now
-        ):
+        elif not still_stands(cell, row, tx.now):
             words.append("again")
         else:
             _decide(cell, tx, was, row)

@@ -68,6 +68,14 @@ def check_grants(cell: CellTables, side: Side, grants: Sequence[Grant]) -> None:
             raise Problem("stale_lease", retry_after_s=1)
 
 
+def same_link(cell: CellTables, agency: int, person: bytes | None, version: int) -> bool:
+    """Whether the link still has the version that a line was decided on."""
+    if person is None:
+        return True
+    link = cell.agency(agency).codes.get(person)
+    return link is not None and link.version == version
+
+
 def put_inbox(tx: Transaction, table: AgencyTables, message: uuid.UUID) -> bool:
     """Write an inbox key; whether it is new."""
     tries = table.inbox.get(message, 0)

@@ -90,7 +90,7 @@ class SimulatedCells(Cells):
 
 
 class DraftsPartition(Partition):
-    """Door 1, as far as the exchange's services use it: the review drafts of one agency."""
+    """Door 1, as far as the exchange's services use it: the review drafts of one agency, whose officers act by card."""
 
     def __init__(self, cells: SimulatedCells, agency: AgencyRow) -> None:
         super().__init__(cast("Proxy", None), agency.number, 30.0)
@@ -105,6 +105,12 @@ class DraftsPartition(Partition):
         work: Work = lambda table, tx: tx.put(table.drafts, key, row)  # noqa: E731 - a name for its type
         await self._cells.draft(self._cell, work, self.agency, (self.agency, row))
         return 1
+
+    async def fetchrow(self, sql: str, *values: object) -> None:
+        """Look for an officer's account: there are none."""
+        _ = values
+        if '"officers"' not in sql and ".officers " not in sql:
+            raise AssertionError("the simulation knows of no other row")
 
     async def fetch(self, sql: str, *values: object) -> list[Any]:
         """Read drafts."""

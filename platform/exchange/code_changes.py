@@ -13,20 +13,17 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from typing import Final
 
 import msgspec
 
 from chukan import log
 from chukan.errors import Problem
+from chukan.platform.exchange.cancelling import take_back
 from chukan.platform.exchange.context import Context
 from chukan.platform.exchange.facts import Persons, refuse_old_key
-from chukan.platform.exchange.memos import open_request
-from chukan.platform.exchange.query_rows import settle
-from chukan.platform.exchange.recording import inquiry_record
+from chukan.platform.exchange.two_persons import are_one
 from chukan.platform.exchange.views import problem_body
-from chukan.platform.flows import inquiry as flow
 from chukan.platform.wire.code_changes import (
     CodeChange,
     CodeChangeLine,
@@ -37,11 +34,10 @@ from chukan.platform.wire.code_changes import (
     CodeRelink,
 )
 from chukan.tenants import code_changes as history
-from chukan.tenants import copies
+from chukan.tenants import copies, own_flags
 from chukan.tenants.directory import AgencyRow, ClientRow
 from chukan.tenants.partition import Partition
 from chukan.tenants.sets.code_changes import Decision, Proposal
-from chukan.tenants.states import InquiryState
 
 _log = log.get("exchange.code_changes")
 Door = Callable[[AgencyRow], AbstractAsyncContextManager[Partition]]
@@ -151,13 +147,18 @@ class CodeChangeDesk:
         applied = {line.change for line in body.lines if line.decision == "apply"}
         async with self._door(agency) as partition:
             found = await history.by_ids(partition, keys, list(applied))
+        own = await self._own(agency, officer, found.values())
+        async with self._door(agency) as partition:
             for change in found.values():
-                if change.act == "merge" and change.state == "open" and change.proposed_by != officer.id:
+                if change.act == "merge" and change.state == "open" and change.id not in own:
                     await self._carry_holds(partition, agency, change)
         # Whatever began between proposal and now asked by a link that is about to move.
         taken_back = await self._take_back(agency, _persons(each for each in found.values() if each.state == "open"))
         rows = [Decision(line.change, line.decision == "apply", context.chance.uuid7()) for line in body.lines]
-        words = await context.cell(agency).decide_changes(agency.number, agency.generation, officer.id, rows)
+        asked = [row for row in rows if row.id not in own]
+        decided = await context.cell(agency).decide_changes(agency.number, agency.generation, officer.id, asked)
+        found_words = iter(decided)
+        words = ["same_officer" if row.id in own else next(found_words) for row in rows]
         views = []
         for n, (row, word) in enumerate(zip(rows, words, strict=True)):
             if word == "applied":
@@ -169,13 +170,26 @@ class CodeChangeDesk:
             _log.info("link change decided", agency=agency.number, peer=officer.id, outcome=word)
         return CodeChangeLines(lines=views, taken_back=taken_back)
 
+    async def _own(
+        self, agency: AgencyRow, officer: ClientRow, found: Iterable[history.Change]
+    ) -> frozenset[uuid.UUID]:
+        """Return the open changes that the officer proposed, or may have proposed by card."""
+        waiting = [change for change in found if change.state == "open"]
+        ones = {
+            first: await are_one(self._context, self._door, agency, officer.id, first)
+            for first in {change.proposed_by for change in waiting}
+        }
+        return frozenset(change.id for change in waiting if ones[change.proposed_by])
+
     async def _carry_holds(self, partition: Partition, agency: AgencyRow, change: history.Change) -> None:
-        """Set the holds of the number that is given up on the one that stays."""
+        """Set the holds and flags of the number that is given up on the one that stays."""
         assert change.detail.to is not None  # noqa: S101 - a merge names both
         rows = await partition.fetch(f"SELECT kind FROM {partition.table('holds')} WHERE person = $1", change.person)
         holds = [(change.detail.to, row["kind"], True) for row in rows]
+        keys = self._context.keys(agency.number)
         if holds:
-            await copies.set_holds(partition, self._context.keys(agency.number), holds)
+            await copies.set_holds(partition, keys, holds)
+        await own_flags.carry(partition, keys, change.person, change.detail.to)
 
     # ------------------------------------------------------------ lines under way
 
@@ -188,25 +202,11 @@ class CodeChangeDesk:
             lines = await cell.open_lines(agency.number, persons, limit=LINES_PER_ROUND)
             if not lines:
                 break
-            taken += await self._cancel(agency, lines)
+            taken += await take_back(self._context, agency, lines, reason="link_suspended")
         if taken:
             _log.info("lines cancelled", agency=agency.number, count=taken, code="link_suspended")
             self._changed(agency)
         return taken
-
-    async def _cancel(self, agency: AgencyRow, lines: Sequence[tuple[uuid.UUID, InquiryState]]) -> int:
-        context, cell = self._context, self._context.cell(agency)
-        keys, now = context.keys(agency.number), context.clock.now()
-        hits = await cell.read_requests([(agency.number, line) for line, _ in lines])
-        settles = []
-        for (line, state), hit in zip(lines, hits, strict=True):
-            if hit is None or hit.person is None:
-                continue
-            step = replace(flow.on_cancel(state), reason="link_suspended")
-            memo = open_request(keys, line, hit.request)
-            record = inquiry_record(keys, context.chance, agency, line, memo, step, person=hit.person, at=now)
-            settles.append(settle(agency.number, line, step, now, record=record))
-        return sum(word == "applied" for word in await cell.close_inquiries(settles))
 
     # ------------------------------------------------------------ looking
 

@@ -68,7 +68,8 @@ class Corrections:
 
         Raises:
             Problem: not_found, correction_empty, unknown_affair, unknown_procedure, procedure_not_of_affair,
-                unknown_item, idempotency_key_reused.
+                unknown_item, idempotency_key_reused; correction_conflict where somebody else corrected the record
+                meanwhile, or a late outcome was added to it.
         """
         context = self._context
         keys = context.keys(agency.number)
@@ -99,6 +100,8 @@ class Corrections:
         word = await context.cell(agency).put_correction(row)
         if word == "unknown":
             raise Problem("not_found")
+        if word == "changed":
+            raise Problem("correction_conflict")
         _log.info("record corrected", agency=agency.number, line_id=told.base.id, peer=officer.id, outcome=word)
         due = None if sealed is None else DueCorrection(agency.number, amendment, sealed)
         notified = None if due is None else await self._tell_now(agency, due)
@@ -146,6 +149,7 @@ class Corrections:
             record=record,
             send=send,
             next_at=now + AGAIN,
+            seen=len(told.amendments),
         )
 
     # ------------------------------------------------------------ telling the network
@@ -238,6 +242,9 @@ class Corrections:
             changes = {name: value for name, value in named.items() if value is not None}
             row = self._row(agency, told, amendment, changes, "corrected_by_counterpart", context.clock.now(), None)
             word = await context.cell(agency).put_correction(row)
+            if word == "changed":
+                # The notice comes again, and says the same of what stands by then.
+                return Ack(id=item.id, status="again", reason="correction_conflict")
         except Problem as problem:
             return refusal(context, item.id, problem)
         except (records.RecordError, SealError) as error:

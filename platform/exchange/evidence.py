@@ -43,6 +43,11 @@ def read_centre_keys(settings: Settings) -> CentreKeys:
     return CentreKeys(evidence.name, settings.site.environment, centre, private, public)
 
 
+def origin_of(settings: Settings, name: str) -> str:
+    """Return the origin of a log by what stands for the code in it; no key is read for it."""
+    return CentreKeys(settings.evidence.name, settings.site.environment, settings.site.centre, None, {}).origin(name)
+
+
 def memory_cell(settings: Settings) -> str:
     """Return the cell in which this centre remembers what it has cosigned."""
     named = settings.evidence.memory_cell or settings.site.centre

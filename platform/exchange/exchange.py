@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -30,7 +30,7 @@ from chukan.platform.exchange.context import Context, Meter
 from chukan.platform.exchange.corrections import Corrections
 from chukan.platform.exchange.delegations import Delegations
 from chukan.platform.exchange.event_streams import EventStreams
-from chukan.platform.exchange.evidence import evidence_loops
+from chukan.platform.exchange.evidence import evidence_loops, origin_of
 from chukan.platform.exchange.facts import Persons
 from chukan.platform.exchange.holders import Holders
 from chukan.platform.exchange.inbox import Inbox
@@ -42,6 +42,7 @@ from chukan.platform.exchange.openings import Openings
 from chukan.platform.exchange.operations import make_journal, operation_loops
 from chukan.platform.exchange.provisions import Provisions
 from chukan.platform.exchange.query_files import QueryFiles
+from chukan.platform.exchange.refused_bursts import RefusedBursts
 from chukan.platform.exchange.reviews import OfficerReviews
 from chukan.platform.exchange.telling import telling_loops
 from chukan.platform.exchange.waiters import Waiters
@@ -53,8 +54,10 @@ from chukan.platform.permits import PermitVerifier
 from chukan.platform.wire.network import AnswerKey
 from chukan.replication.primary import Cells
 from chukan.settings import Settings
+from chukan.tenants import own_flags
 from chukan.tenants.directory import AgencyRow, Directory
 from chukan.tenants.keystore import KeyStores
+from chukan.tenants.masters import RevokedAt, none_revoked_at
 from chukan.tenants.partition import Partition, act_for
 from chukan.tenants.sequencer import Sequencer
 from chukan.tenants.sets import CellSets, listen
@@ -84,6 +87,7 @@ class Exchange:
         clock: Clock,
         chance: Chance,
         meter: Meter,
+        revoked: RevokedAt = none_revoked_at,
     ) -> None:
         self.settings = settings
         self.cells = cells
@@ -91,7 +95,7 @@ class Exchange:
         self.sets = {cell: self.set_functions(cell) for cell in settings.cells}
         self._keystores = keystores
         self.openings = self._make_openings(clock)
-        masters = self._make_masters(law)
+        masters = self._make_masters(law, revoked)
         self.common = PolledCommonData(
             self.sets, directory_key, clock, settings.site.environment, self._forget_closed, masters
         )
@@ -111,9 +115,9 @@ class Exchange:
         verifier = PermitVerifier({settings.network.name: network_key}, clock, skew_s=settings.exchange.permit_skew_s)
         self._waiters = Waiters(clock)
         self._persons = Persons(self.context)
-        self.delegations = Delegations(self.context, self.door, peer)
+        self.delegations = Delegations(self.context, self.door, peer, self._answered)
         self.corrections = Corrections(self.context, self.door, peer)
-        self._provisions = Provisions(self.context, self.delegations.held)
+        self._provisions = Provisions(self.context, self.delegations.held, self._own_flags)
         self._workers: dict[tuple[str, Side], Worker] = {}
         for cell in settings.cells:
             self._workers[cell, Side.INQUIRER] = InquiryWorker(
@@ -132,6 +136,7 @@ class Exchange:
         self.links = BodyLinks(self.context)
         self.notices = AgencyNotices(self.context)
         self.journal = make_journal(self.context)
+        self.refused_sign_ins = RefusedBursts(self.journal, clock)
         self.inbox = Inbox(self.context, self._provisions, verifier, answered=self._answered, asked=self._asked)
         self._announced: set[tuple[str, str]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -144,11 +149,16 @@ class Exchange:
         """The common data in force."""
         return self.common.directory
 
+    async def _own_flags(self, agency: AgencyRow, lines: Sequence[tuple[bytes, str]]) -> list[own_flags.Flag]:
+        """What an agency keeps from the person's own query about (person, kind)."""
+        async with self.door(agency) as partition:
+            return await own_flags.read(partition, lines)
+
     def set_functions(self, cell: str) -> CellSets:
         """Door 2 of a cell: its set functions on the broker's login. A simulation puts its own cell here."""
         return CellSets(self.cells.primary(cell).broker)
 
-    def _make_masters(self, law: Law) -> MastersInForce:
+    def _make_masters(self, law: Law, revoked: RevokedAt) -> MastersInForce:
         """The law that the release brings stands until common data names a version of the master data."""
         folder, roots = self.settings.data.law_directory, self.settings.exchange.tls_ca_file
         return MastersInForce(
@@ -156,6 +166,7 @@ class Exchange:
             folder,
             lambda: x509.load_pem_x509_certificates(roots.read_bytes()),
             self.settings.site.environment,
+            revoked,
         )
 
     def _make_openings(self, clock: Clock) -> Openings:
@@ -229,6 +240,7 @@ class Exchange:
         self._spawn("common data", self.common.run())
         self._spawn("openings", self.openings.run())
         self._spawn("answer keys", self._announce())
+        self._spawn("refused sign-ins", self.refused_sign_ins.run())
         for name, work in evidence_loops(
             self.context, self.context.meter.evidence_age, self.context.meter.evidence_broken
         ):
@@ -244,6 +256,14 @@ class Exchange:
             self._spawn(f"corrections {cell}", self.corrections.run(cell))
             sequencer = Sequencer(sets, self.owner, self.context.clock, self._ages(cell))
             self._spawn(f"sequencer {cell}", sequencer.run())
+
+    async def confirm(self, cell: str) -> None:
+        """Return once everything that was read in a cell so far is durable. Raises ``Problem`` as the cell does."""
+        await self.sets[cell].confirm()
+
+    def origin(self, name: str) -> str:
+        """Return the name of a log by what stands for the code in it."""
+        return origin_of(self.context.settings, name)
 
     async def broken(self) -> None:
         """Return when a loop that should never end has ended: this process does half of its work, and must not stay."""
@@ -267,6 +287,7 @@ class Exchange:
         """Finish what is in flight (bounded), then give the leases back."""
         closing = [self.inquiries.close(), self.inbox.close(), self._persons.close(), self._provisions.close()]
         await asyncio.gather(*closing, return_exceptions=True)
+        await self.refused_sign_ins.close()
         self._stopping = True
         for task in self._tasks:
             task.cancel()

@@ -34,7 +34,9 @@ class Forgetting:
         """Go once through a cell's agencies. Raises ``Problem`` where the cell does not answer."""
         sets = self._sets[cell]
         expire = partial(sets.expire_records, before=kept_from(today_jst(self._clock)))
-        for page in (sets.forget, expire, sets.fold_statistics):
+        ended = partial(sets.purge_sessions, before=self._clock.now())
+        messages = partial(sets.expire_messages, before=kept_from(today_jst(self._clock)))
+        for page in (sets.forget, expire, messages, ended, sets.fold_statistics):
             after = await page(0)
             while after:
                 await asyncio.sleep(PAGE_S)

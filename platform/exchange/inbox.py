@@ -14,7 +14,7 @@ import asyncio
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 
@@ -28,9 +28,10 @@ from chukan.platform.exchange.views import read_content
 from chukan.platform.flows import inquiry as flow
 from chukan.platform.flows.provision import BEFORE_RESTORE
 from chukan.platform.permits import PermitVerifier
+from chukan.platform.proofs import Binding, Proof, proof_of
 from chukan.platform.wire.network import Ack, AcquiredCode, AnswerDelivery, InquirerPermit, Notice, ProviderPermit
 from chukan.tenants.directory import AgencyRow
-from chukan.tenants.rows import AnswerRow, CodePut, RecordRow, RequestHit
+from chukan.tenants.rows import AnswerRow, CodePut, MessageRow, RecordRow, RequestHit
 from chukan.tenants.states import Outcome, Side
 
 _log = log.get("exchange.inbox")
@@ -58,6 +59,15 @@ def refusal(context: Context, message: uuid.UUID, problem: Problem) -> Ack:
     context.meter.problem(problem.code)
     _log.warning("push refused", code=problem.code)
     return Ack(id=message, status="refused", reason=problem.code)
+
+
+class _Delivered(NamedTuple):
+    """An answer with its verified permit, whose it is, and where it stood in the network's list."""
+
+    item: AnswerDelivery
+    permit: InquirerPermit
+    agency: AgencyRow
+    proof: Proof | None
 
 
 class Inbox:
@@ -94,18 +104,18 @@ class Inbox:
         lines = []
         for item in self._shuffled(items):
             try:
-                lines.append(self._open_notice(item))
+                lines.append(self._open_notice(item, proof_of(items, item.id)))
             except Problem as problem:
                 acks[item.id] = self._no(item.id, problem)
         await self._by_cell(lines, lambda line: line.agency.cell, self._provide_set, acks, lambda line: line.inbox)
         return [acks[item.id] for item in items]
 
-    def _open_notice(self, item: Notice) -> Asked:
+    def _open_notice(self, item: Notice, proof: Proof | None) -> Asked:
         permit = self._verifier.verify(item.permit)
         if not isinstance(permit, ProviderPermit):
             raise Problem("permit_not_for_us")
         agency = self._context.common.directory.agency(permit.provider)
-        return Asked(item.id, item.permit, permit, agency, self._context.chance.uuid7())
+        return Asked(item.id, item.permit, permit, agency, self._context.chance.uuid7(), proof=proof)
 
     async def _provide_set(self, lines: list[Asked], acks: dict[uuid.UUID, Ack]) -> None:
         provisions = self._provisions
@@ -154,37 +164,35 @@ class Inbox:
     async def answers(self, items: Sequence[AnswerDelivery]) -> list[Ack]:
         """Take answers: each closes its line (or marks it under review), with the inquirer's record."""
         acks: dict[uuid.UUID, Ack] = {}
-        known: list[tuple[AnswerDelivery, InquirerPermit, AgencyRow]] = []
+        known: list[_Delivered] = []
         for item in self._shuffled(items):
             try:
-                known.append(self._open_delivery(item))
+                known.append(self._open_delivery(item, proof_of(items, item.id)))
             except Problem as problem:
                 acks[item.id] = self._no(item.id, problem)
-        await self._by_cell(known, lambda line: line[2].cell, self._deliver_set, acks, lambda line: line[0].id)
+        await self._by_cell(known, lambda line: line.agency.cell, self._deliver_set, acks, lambda line: line.item.id)
         return [acks[item.id] for item in items]
 
-    def _open_delivery(self, item: AnswerDelivery) -> tuple[AnswerDelivery, InquirerPermit, AgencyRow]:
+    def _open_delivery(self, item: AnswerDelivery, proof: Proof | None) -> _Delivered:
         permit = self._verifier.verify(item.permit)
         if not isinstance(permit, InquirerPermit):
             raise Problem("permit_not_for_us")
         if permit.request != item.request or permit.inquirer != item.inquirer:
             raise Problem("permit_forged")
-        return item, permit, self._context.common.directory.agency(item.inquirer)
+        return _Delivered(item, permit, self._context.common.directory.agency(item.inquirer), proof)
 
-    async def _deliver_set(
-        self, lines: list[tuple[AnswerDelivery, InquirerPermit, AgencyRow]], acks: dict[uuid.UUID, Ack]
-    ) -> None:
-        cell = lines[0][2].cell
-        pairs = [(agency.number, item.request) for item, _, agency in lines]
+    async def _deliver_set(self, lines: list[_Delivered], acks: dict[uuid.UUID, Ack]) -> None:
+        cell = lines[0].agency.cell
+        pairs = [(line.agency.number, line.item.request) for line in lines]
         hits = await self._requests[cell].submit_many(pairs, COMMIT_TIMEOUT_S)
         rows: list[AnswerRow] = []
         agencies: list[AgencyRow] = []
-        for (item, permit, agency), hit in zip(lines, hits, strict=True):
+        for line, hit in zip(lines, hits, strict=True):
             if hit is None or hit.person is None:
-                acks[item.id] = self._no(item.id, Problem("not_found"))
+                acks[line.item.id] = self._no(line.item.id, Problem("not_found"))
             else:
-                rows.append(self._answer_row(item, permit, agency, hit))
-                agencies.append(agency)
+                rows.append(self._answer_row(line, hit))
+                agencies.append(line.agency)
         statuses = await self._deliver[cell].submit_each(rows, COMMIT_TIMEOUT_S)
         for row, agency, outcome in zip(rows, agencies, statuses, strict=True):
             status = self._or_no(row.inbox, outcome)
@@ -200,9 +208,8 @@ class Inbox:
                 self._answered(agency)
             acks[row.inbox] = Ack(id=row.inbox, status="accepted", reason=None if status == "applied" else status)
 
-    def _answer_row(
-        self, item: AnswerDelivery, permit: InquirerPermit, agency: AgencyRow, hit: RequestHit
-    ) -> AnswerRow:
+    def _answer_row(self, line: _Delivered, hit: RequestHit) -> AnswerRow:
+        item, permit, agency, proof = line
         context, person = self._context, hit.person
         assert person is not None  # noqa: S101 - checked by the caller
         keys = context.keys(agency.number)
@@ -210,11 +217,12 @@ class Inbox:
         memo = open_request(keys, item.request, hit.request)
         readable = item.sealed is None or read_content(keys, item, permit.permit) is not None
         step = flow.on_delivery(OUTCOMES[item.outcome], item.reason, readable=readable)
-        record = amendment = None
+        record = amendment = message = amending = None
         if step.final:
 
-            def written(*, amends: bool) -> RecordRow:
-                return inquiry_record(
+            def written(*, amends: bool) -> tuple[RecordRow, MessageRow | None]:
+                bound = None if proof is None else Binding(context.chance, "answer", proof, item.permit, permit)
+                made = inquiry_record(
                     keys,
                     context.chance,
                     agency,
@@ -227,9 +235,11 @@ class Inbox:
                     provided_at=item.answered_at,
                     withheld=item.withheld,
                     amends=amends,
+                    salt=None if bound is None else bound.salt,
                 )
+                return made, None if bound is None else bound.row(keys, made.id)
 
-            record, amendment = written(amends=False), written(amends=True)
+            (record, message), (amendment, amending) = written(amends=False), written(amends=True)
         answer = keys.seal("answer", item.request.bytes, msgspec.json.encode(item)) if step.final else None
         return AnswerRow(
             agency=agency.number,
@@ -242,6 +252,8 @@ class Inbox:
             answer=answer,
             record=record,
             amendment=amendment,
+            message=message,
+            amending=amending,
         )
 
     # ------------------------------------------------------------ linkage codes

@@ -7,6 +7,7 @@ asked are accepted and closed in the same commit with the inquirer's record (inv
 
 from __future__ import annotations
 
+import asyncio
 import datetime as dt
 import uuid
 from collections import Counter
@@ -17,12 +18,13 @@ from typing import Final
 import msgspec
 
 from chukan import log
-from chukan.clock import today_jst
 from chukan.errors import Problem
+from chukan.platform.exchange.cancelling import take_back
 from chukan.platform.exchange.context import Context
-from chukan.platform.exchange.facts import Persons, provider_known, refuse_old_key
+from chukan.platform.exchange.facts import Persons, refuse_old_key
+from chukan.platform.exchange.judging import Held, Judged, Judging, nothing_held
 from chukan.platform.exchange.memos import RequestMemo, open_request, seal_request
-from chukan.platform.exchange.query_rows import request_bytes, settle, view_of_new
+from chukan.platform.exchange.query_rows import request_bytes, view_of_new
 from chukan.platform.exchange.recording import inquiry_record
 from chukan.platform.exchange.resending import Again, resendable
 from chukan.platform.exchange.views import batch_of, open_content, refused_view, view_of
@@ -30,13 +32,11 @@ from chukan.platform.exchange.waiters import Waiters
 from chukan.platform.flows import inquiry as flow
 from chukan.platform.law.calendar import Function
 from chukan.platform.wire.agency import Batch, Queries, QueryLine, QueryLineView, QueryPage
-from chukan.tenants.delegations import Half, may_act
 from chukan.tenants.directory import AgencyRow, ClientRow
 from chukan.tenants.rows import (
     AcceptBatch,
     AcceptedBatch,
     AcceptLine,
-    CodeRow,
     InquiryView,
 )
 from chukan.tenants.sealing import AgencyKeys
@@ -48,19 +48,14 @@ SMALL_LIST: Final = 64
 """Lists up to this size share a commit with other callers'; longer ones are a set of their own."""
 ACCEPT_TIMEOUT_S: Final = 30.0
 PAGE_MAX: Final = 1000
+AGAIN_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4)
+"""Pauses before a list is judged anew because a link or a delegation changed between its judgement and its commit."""
 _NAMED: Final = 5
 """Version of the ids that follow from other ids: batches of a file's parts, and of lines that were sent again."""
 
 Accepting = tuple[AcceptBatch, list[AcceptLine]]
-Judged = tuple[flow.Refused | flow.Step, CodeRow | None]
-Held = Callable[[AgencyRow], Awaitable[list[Half]]]
 Numbered = Sequence[tuple[int, QueryLine]]
 """Lines with their ordinals."""
-
-
-async def nothing_held(_agency: AgencyRow) -> list[Half]:
-    """Hold no delegation: what a set-up without any has."""
-    return []
 
 
 class Inquiries:
@@ -75,9 +70,8 @@ class Inquiries:
         held: Held = nothing_held,
     ) -> None:
         """``held`` returns the delegations of an agency; it is asked only where a line says that it rests on one."""
-        self._held = held
         self._context = context
-        self._persons = persons
+        self._judging = Judging(context, persons, held)
         self._waiters = waiters
         self._wake = wake
         self._stages = context.stages("accept", _accept_in, cap=SMALL_LIST)
@@ -96,10 +90,9 @@ class Inquiries:
             body=keys.digest("body", raw),
             batch=context.chance.uuid7(),
         )
-        lines, refused = await self._prepare(agency, caller, opening.batch, list(enumerate(body.lines)))
+        accepted, lines, refused = await self._store(agency, caller, opening, list(enumerate(body.lines)))
         for code, count in Counter(problem.code for problem in refused.values()).items():
             _log.info("lines refused", agency=agency.number, code=code, count=count, peer=caller.id)
-        accepted = await self._commit(agency, opening, lines)
         if not accepted.same_body:
             raise Problem("idempotency_key_reused")
         if not accepted.fresh:
@@ -129,8 +122,7 @@ class Inquiries:
             body=keys.digest("body", content),
             batch=batch,
         )
-        lines, refused = await self._prepare(agency, caller, batch, numbered, function="batch")
-        (accepted,) = await self._cell(agency).accept([opening], lines)
+        accepted, lines, refused = await self._store(agency, caller, opening, numbered, function="batch")
         if not accepted.same_body:
             raise Problem("file_conflict")
         if accepted.fresh:
@@ -138,6 +130,27 @@ class Inquiries:
             return refused
         stored = {row.ordinal for row in await self._cell(agency).inquiry_views(agency.number, batch=batch)}
         return {n: refused.get(n, Problem("bad_line")) for n, _ in numbered if n not in stored}
+
+    async def _store(
+        self,
+        agency: AgencyRow,
+        caller: ClientRow,
+        opening: AcceptBatch,
+        numbered: Numbered,
+        *,
+        function: Function = "online",
+    ) -> tuple[AcceptedBatch, list[AcceptLine], dict[int, Problem]]:
+        """Judge lines and commit them as a batch, anew where what they were judged on changed in between.
+
+        Raises ``Problem`` busy where it went on changing.
+        """
+        for pause_s in AGAIN_S:
+            lines, refused = await self._prepare(agency, caller, opening.batch, numbered, function=function)
+            accepted = await self._commit(agency, opening, lines, alone=function == "batch")
+            if not accepted.again:
+                return accepted, lines, refused
+            await asyncio.sleep(pause_s)
+        raise Problem("busy", retry_after_s=1)
 
     def _accepted(self, agency: AgencyRow, lines: Sequence[AcceptLine]) -> None:
         for line in lines:
@@ -163,48 +176,34 @@ class Inquiries:
         context = self._context
         keys = context.keys(agency.number)
         now = context.clock.now()
-        wait = (context.calendar.standing(function, now).reopens or now) - now
+        wait = self._wait(function, now)
         lines: list[AcceptLine] = []
         refused: dict[int, Problem] = {}
-        judged = await self._judge(agency, [line for _, line in numbered], now)
-        for (ordinal, line), (verdict, link) in zip(numbered, judged, strict=True):
-            if isinstance(verdict, flow.Refused):
-                refused[ordinal] = verdict.problem
-                context.meter.problem(verdict.problem.code)
+        judged = await self._judging.judge(agency, [line for _, line in numbered], now)
+        for (ordinal, line), told in zip(numbered, judged, strict=True):
+            if isinstance(told.verdict, flow.Refused):
+                refused[ordinal] = told.verdict.problem
+                context.meter.problem(told.verdict.problem.code)
                 continue
             old = again.get(ordinal)
             memo = RequestMemo(
                 line=line,
-                items=list(verdict.items),
+                items=list(told.verdict.items),
                 asked_at=now,
                 caller=caller.id,
                 law=str(context.law.number),
                 resends=old and old.old,
             )
             place = old.batch if old else batch
-            lines.append(self._line(agency, keys, place, ordinal, memo, verdict, link, wait))
+            lines.append(self._line(agency, keys, place, ordinal, memo, told.verdict, told, wait))
         return lines, refused
 
-    async def _judge(self, agency: AgencyRow, lines: Sequence[QueryLine], now: dt.datetime) -> list[Judged]:
-        context = self._context
-        links = await self._persons.links(agency, [line.addressee for line in lines])
-        directory = context.common.directory
-        today = today_jst(context.clock)
-        halves = await self._held(agency) if any(line.on_behalf_of for line in lines) else []
-        judged: list[Judged] = []
-        for line, link in zip(lines, links, strict=True):
-            facts = flow.Facts(
-                inquirer=agency.code,
-                today=today,
-                now=now,
-                provider_known=provider_known(directory, line.provider, context.law),
-                stopped=directory.is_stopped(line.kind, line.procedure),
-                link=link.status if link else None,
-                delegated=line.on_behalf_of is not None
-                and may_act(halves, "inquirer", line.on_behalf_of, line.affair, today),
-            )
-            judged.append((flow.judge(line, context.law, facts), link))
-        return judged
+    def _wait(self, function: Function, now: dt.datetime) -> dt.timedelta:
+        """How long until the function is open; raises ``Problem`` outside_hours where it opens within no year."""
+        found = self._context.calendar.standing(function, now)
+        if not found.open and found.reopens is None:
+            raise Problem("outside_hours", expected="no opening is known")
+        return (found.reopens or now) - now
 
     def _line(
         self,
@@ -214,7 +213,7 @@ class Inquiries:
         ordinal: int,
         memo: RequestMemo,
         step: flow.Step,
-        link: CodeRow | None,
+        told: Judged,
         wait: dt.timedelta,
     ) -> AcceptLine:
         context = self._context
@@ -223,8 +222,8 @@ class Inquiries:
         record = outbox = None
         if step.final:
             record = inquiry_record(keys, context.chance, agency, line, memo, step, person=person, at=memo.asked_at)
-        elif link is not None:
-            outbox = keys.seal("outbox", line.bytes, request_bytes(agency, keys, line, memo, link))
+        elif told.link is not None:
+            outbox = keys.seal("outbox", line.bytes, request_bytes(agency, keys, line, memo, told.link))
         assert (record is None) != (outbox is None)  # noqa: S101 - either the line is over or something is sent
         return AcceptLine(
             agency=agency.number,
@@ -240,10 +239,14 @@ class Inquiries:
             request=seal_request(keys, line, memo),
             outbox=outbox,
             record=record,
+            link_version=None if outbox is None or told.link is None else told.link.version,
+            delegation=None if outbox is None or told.half is None else told.half.id,
         )
 
-    async def _commit(self, agency: AgencyRow, opening: AcceptBatch, lines: list[AcceptLine]) -> AcceptedBatch:
-        if len(lines) <= SMALL_LIST:
+    async def _commit(
+        self, agency: AgencyRow, opening: AcceptBatch, lines: list[AcceptLine], *, alone: bool
+    ) -> AcceptedBatch:
+        if len(lines) <= SMALL_LIST and not alone:
             return await self._stages[agency.cell].submit((opening, lines), ACCEPT_TIMEOUT_S)
         return (await self._cell(agency).accept([opening], lines))[0]
 
@@ -266,11 +269,17 @@ class Inquiries:
             if hit is not None
         }
         numbered = [(ordinal, each.line) for ordinal, each in again.items()]
-        lines, refused = await self._prepare(agency, officer, batch, numbered, again)
-        openings = [self._opening(agency, keys, again[line.ordinal]) for line in lines]
-        accepted = await self._cell(agency).accept(openings, lines)
-        fresh = [line for line, result in zip(lines, accepted, strict=True) if result.fresh]
-        self._accepted(agency, fresh)
+        for pause_s in AGAIN_S:
+            lines, refused = await self._prepare(agency, officer, batch, numbered, again)
+            openings = [self._opening(agency, keys, again[line.ordinal]) for line in lines]
+            accepted = await self._cell(agency).accept(openings, lines)
+            fresh = [line for line, result in zip(lines, accepted, strict=True) if result.fresh]
+            self._accepted(agency, fresh)
+            if not any(result.again for result in accepted):
+                break
+            await asyncio.sleep(pause_s)
+        else:
+            raise Problem("busy", retry_after_s=1)
         _log.info("lines sent again", agency=agency.number, count=len(fresh), peer=officer.id)
         now = self._context.clock.now()
         views = [view_of_new(line, now) for line in fresh]
@@ -360,19 +369,8 @@ class Inquiries:
         if not open_rows:
             await self._cell(agency).confirm()
             raise Problem("already_final")
-        keys = self._context.keys(agency.number)
-        now = self._context.clock.now()
-        hits = await self._cell(agency).read_requests([(agency.number, row.id) for row in open_rows])
-        settles = []
-        for row, hit in zip(open_rows, hits, strict=True):
-            if hit is None or hit.person is None:
-                continue
-            step = flow.on_cancel(row.state)
-            memo = open_request(keys, row.id, hit.request)
-            record = inquiry_record(keys, self._context.chance, agency, row.id, memo, step, person=hit.person, at=now)
-            settles.append(settle(agency.number, row.id, step, now, record=record))
-        await self._cell(agency).close_inquiries(settles)
-        _log.info("lines cancelled", agency=agency.number, count=len(settles), peer=caller.id)
+        taken = await take_back(self._context, agency, [(row.id, row.state) for row in open_rows])
+        _log.info("lines cancelled", agency=agency.number, count=taken, peer=caller.id)
         self._waiters.changed(agency.cell, agency.number)
         return await self.view(agency, batch if len(rows) > 1 else rows[0].id)
 

@@ -38,8 +38,14 @@ class MastersInForce:
         directory: Path | None,
         trusted: Callable[[], Sequence[x509.Certificate]],
         environment: Environment,
+        revoked: masters.RevokedAt = masters.none_revoked_at,
     ) -> None:
-        """``base`` is what the release brings, from ``directory``; ``trusted`` reads the authority's roots."""
+        """``base`` is what the release brings, from ``directory``; ``trusted`` reads the authority's roots.
+
+        A version that was signed before a signer's certificate was revoked stays in force: the country does not lose
+        its law because somebody left the office. One that was signed afterwards is nobody's.
+        """
+        self._revoked = revoked
         self._base = base
         self._directory = directory
         self._trusted = trusted
@@ -83,7 +89,9 @@ class MastersInForce:
             _log.error("master data not held", cell=cell, snapshot=directory.number, code=problem.code)
 
     def _hold(self, name: int | str, found: masters.Master, wanted: masters.Named) -> None:
-        verified = masters.verify(found, wanted.digest, trusted=self._trusted(), environment=self._environment)
+        verified = masters.verify(
+            found, wanted.digest, trusted=self._trusted(), environment=self._environment, revoked=self._revoked
+        )
         if verified.content.version != wanted.version:
             raise Problem("master_invalid", expected="the version that was named")
         self._held[name] = read_version(wanted.version, verified.content.files, self._directory)

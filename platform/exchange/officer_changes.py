@@ -2,7 +2,9 @@
 
 Until two administrators stand who have both their factors, the officers whom the common data names with the function
 ``order`` decide in their place, with their own cards, two of them as well: so an agency begins, and so it gets out of
-having lost its administrators. Afterwards they cannot. The operator has no part in it but that registration.
+having lost its administrators. Afterwards such a card is a second person to one administrator for one purpose only: to
+give administrators back (``recovers``), so that two of whom one lost a device are not locked out. The operator has no
+part in it but that registration. Where it is not known whose card acts, it counts as the proposer's own.
 
 Invariant: an approval, the accounts it changes, the sessions it ends and its entry of the operations log are one
 commit, made on accounts that nobody else changes meanwhile; the database refuses one person in both roles too. This
@@ -37,7 +39,17 @@ from chukan.platform.wire.officers import (
 from chukan.tenants import officer_rows as rows
 from chukan.tenants import operations
 from chukan.tenants.directory import AgencyRow
-from chukan.tenants.officer_accounts import Account, Entry, administered, change, is_administrator
+from chukan.tenants.officer_accounts import (
+    ACCOUNTS_MAX,
+    ADMINISTRATORS_MIN,
+    Account,
+    Entry,
+    administered,
+    change,
+    is_administrator,
+    may_be_one,
+    recovers,
+)
 from chukan.tenants.officer_codes import Half, half_code
 from chukan.tenants.operations import Operation
 from chukan.tenants.partition import Partition
@@ -80,20 +92,28 @@ class OfficerAccounts:
         self._door = door
 
     async def list(self, agency: AgencyRow, by: Administrator) -> Officers:
-        """Return all accounts, by officer. Raises ``Problem`` session_required."""
+        """Return the accounts by officer; of those ended, the latest 2,000. Raises ``Problem`` session_required."""
         keys = self._keys(agency)
         async with self._door(agency) as partition:
             found = await rows.accounts(partition, keys)
             self._may(found, by)
-        now = self._now()
-        return Officers(officers=[_view(row, now) for _, row in sorted(found.items())])
+        now, day = self._now(), self._today()
+        left = [row for row in found.values() if row.account.ended(day)]
+        left.sort(key=lambda row: row.account.last or day, reverse=True)
+        hidden = {row.account.officer for row in left[ACCOUNTS_MAX:]}
+        return Officers(officers=[_view(row, now) for officer, row in sorted(found.items()) if officer not in hidden])
 
     async def changes(self, agency: AgencyRow, by: Administrator) -> OfficerChanges:
         """Return what waits for a decision, and what was decided last. Raises ``Problem`` session_required."""
         keys = self._keys(agency)
         async with self._door(agency) as partition:
-            self._may(await rows.accounts(partition, keys), by)
+            accounts = await rows.accounts(partition, keys)
             found = await rows.changes(partition, keys, self._now() - CHANGE_LIFE)
+        if not by.account and self._administered(accounts):
+            # A card may be needed as the second person of these, and of no others.
+            found = [row for row in found if row.state == "open" and _may_second(by, row)]
+            if not found:
+                raise Problem("session_required")
         return OfficerChanges(changes=[_change_view(row) for row in found])
 
     async def propose(
@@ -126,7 +146,7 @@ class OfficerAccounts:
                 raise Problem("idempotency_key_reused")
             if row.id == fresh:
                 # Of a repeat, the accounts may have changed meanwhile by this very proposal.
-                self._changed(found, proposal.entries, fresh, now)
+                self._changed(found, proposal.entries, fresh, now, recovery=by.account)
                 await self._enter(partition, agency, by, "account.propose", row)
         _log.warning("accounts: change proposed", agency=agency.number, peer=by.actor, count=len(proposal.entries))
         return _change_view(row, _halves(keys, "proposer", row))
@@ -139,18 +159,22 @@ class OfficerAccounts:
         keys, now = self._keys(agency), self._now()
         async with self._door(agency) as partition:
             found = await rows.accounts(partition, keys, lock=True)
-            self._may(found, by)
-            row = await self._open_change(partition, keys, wanted, now)
+            row = await rows.change(partition, keys, wanted)
+            if row is None or not _may_second(by, row):
+                # A card that is no second person to this one is not told whether there is such a change.
+                self._may(found, by)
+            row = self._open_change(row, now)
             if row.state == "approved" and row.decided_by == by.actor:
                 return _change_view(row, _halves(keys, "approver", row))
             if row.state != "open":
                 raise Problem("change_closed")
-            if self._same_person(found, by, row.proposer):
+            still = self._may_still(found, row.proposer)
+            if (still or not row.proposer.startswith(_CARD)) and self._same_person(found, by, row.proposer):
                 raise Problem("second_officer_required")
-            if not self._may_still(found, row.proposer):
+            if not still:
                 raise Problem("change_closed")
             entries = row.proposal.entries
-            for changed in self._changed(found, entries, row.id, now).values():
+            for changed in self._changed(found, entries, row.id, now, recovery=not by.account).values():
                 await rows.put_account(partition, keys, changed)
             for officer in {entry.officer for entry in entries if entry.act in {"unlock", "enrol", "add"}}:
                 await rows.set_lock(partition, officer, 0, None)
@@ -166,7 +190,7 @@ class OfficerAccounts:
         keys, now = self._keys(agency), self._now()
         async with self._door(agency) as partition:
             self._may(await rows.accounts(partition, keys, lock=True), by)
-            row = await self._open_change(partition, keys, wanted, now)
+            row = self._open_change(await rows.change(partition, keys, wanted), now)
             if row.state == "approved":
                 raise Problem("change_closed")
             if row.state == "open":
@@ -179,13 +203,13 @@ class OfficerAccounts:
 
     def _may(self, found: dict[str, rows.AccountRow], by: Administrator) -> None:
         """Refuse a card once the agency administers itself; what a session may do was asked before."""
-        if not by.account and administered((row.account for row in found.values()), self._today()):
+        if not by.account and self._administered(found):
             raise Problem("session_required")
 
-    async def _open_change(
-        self, partition: Partition, keys: AgencyKeys, wanted: uuid.UUID, now: dt.datetime
-    ) -> rows.ChangeRow:
-        row = await rows.change(partition, keys, wanted)
+    def _administered(self, found: dict[str, rows.AccountRow]) -> bool:
+        return administered((row.account for row in found.values()), self._today())
+
+    def _open_change(self, row: rows.ChangeRow | None, now: dt.datetime) -> rows.ChangeRow:
         if row is None:
             raise Problem("not_found")
         if row.state == "open" and row.at + CHANGE_LIFE <= now:
@@ -195,24 +219,40 @@ class OfficerAccounts:
     def _same_person(self, found: dict[str, rows.AccountRow], by: Administrator, proposer: str) -> bool:
         if by.is_person(proposer):
             return True
-        # A card whose officer proposed by account, or an account of the same card.
-        account, card = found.get(proposer), by.card if by.account else by.id
-        return card is not None and account is not None and account.account.card == card
+        accounts, day = {officer: row.account for officer, row in found.items()}, self._today()
+        own, other = accounts.get(by.id) if by.account else None, accounts.get(proposer)
+        if proposer.startswith(_CARD):
+            return own is not None and may_be_one(accounts, own, proposer.removeprefix(_CARD), day)
+        if not by.account:
+            return other is not None and may_be_one(accounts, other, by.id, day)
+        cards = {card for card in (by.card, own.card if own else None) if card}
+        return other is not None and other.card in cards
 
     def _may_still(self, found: dict[str, rows.AccountRow], proposer: str) -> bool:
         """Tell whether who proposed could still propose today: it takes two who both are in office."""
         if proposer.startswith(_CARD):
-            return not administered((row.account for row in found.values()), self._today())
+            return not self._administered(found)
         row = found.get(proposer)
         return row is not None and is_administrator(row.account, self._today(), ready=True)
 
     def _changed(
-        self, found: dict[str, rows.AccountRow], entries: Sequence[Entry], by: uuid.UUID, now: dt.datetime
+        self,
+        found: dict[str, rows.AccountRow],
+        entries: Sequence[Entry],
+        by: uuid.UUID,
+        now: dt.datetime,
+        *,
+        recovery: bool,
     ) -> dict[str, Account]:
+        """Return what a change makes; ``recovery``: where a card is, or may become, the second person of it.
+
+        The factors of the administrator who lost a device are void at once, so that for a while one is left.
+        """
         accounts = {officer: row.account for officer, row in found.items()}
         day = to_jst(now).date()
-        ready = administered(accounts.values(), day)
-        return change(accounts, entries, by=by, day=day, enrol_until=now + ENROL_WITHIN, ready_before=ready)
+        after = ADMINISTRATORS_MIN if administered(accounts.values(), day) else 0
+        after = min(after, 1) if recovery and recovers(entries) else after
+        return change(accounts, entries, by=by, day=day, enrol_until=now + ENROL_WITHIN, ready_after=after)
 
     async def _enter(
         self,
@@ -242,6 +282,11 @@ class OfficerAccounts:
 
     def _today(self) -> dt.date:
         return to_jst(self._now()).date()
+
+
+def _may_second(by: Administrator, row: rows.ChangeRow) -> bool:
+    """Tell whether a card may be the second person of an administrator's change though the agency has two."""
+    return not by.account and not row.proposer.startswith(_CARD) and recovers(row.proposal.entries)
 
 
 def _entry(each: OfficerEntry) -> Entry:
@@ -275,7 +320,7 @@ def _view(row: rows.AccountRow, now: dt.datetime) -> OfficerView:
         department=account.department,
         first=account.first,
         last=account.last,
-        card=account.card,
+        card=account.card or None,
         enrolled=account.enrolled,
         grants=[
             GrantView(function=each.function, affair=each.affair, first=each.first, last=each.last)

@@ -14,6 +14,7 @@ from chukan.platform.exchange.context import Context
 from chukan.platform.exchange.officer_changes import Administrator, Door, OfficerAccounts
 from chukan.platform.exchange.officer_sessions import Acting, OfficerSessions
 from chukan.platform.exchange.query_affairs import QueryAffairs
+from chukan.platform.exchange.refused_bursts import RefusedBursts
 from chukan.platform.wire.officers import (
     ChallengeAsk,
     Enrol,
@@ -100,9 +101,12 @@ class OfficerServices:
     """The affairs (事務) of a batch of queries, or of one line. Raises Problem ``not_found``."""
 
 
-def officer_services(context: Context, door: Door) -> OfficerServices:
-    """Return an exchange's services for officers; ``door`` opens an agency's own partition."""
+def officer_services(context: Context, door: Door, refused: RefusedBursts) -> OfficerServices:
+    """Return an exchange's services for officers.
+
+    ``door`` opens an agency's own partition, ``refused`` enters refused sign-ins.
+    """
     rules = context.settings.officers
     passkeys = Passkeys(rules.passkey_domain, tuple(rules.passkey_origins))
-    sessions = OfficerSessions(context, door, Passwords(), passkeys)
+    sessions = OfficerSessions(context, door, Passwords(), passkeys, rules, refused)
     return OfficerServices(sessions, OfficerAccounts(context, door), QueryAffairs(context))

@@ -7,7 +7,9 @@ serves at the client it was begun at, until it was idle too long, its time is ov
 or the factors were set anew. It lies in the agency's home cell, so that both centres know it and neither remembers it.
 
 Invariant: every attempt, sign-in and sign-out stands in the operations log, in the same commit as its effect where it
-has one. This module knows nothing of HTTP; a token, a password or a name is in no log and no exception.
+has one, refusals that follow each other closely as one with their number (``refused_bursts``); ``[officers]`` of
+the settings says how long anything lasts. This module knows nothing of HTTP; a token, a password or a name is in no log
+and no exception.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from chukan import log
 from chukan.clock import to_jst
 from chukan.errors import Problem
 from chukan.platform.exchange.context import Context
+from chukan.platform.exchange.refused_bursts import RefusedBursts
 from chukan.platform.wire.officers import (
     AffairRight,
     ChallengeAsk,
@@ -38,6 +41,7 @@ from chukan.platform.wire.officers import (
     SignedIn,
     SignIn,
 )
+from chukan.settings import Officers
 from chukan.tenants import officer_rows as rows
 from chukan.tenants import operations
 from chukan.tenants.directory import AgencyRow, ClientRow
@@ -49,13 +53,8 @@ from chukan.tenants.operations import Operation, Outcome
 from chukan.tenants.partition import Partition
 from chukan.tenants.sealing import AgencyKeys
 
-IDLE: Final = dt.timedelta(minutes=15)
-LIFE: Final = dt.timedelta(hours=10)
 SEEN_EVERY: Final = dt.timedelta(minutes=1)
 """How exactly it is remembered when an officer was last there: a write a minute, not one a call."""
-FAILURES_FREE: Final = 4
-LOCK_FIRST_S: Final = 300
-LOCK_MAX_S: Final = 86_400
 TOKEN_BYTES: Final = 32
 _DOUBLINGS_MAX: Final = 20
 _log = log.get("exchange.officers")
@@ -77,19 +76,29 @@ class Acting:
         return SessionView(officer=self.officer, until=self.until, rights=_told(self.rights))
 
 
-def lock_s(failures: int) -> int:
-    """Return for how many seconds nobody may try after so many failures in a row: doubling, a day at most."""
-    if failures <= FAILURES_FREE:
+def lock_s(failures: int, rules: Officers) -> int:
+    """Return for how many seconds nobody may try after so many failures in a row: doubling, up to a limit."""
+    if failures <= rules.failures_free:
         return 0
-    return min(LOCK_FIRST_S << min(failures - FAILURES_FREE - 1, _DOUBLINGS_MAX), LOCK_MAX_S)
+    return min(rules.lock_first_s << min(failures - rules.failures_free - 1, _DOUBLINGS_MAX), rules.lock_max_s)
 
 
 class OfficerSessions:
     """Signs officers in and out, and knows them again. ``door`` opens an agency's own partition."""
 
-    def __init__(self, context: Context, door: Door, passwords: Passwords, passkeys: Passkeys) -> None:
+    def __init__(
+        self,
+        context: Context,
+        door: Door,
+        passwords: Passwords,
+        passkeys: Passkeys,
+        rules: Officers,
+        refused: RefusedBursts,
+    ) -> None:
+        self._refused = refused
         self._context = context
         self._door = door
+        self._rules = rules
         self._passwords = passwords
         self._passkeys = passkeys
         self._have_accounts: set[int] = set()
@@ -207,7 +216,7 @@ class OfficerSessions:
             client=client.id,
             factor="card" if isinstance(factor, str) else "passkey",
             started_at=now,
-            until=now + LIFE,
+            until=now + dt.timedelta(seconds=self._rules.session_s),
             since=row.account.since,
         )
         async with self._door(agency) as partition:
@@ -221,9 +230,8 @@ class OfficerSessions:
         _log.info("officer signed in", agency=agency.number, peer=ask.officer, stage=body.factor)
         told = _told(rights(row.account, to_jst(now).date()))
         text = base64.urlsafe_b64encode(token).decode().rstrip("=")
-        return SignedIn(
-            session=text, officer=ask.officer, until=body.until, idle_s=round(IDLE.total_seconds()), rights=told
-        )
+        idle_s = self._rules.idle_s
+        return SignedIn(session=text, officer=ask.officer, until=body.until, idle_s=idle_s, rights=told)
 
     async def resume(self, agency: AgencyRow, client: ClientRow, session: str, *, touch: bool = True) -> Acting:
         """Return who acts in a session; ``touch``: and has just been there. Raises ``Problem`` session_ended."""
@@ -254,7 +262,7 @@ class OfficerSessions:
             and body.since == account.since
             and account.in_force(to_jst(now).date())
             and now < body.until
-            and now < found.seen_at + IDLE
+            and now < found.seen_at + dt.timedelta(seconds=self._rules.idle_s)
             # One that a restore brought back may have been ended in the history that it left behind.
             and body.started_at >= self._context.openings.opened_at(agency.cell)
         )
@@ -290,7 +298,7 @@ class OfficerSessions:
                 locked_until = row.locked_until
             elif row is not None:
                 failures = row.failures + 1
-                lock = lock_s(failures)
+                lock = lock_s(failures, self._rules)
                 until = now + dt.timedelta(seconds=lock) if lock else None
                 await rows.set_lock(partition, officer, failures, until)
         if locked_until is not None:
@@ -309,8 +317,7 @@ class OfficerSessions:
     ) -> None:
         actor = client.id if row is None else row.account.officer
         _log.warning("officer refused", agency=agency.number, peer=actor, code=code, stage=kind)
-        async with self._door(agency) as partition:
-            await self._enter(partition, agency, actor, kind, "refused", code=code)
+        await self._refused.enter(self._operation(agency, actor, kind, "refused", code=code))
 
     async def _enter(
         self,
@@ -320,10 +327,22 @@ class OfficerSessions:
         kind: str,
         outcome: Outcome,
         *,
-        code: str | None = None,
         subject: Literal["session", "account"] = "session",
     ) -> None:
-        entry = Operation(
+        entry = self._operation(agency, actor, kind, outcome, subject=subject)
+        await operations.append(partition, self._keys(agency), self._context.chance, entry)
+
+    def _operation(
+        self,
+        agency: AgencyRow,
+        actor: str,
+        kind: str,
+        outcome: Outcome,
+        *,
+        code: str | None = None,
+        subject: Literal["session", "account"] = "session",
+    ) -> Operation:
+        return Operation(
             agency=agency.number,
             actor=actor,
             kind=kind,
@@ -332,7 +351,6 @@ class OfficerSessions:
             at=self._now(),
             code=code,
         )
-        await operations.append(partition, self._keys(agency), self._context.chance, entry)
 
     def _keys(self, agency: AgencyRow) -> AgencyKeys:
         return self._context.keys(agency.number)

@@ -14,7 +14,7 @@ from typing import Any
 
 from chukan.platform.exchange.context import Context
 from chukan.platform.exchange.evidence import memory_cell, read_centre_keys
-from chukan.tenants.cosigning import Cosigner
+from chukan.tenants.cosigning import Cosigner, Restores
 from chukan.tenants.evidence import Signer
 from chukan.tenants.operations import Journal
 from chukan.tenants.operations_tree import OperationSequencer, OperationTrees, log_name
@@ -49,4 +49,7 @@ def operation_loops(
         trees, named = OperationTrees(sets), partial(log_name, cell=cell, code_of=context.code_of)
         yield f"operations signer {cell}", Signer(trees, keys, named, partial(on_age, cell)).run()
         if len(keys.public) > 1:
-            yield f"operations cosigner {cell}", Cosigner(trees, memory, keys, named, context.clock).run()
+            # Only this centre's own settings say that a cell was restored: no log can say it of itself.
+            restores = Restores(context.settings.cells[cell].restore_epoch, trees, memory)
+            cosigner = Cosigner(trees, memory, keys, named, context.clock, restores=restores)
+            yield f"operations cosigner {cell}", cosigner.run()

@@ -23,14 +23,15 @@ from chukan.platform.exchange.context import Context
 from chukan.platform.exchange.memos import NoticeMemo, seal_notice
 from chukan.platform.exchange.recording import provision_record
 from chukan.platform.flows import provision as flow
+from chukan.platform.proofs import Binding, Proof, held_notice
 from chukan.platform.sealed import seal_batch
 from chukan.platform.wire.agency import Gap
 from chukan.platform.wire.network import Answer, AnswerOutcome, ProviderPermit, SealedAnswer, SignedPermit
 from chukan.tenants.copies import open_hit
 from chukan.tenants.delegations import Half, may_act
 from chukan.tenants.directory import AgencyRow
+from chukan.tenants.own_flags import Flag
 from chukan.tenants.rows import LookupHit, LookupRow, ProvideRow
-from chukan.tenants.sealing import AgencyKeys
 from chukan.tenants.states import Outcome, ProvisionState
 
 LOOKUP_TIMEOUT_S: Final = 15.0
@@ -46,6 +47,7 @@ _WORDS: Final[dict[Outcome, AnswerOutcome]] = {
     Outcome.NOT_PERMITTED: "not_permitted",
     Outcome.FAILED: "failed",
 }
+ReadFlags = Callable[[AgencyRow, Sequence[tuple[bytes, str]]], Awaitable[list[Flag]]]
 _ITEMS: Final = msgspec.json.Decoder(dict[str, str | Gap])
 
 
@@ -64,7 +66,11 @@ class Asked:
     delegated: bool = False
     """Whether the agency holds the delegation that the permit rests on (``provider_for``)."""
     unread: Problem | None = None
-    """Why the agency's delegations could not be read."""
+    """Why the agency's delegations or flags could not be read."""
+    own_flagged: bool = False
+    """Whether the agency keeps from the portal what it asks for (自己情報提供不可フラグ)."""
+    proof: Proof | None = None
+    """Where the notice stood, in which list of the network; None where it did not come over the wire."""
     sealed: SealedAnswer | None = None
     copies: list[uuid.UUID] = field(default_factory=list)
 
@@ -72,9 +78,16 @@ class Asked:
 class Provisions:
     """Looks up, judges, builds and seals; committing is the caller's."""
 
-    def __init__(self, context: Context, held: Callable[[AgencyRow], Awaitable[list[Half]]]) -> None:
-        """``held`` returns the delegations of an agency; it is asked only where a permit says that it rests on one."""
+    def __init__(self, context: Context, held: Callable[[AgencyRow], Awaitable[list[Half]]], flags: ReadFlags) -> None:
+        """Take what reads an agency's own tables.
+
+        Args:
+            context: what the flows stand on.
+            held: returns the delegations of an agency; asked only where a permit says that it rests on one.
+            flags: returns what an agency keeps from the person's own query about (person, kind); asked for such alone.
+        """
         self._held = held
+        self._flags = flags
         self._context = context
         self._skew = dt.timedelta(seconds=context.settings.exchange.permit_skew_s)
         self._lookups = context.stages("lookup", lambda sets: sets.lookup)
@@ -101,6 +114,24 @@ class Provisions:
                 line.hit = hit
 
         await self._look_for_delegations(lines)
+        await self._look_for_flags(lines)
+
+    async def _look_for_flags(self, lines: Sequence[Asked]) -> None:
+        """Fill in ``own_flagged``, once an agency. After the look-up: a flag set later has raised the hold version."""
+        own: dict[int, list[Asked]] = defaultdict(list)
+        for line in lines:
+            if self._context.law.own.has_procedure(line.permit.procedure) and line.hit is not None and line.hit.person:
+                own[line.agency.number].append(line)
+        for here in own.values():
+            wanted = [(line.hit.person, line.permit.kind) for line in here if line.hit and line.hit.person]
+            try:
+                found = await self._flags(here[0].agency, wanted)
+            except Problem as problem:
+                for line in here:
+                    line.unread = problem
+                continue
+            for line in here:
+                line.own_flagged = any(_stops(flag, line) for flag in found)
 
     async def _look_for_delegations(self, lines: Sequence[Asked]) -> None:
         """Fill in ``delegated``, once an agency; one whose own cannot be read harms nobody else's lines."""
@@ -136,7 +167,7 @@ class Provisions:
         )
 
     def judge(self, line: Asked) -> flow.Judgement:
-        """Let the flow decide about one looked-up line; ``Problem`` where its delegation could not be looked up."""
+        """Let the flow decide about one looked-up line; ``Problem`` where delegations or flags could not be read."""
         assert line.hit is not None  # noqa: S101 - look_up came first
         if line.unread is not None:
             raise line.unread
@@ -160,6 +191,10 @@ class Provisions:
             stopped=context.common.directory.is_stopped(permit.kind, permit.procedure),
             found=flow.Found(link=line.hit.link, held=line.hit.held, copies=len(line.hit.copies)),
             delegated=line.delegated,
+            own_refusal=context.law.own_refusal(
+                permit.affair, on_behalf_of=permit.on_behalf_of, withheld=permit.withheld
+            ),
+            own_flagged=line.own_flagged,
         )
         if line.judgement.outcome is Outcome.PROVIDED:
             self.build(line)
@@ -207,8 +242,13 @@ class Provisions:
         keys = context.keys(line.agency.number)
         now = context.clock.now()
         memo = NoticeMemo(signed=line.signed, permit=permit, received_at=now, copies=tuple(line.copies))
-        record = None
+        record = message = None
+        answer = self._answer(line, judgement, now)
         if judgement.state is not ProvisionState.HELD:
+            bound = None
+            if line.proof is not None:
+                bound = Binding(context.chance, "notice", line.proof, line.signed, permit, sent=answer)
+                message = bound.row(keys, line.line)
             record = provision_record(
                 keys,
                 context.chance,
@@ -218,7 +258,10 @@ class Provisions:
                 judgement.reason,
                 person=line.hit.person,
                 at=now,
+                salt=None if bound is None else bound.salt,
             )
+        elif line.proof is not None:
+            message = held_notice(keys, context.chance, line.line, line.proof)
         return ProvideRow(
             agency=line.agency.number,
             generation=line.agency.generation,
@@ -236,24 +279,28 @@ class Provisions:
             hold_version=line.hit.hold_version,
             snapshot=line.hit.snapshot,
             deadline=permit.expires_at,
-            outbox=self._outbox(keys, line, judgement, now),
+            outbox=None if answer is None else keys.seal("outbox", line.line.bytes, answer),
             record=record,
+            message=message,
         )
 
-    def _outbox(self, keys: AgencyKeys, line: Asked, judgement: flow.Judgement, now: dt.datetime) -> bytes | None:
+    def _answer(self, line: Asked, judgement: flow.Judgement, now: dt.datetime) -> bytes | None:
         if judgement.state is ProvisionState.LAPSED:
             return None
         message = line.line if judgement.state is ProvisionState.ANSWERED else self._context.chance.uuid7()
-        return keys.seal(
-            "outbox",
-            line.line.bytes,
-            answer_bytes(message, line.permit, judgement.outcome, judgement.reason, line.sealed, now),
-        )
+        return answer_bytes(message, line.permit, judgement.outcome, judgement.reason, line.sealed, now)
 
     async def close(self) -> None:
         """Finish what is in flight."""
         for stage in self._lookups.values():
             await stage.close()
+
+
+def _stops(flag: Flag, line: Asked) -> bool:
+    assert line.hit is not None and line.hit.person is not None  # noqa: S101, PT018 - only such lines are asked for
+    return flag.stops(
+        line.hit.person, line.permit.kind, [(copy.period, copy.effective_from) for copy in line.hit.copies]
+    )
 
 
 def answer_bytes(

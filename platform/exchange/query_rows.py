@@ -18,7 +18,7 @@ from chukan.platform.flows import inquiry as flow
 from chukan.platform.wire.agency import QueryLineView
 from chukan.platform.wire.network import PermitRequest
 from chukan.tenants.directory import AgencyRow
-from chukan.tenants.rows import AcceptLine, CodeRow, InquirySettle, InquiryView, RecordRow
+from chukan.tenants.rows import AcceptLine, CodeRow, InquirySettle, InquiryView, MessageRow, RecordRow
 from chukan.tenants.sealing import AgencyKeys
 
 
@@ -33,6 +33,7 @@ def settle(
     permit: bytes | None = None,
     drop_outbox: bool = True,
     record: RecordRow | None = None,
+    message: MessageRow | None = None,
 ) -> InquirySettle:
     """The row that carries a step to the cell."""
     return InquirySettle(
@@ -46,6 +47,7 @@ def settle(
         permit=permit,
         drop_outbox=drop_outbox,
         record=record,
+        message=message,
     )
 
 

@@ -37,8 +37,12 @@ def inquiry_record(
     provided_at: dt.datetime | None = None,
     withheld: bool = False,
     amends: bool = False,
+    salt: bytes | None = None,
 ) -> RecordRow:
-    """The inquirer's record of a line, or the amendment of it (``amends``: then it gets an id of its own)."""
+    """The inquirer's record of a line, or the amendment of it (``amends``: then it gets an id of its own).
+
+    ``salt`` as ``make_record``.
+    """
     fields = RecordFields(
         id=chance.uuid7() if amends else line,
         side="inquirer",
@@ -62,7 +66,7 @@ def inquiry_record(
         on_behalf_of=memo.line.on_behalf_of or UNSET,
         provider_for=memo.line.provider_for or UNSET,
     )
-    return make_record(keys, chance, fields, person=person)
+    return make_record(keys, chance, fields, person=person, salt=salt)
 
 
 def provision_record(
@@ -77,8 +81,9 @@ def provision_record(
     at: dt.datetime,
     withheld: bool = False,
     amends: bool = False,
+    salt: bytes | None = None,
 ) -> RecordRow:
-    """The provider's record of a line, or the amendment of it."""
+    """The provider's record of a line, or the amendment of it; ``salt`` as ``make_record``."""
     permit = memo.permit
     fields = RecordFields(
         id=chance.uuid7() if amends else line,
@@ -103,4 +108,4 @@ def provision_record(
         on_behalf_of=permit.on_behalf_of or UNSET,
         provider_for=permit.provider_for or UNSET,
     )
-    return make_record(keys, chance, fields, person=person)
+    return make_record(keys, chance, fields, person=person, salt=salt)

@@ -19,7 +19,9 @@ from chukan.platform.exchange.context import Context
 from chukan.platform.exchange.memos import NoticeMemo, open_notice
 from chukan.platform.exchange.provisions import Asked, Provisions, answer_bytes
 from chukan.platform.exchange.recording import provision_record
+from chukan.platform.exchange.two_persons import require_second
 from chukan.platform.flows.provision import BEFORE_RESTORE, Judgement, escalated
+from chukan.platform.proofs import Binding
 from chukan.platform.wire.agency import Review, ReviewDecision, ReviewPrepare, Reviews
 from chukan.platform.wire.network import SealedAnswer
 from chukan.tenants import drafts
@@ -140,8 +142,7 @@ class OfficerReviews:
         draft = (await self._drafts(agency, [row])).get(review)
         if draft is None:
             raise Problem("review_not_prepared")
-        if draft.officer == officer.id:
-            raise Problem("second_officer_required")
+        await require_second(self._context, self._door, agency, officer.id, draft.officer)
         return draft
 
     def _memo(self, agency: AgencyRow, row: ProvisionView) -> NoticeMemo:
@@ -162,7 +163,7 @@ class OfficerReviews:
                 # It may have been answered already, in a history that a restore left behind.
                 raise Problem(BEFORE_RESTORE)
             await self._provisions.look_up([line])
-            if draft is not None and (draft.seen is None or not draft.seen.still_holds(_seen(line))):
+            if draft is not None and not _stands(draft, line):
                 raise Problem("review_not_prepared")
             if draft is not None and self._is_behind(line):
                 await self._context.common.refresh()
@@ -219,6 +220,7 @@ class OfficerReviews:
         now = context.clock.now()
         memo = self._memo(agency, row)
         answer = answer_bytes(row.id, line.permit, judgement.outcome, judgement.reason, sealed, now, withheld=withheld)
+        bound = Binding(context.chance, "decision", None, memo.signed, memo.permit, sent=answer)
         return DecideRow(
             agency=agency.number,
             generation=agency.generation,
@@ -227,6 +229,7 @@ class OfficerReviews:
             reason=judgement.reason,
             person=line.hit.person,
             link_version=line.hit.link_version,
+            hold_version=line.hit.hold_version,
             snapshot=line.hit.snapshot,
             outbox=keys.seal("outbox", row.id.bytes, answer),
             record=provision_record(
@@ -239,7 +242,9 @@ class OfficerReviews:
                 person=line.hit.person,
                 at=now,
                 withheld=withheld,
+                salt=bound.salt,
             ),
+            message=bound.row(keys, row.id),
         )
 
     def _view(
@@ -252,6 +257,8 @@ class OfficerReviews:
     ) -> Review:
         permit = line.permit
         draft = found.get(row.id)
+        stale = state == "held" and draft is not None and not _stands(draft, line)
+        prepared = state == "held" and draft is not None and not stale
         return Review(
             id=row.id,
             inquirer=permit.inquirer,
@@ -261,7 +268,7 @@ class OfficerReviews:
             items=permit.items,
             asked_at=permit.asked_at,
             expires_at=permit.expires_at,
-            state="prepared" if draft is not None and state == "held" else state,
+            state="prepared" if prepared else state,
             prepared_by=None if draft is None else draft.officer,
             addressee=self._addressee(agency, permit.kind, line.hit),
             escalated=state == "held" and escalated(permit, self._context.clock.now()),
@@ -269,6 +276,7 @@ class OfficerReviews:
             withheld=draft is not None and draft.withheld,
             note="" if draft is None else draft.note,
             prepared_at=None if draft is None else draft.at,
+            stale=stale,
         )
 
     def _addressee(self, agency: AgencyRow, kind: str, hit: LookupHit | None) -> str | None:
@@ -276,6 +284,11 @@ class OfficerReviews:
         if hit is None or hit.person is None or not hit.copies:
             return None
         return open_hit(self._context.keys(agency.number), hit.person, kind, hit.copies[0]).addressee
+
+
+def _stands(draft: drafts.Draft, line: Asked) -> bool:
+    """Tell whether a proposal can still be carried out: to provide only where what was seen is what is found now."""
+    return draft.decision == "refuse" or (draft.seen is not None and draft.seen.still_holds(_seen(line)))
 
 
 def _seen(line: Asked) -> drafts.Seen:

@@ -89,5 +89,5 @@ def read_content(keys: AgencyKeys, delivery: AnswerDelivery, permit: uuid.UUID) 
         return None
     try:
         return _CONTENT.decode(open_answer(delivery.sealed, permit, keys.answer_private(delivery.sealed.key)))
-    except (UnreadableAnswerError, SealError, msgspec.DecodeError):
+    except (UnreadableAnswerError, SealError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

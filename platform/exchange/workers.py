@@ -15,6 +15,7 @@ import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from typing import Final, TypeVar
 
 import msgspec
@@ -29,6 +30,8 @@ from chukan.platform.exchange.recording import inquiry_record, provision_record
 from chukan.platform.flows import inquiry as flow
 from chukan.platform.peer import NetworkPeer, NetworkTrouble
 from chukan.platform.permits import PermitVerifier
+from chukan.platform.proofs import Binding, Proof, proof_of
+from chukan.platform.proofs import receipt as receipt_message
 from chukan.platform.wire.network import InquirerPermit, PermitReply, Receipt
 from chukan.tenants.directory import AgencyRow
 from chukan.tenants.rows import Grant, InquirySettle, InquiryWork, ProvisionSettle, ProvisionWork
@@ -44,7 +47,7 @@ PURGE_MAX: Final = 1000
 SETTLED_KEEP: Final = dt.timedelta(days=1)
 GIVE_UP: Final = dt.timedelta(days=1)
 """How long after its permit's expiry an answer without any receipt is still sent."""
-R = TypeVar("R")
+R = TypeVar("R", PermitReply, Receipt)
 
 
 class _MessageId(msgspec.Struct):
@@ -144,13 +147,14 @@ class Worker(ABC):
 
     async def _in_parts(
         self, call: Callable[[Sequence[bytes]], Awaitable[list[R]]], bodies: Sequence[bytes]
-    ) -> list[R]:
-        """The network's replies to a list; what gets no reply is not among them.
+    ) -> list[tuple[R, Proof | None]]:
+        """The network's replies to a list, each with what proves it; what gets no reply is not among them.
 
         A list that is refused because of an item is asked again in halves, so that one bad item harms itself alone.
         """
         try:
-            return await call(bodies)
+            replies = await call(bodies)
+            return [(reply, proof_of(replies, str(reply.id))) for reply in replies]
         except NetworkTrouble as trouble:
             if trouble.about_items and len(bodies) > 1:
                 half = len(bodies) // 2
@@ -220,22 +224,39 @@ class InquiryWorker(Worker):
     def _expire(self, row: InquiryWork, now: dt.datetime) -> InquirySettle:
         return self._final(row, flow.on_deadline(row.state), now, None)
 
-    def _final(self, row: InquiryWork, step: flow.Step, now: dt.datetime, reference: str | None) -> InquirySettle:
+    def _final(
+        self,
+        row: InquiryWork,
+        step: flow.Step,
+        now: dt.datetime,
+        reference: str | None,
+        bound: Binding | None = None,
+    ) -> InquirySettle:
         keys = self._context.keys(row.agency)
         agency = self._agency(row.agency)
         memo = open_request(keys, row.id, row.request)
         person = keys.digest("addressee", memo.line.addressee.encode())
         record = inquiry_record(
-            keys, self._context.chance, agency, row.id, memo, step, person=person, at=now, reference=reference
+            keys,
+            self._context.chance,
+            agency,
+            row.id,
+            memo,
+            step,
+            person=person,
+            at=now,
+            reference=reference,
+            salt=None if bound is None else bound.salt,
         )
-        return settle(row.agency, row.id, step, now, record=record)
+        message = None if bound is None else bound.row(keys, row.id)
+        return settle(row.agency, row.id, step, now, record=record, message=message)
 
     async def _ask(self, rows: Sequence[InquiryWork]) -> list[InquirySettle]:
         if not rows:
             return []
         bodies = [self._context.keys(row.agency).open("outbox", row.id.bytes, row.outbox or b"") for row in rows]
-        by_line = {reply.id: reply for reply in await self._in_parts(self._peer.permit_requests, bodies)}
-        return [self._replied(row, by_line.get(row.id)) for row in rows]
+        by_line = {each[0].id: each for each in await self._in_parts(self._peer.permit_requests, bodies)}
+        return [self._replied(row, *by_line.get(row.id, (None, None))) for row in rows]
 
     def _again(self, row: InquiryWork) -> InquirySettle:
         now = self._context.clock.now()
@@ -243,14 +264,15 @@ class InquiryWorker(Worker):
         step = flow.on_send_failed(row.state)
         return settle(row.agency, row.id, step, now, due=due, deadline=row.deadline, drop_outbox=False)
 
-    def _replied(self, row: InquiryWork, reply: PermitReply | None) -> InquirySettle:
+    def _replied(self, row: InquiryWork, reply: PermitReply | None, proof: Proof | None) -> InquirySettle:
         if reply is None:
             return self._again(row)
         now = self._context.clock.now()
         grace = dt.timedelta(seconds=self._context.settings.exchange.permit_grace_s)
         step = flow.on_permit_reply(row.state, reply, self._permit(row, reply), grace)
         if step.final:
-            return self._final(row, step, now, reply.reference)
+            bound = None if proof is None else Binding(self._context.chance, "reply", proof, whole=reply.permit is None)
+            return self._final(row, step, now, reply.reference, bound)
         evidence = self._context.keys(row.agency).seal("permit", row.id.bytes, msgspec.json.encode(reply))
         return settle(row.agency, row.id, step, now, permit=evidence)
 
@@ -317,10 +339,13 @@ class ProvisionWorker(Worker):
             return []
         bodies = [self._context.keys(row.agency).open("outbox", row.id.bytes, row.outbox or b"") for row in rows]
         messages = [msgspec.json.decode(body, type=_MessageId).id for body in bodies]
-        receipts = {receipt.id: receipt for receipt in await self._in_parts(self._peer.answers, bodies)}
-        return [self._received(row, receipts.get(message)) for row, message in zip(rows, messages, strict=True)]
+        receipts = {each[0].id: each for each in await self._in_parts(self._peer.answers, bodies)}
+        return [
+            self._received(row, *receipts.get(message, (None, None)))
+            for row, message in zip(rows, messages, strict=True)
+        ]
 
-    def _received(self, row: ProvisionWork, receipt: Receipt | None) -> ProvisionSettle:
+    def _received(self, row: ProvisionWork, receipt: Receipt | None, proof: Proof | None) -> ProvisionSettle:
         now = self._context.clock.now()
         if receipt is None and row.state is ProvisionState.ANSWERED and now > row.deadline + GIVE_UP:
             return self._lapse(row, now, amends=True)
@@ -333,6 +358,11 @@ class ProvisionWorker(Worker):
             )
         if row.state is ProvisionState.HELD:
             return ProvisionSettle(agency=row.agency, id=row.id, state=row.state, outcome=row.outcome, due=row.deadline)
+        message = None
+        if proof is not None:
+            # A receipt has no content and names the line: it is kept as it is.
+            keys = self._context.keys(row.agency)
+            message = receipt_message(keys, self._context.chance, row.id, proof)
         if receipt.status == "accepted":
             return ProvisionSettle(
                 agency=row.agency,
@@ -340,5 +370,6 @@ class ProvisionWorker(Worker):
                 state=ProvisionState.RECEIPTED,
                 outcome=row.outcome,
                 due=now + SETTLED_KEEP,
+                message=message,
             )
-        return self._lapse(row, now, amends=True)
+        return replace(self._lapse(row, now, amends=True), message=message)

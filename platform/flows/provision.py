@@ -21,6 +21,9 @@ from chukan.tenants.states import LinkStatus, Outcome, ProvisionState
 BEFORE_RESTORE: Final = "permit_before_restore"
 """Reason and problem code of a permit that is older than the opening of its provider's restored cell."""
 
+OWN_FLAGGED: Final = "own_information_flagged"
+"""Reason of a person's own query that a flag stops; it does not say which one, nor whether there is a copy."""
+
 ESCALATED_BEFORE_END: Final = dt.timedelta(minutes=5)
 """How long before its permit ends a held provision is escalated (督促): whoever may decide is to look at once."""
 
@@ -68,22 +71,24 @@ def judge(  # noqa: PLR0911 - one return for each reason not to provide
     stopped: bool,
     found: Found,
     delegated: bool = False,
+    own_refusal: str | None = None,
+    own_flagged: bool = False,
 ) -> Judgement:
-    """Decide about one notice. The order matters: opening, time, law, stop, link, copies, hold.
+    """Decide about one notice. The order matters: opening, time, law, stop, link, flag, hold, copies.
 
     ``opened_at`` is when the provider's cell was opened after its last restore. Whether an older permit was used is not
     known there any more, so nothing is answered under it, and the network gives a new one (DESIGN §7). ``delegated``
     says whether the provider holds a delegation of the agency whose information it is asked for (``provider_for``).
+    ``own_refusal`` is why a person's own query may not be like this one, and ``own_flagged`` whether the agency keeps
+    from the portal what it asks for (自己情報提供不可フラグ): no officer is asked then, it is refused.
     """
     if permit.issued_at < opened_at:
         return Judgement(ProvisionState.LAPSED, Outcome.EXPIRED, BEFORE_RESTORE)
     if now >= permit.expires_at - skew:
         return Judgement(ProvisionState.LAPSED, Outcome.EXPIRED, "permit_expired")
-    if permit.provider_for is not None and not delegated:
-        return Judgement(ProvisionState.ANSWERED, Outcome.NOT_PERMITTED, "delegation_missing")
-    if decision.verdict is not Verdict.YES:
-        reason = "list_unknown" if decision.verdict is Verdict.UNKNOWN else decision.reason
-        return Judgement(ProvisionState.ANSWERED, Outcome.NOT_PERMITTED, reason)
+    against = _against(permit, decision, own_refusal, delegated=delegated)
+    if against is not None:
+        return Judgement(ProvisionState.ANSWERED, Outcome.NOT_PERMITTED, against)
     if stopped:
         return Judgement(ProvisionState.ANSWERED, Outcome.STOPPED, "kind_stopped")
     if found.link is None:
@@ -91,11 +96,22 @@ def judge(  # noqa: PLR0911 - one return for each reason not to provide
     if found.link is not LinkStatus.ACTIVE:
         # A link under repair answers nothing by itself; an officer sees it in the reviews.
         return Judgement(ProvisionState.HELD, Outcome.UNDER_REVIEW, f"link_{found.link.name.lower()}")
+    if own_flagged:
+        return Judgement(ProvisionState.ANSWERED, Outcome.REFUSED, OWN_FLAGGED)
     if found.held:
         return Judgement(ProvisionState.HELD, Outcome.UNDER_REVIEW, "held")
     if not found.copies:
         return Judgement(ProvisionState.ANSWERED, Outcome.NO_RECORD, "no_copy")
     return Judgement(ProvisionState.ANSWERED, Outcome.PROVIDED)
+
+
+def _against(permit: ProviderPermit, decision: Decision, own_refusal: str | None, *, delegated: bool) -> str | None:
+    """Return what the law has against a permit, or None."""
+    if permit.provider_for is not None and not delegated:
+        return "delegation_missing"
+    if decision.verdict is not Verdict.YES:
+        return "list_unknown" if decision.verdict is Verdict.UNKNOWN else decision.reason
+    return own_refusal
 
 
 def content(

@@ -36,4 +36,4 @@ def of_copy(line: CopyLine) -> list[Field]:
 
 def of_hold(line: HoldLine) -> list[Field]:
     """Return the identifiers of a hold."""
-    return [("addressee", line.addressee or "")]
+    return [("addressee", line.addressee or ""), ("period", line.period or "")]

@@ -1,7 +1,8 @@
 """Service hours (運用時間, OPS-01) at the door: what comes outside them is refused with the time of reopening.
 
 Queries and query files wait for the opening instead where the calendar says so (``exchange/inquiries`` dates their
-sending); nothing else can wait. Reading, collecting and officers' acts are never closed.
+sending); nothing else can wait, and nothing waits for an opening that the calendar does not have. Reading, collecting
+and officers' acts are never closed.
 """
 
 from types import MappingProxyType
@@ -37,7 +38,7 @@ def require_open(call: Call) -> None:
         return
     now = call.services.clock.now()
     found = call.services.calendar().standing(function, now)
-    if found.open or (found.queues and call.route.name in _QUEUED):
+    if found.open or (found.queues and found.reopens is not None and call.route.name in _QUEUED):
         return
     if found.reopens is None:
         raise Problem("outside_hours", expected="no opening is known")

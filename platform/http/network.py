@@ -10,7 +10,7 @@ the inbox passed over in silence is ``again``. Every answer is signed and names 
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -23,6 +23,7 @@ from chukan.platform import tls
 from chukan.platform.envelope import Opened, Opener, Signed, Signer, message_id
 from chukan.platform.http import bodies, headers, problems
 from chukan.platform.peer import BODY_BYTES_MAX, NETWORK
+from chukan.platform.proofs import Proven, proofs
 from chukan.platform.wire.network import Ack, AcquiredCode, AnswerDelivery, Notice
 from chukan.platform.wire.network_asks import AcquisitionNotice
 from chukan.platform.wire.registrations import CorrectionNotice
@@ -87,7 +88,7 @@ class _Desk:
         self._free -= 1
         try:
             opened = await self._open(request)
-            acks = await _acknowledge(opened.items, kind, take)
+            acks = await _acknowledge(opened, kind, take)
         finally:
             self._free += 1
         return _response(self._signer.reply([msgspec.json.encode(ack) for ack in acks], opened.message))
@@ -172,14 +173,14 @@ def _refusals(desk: _Desk) -> Middleware:
 
 
 async def _acknowledge(
-    items: Sequence[bytes], kind: type[_Item], take: Callable[[list[_Item]], Awaitable[list[Ack]]]
+    opened: Opened, kind: type[_Item], take: Callable[[list[_Item]], Awaitable[list[Ack]]]
 ) -> list[Ack]:
     """Return an acknowledgement for every item, in their order."""
     names: list[uuid.UUID] = []
     readable: list[_Item] = []
     acks: dict[uuid.UUID, Ack] = {}
     decoder: msgspec.json.Decoder[Any] = msgspec.json.Decoder(kind)
-    for place, item in enumerate(items):
+    for place, item in enumerate(opened.items):
         try:
             readable.append(decoder.decode(item))
             names.append(readable[-1].id)
@@ -189,7 +190,8 @@ async def _acknowledge(
     if len(set(names)) != len(names):
         raise Problem("invalid_field", pointer="/items", expected="ids that stand once")
     if readable:
-        acks |= {ack.id: ack for ack in await _in_time(take(readable))}
+        proven = Proven(readable, proofs(opened, names))
+        acks |= {ack.id: ack for ack in await _in_time(take(proven))}
     return [acks.get(name) or Ack(id=name, status="again") for name in names]
 
 

@@ -28,10 +28,10 @@ from chukan.platform.exchange.services import (
     QueryFileService,
     ReviewService,
 )
+from chukan.platform.http.log_ports import EvidenceDesk, OperationsDesk
 from chukan.platform.http.params import RecordSearch
 from chukan.platform.wire import agency as wire
 from chukan.platform.wire.compare import LoadCompare, LoadDifferences
-from chukan.platform.wire.evidence import CheckpointView, ConsistencyProof, RecordProof
 from chukan.platform.wire.incidents import Affected, AffectedSearch
 from chukan.platform.wire.resident import ResidentAsk, ResidentRecords
 from chukan.platform.wire.statistics import ProcedureCounts, Statistics
@@ -155,22 +155,6 @@ class RecordDesk(Protocol):
         ...
 
 
-class EvidenceDesk(Protocol):
-    """Checkpoints and proofs of the agency's log (証跡)."""
-
-    async def checkpoint(self, agency: AgencyRow) -> CheckpointView:
-        """Return the newest checkpoint."""
-        ...
-
-    async def proof(self, agency: AgencyRow, record: uuid.UUID) -> RecordProof:
-        """Prove a record."""
-        ...
-
-    async def consistency(self, agency: AgencyRow, first: int) -> ConsistencyProof:
-        """Prove that the log continues the one of ``first`` leaves."""
-        ...
-
-
 class ResidentDesk(Protocol):
     """A person's own records (本人開示)."""
 
@@ -262,3 +246,4 @@ class Desks:
     records: RecordDesk
     evidence: EvidenceDesk
     residents: ResidentDesk
+    operations: OperationsDesk

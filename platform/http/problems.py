@@ -8,8 +8,10 @@ Invariant: nothing that a caller sent stands in a problem document, except the p
 field names and positions, a line number).
 """
 
+import importlib
 import inspect
 import json
+import pkgutil
 import re
 from types import ModuleType
 from typing import Any, Final, TypeVar
@@ -18,8 +20,8 @@ import msgspec
 from aiohttp import web
 
 from chukan.errors import Problem
+from chukan.platform import wire
 from chukan.platform.http import params
-from chukan.platform.wire import agency, links, network
 from chukan.platform.wire.agency import ProblemBody
 from chukan.platform.wire.network import LINES_MAX
 
@@ -47,7 +49,13 @@ def _field_names(module: ModuleType) -> set[str]:
     return {name for kind in kinds for name in kind.__struct_encode_fields__}
 
 
-_OUR_NAMES: Final = _field_names(agency) | _field_names(network) | _field_names(params) | _field_names(links)
+def _our_names() -> frozenset[str]:
+    """Return the fields of every message and every parameter: whatever module the wire gets, its names are known."""
+    modules = [importlib.import_module(f"{wire.__name__}.{each.name}") for each in pkgutil.iter_modules(wire.__path__)]
+    return frozenset().union(*map(_field_names, [*modules, params]))
+
+
+_OUR_NAMES: Final = _our_names()
 
 DEPTH_MAX: Final = 16
 """Deepest nesting of a JSON body; the messages themselves need 6."""

@@ -17,7 +17,15 @@ from chukan.platform.http.auth import Right
 from chukan.platform.http.calls import Call, Reply, Route, Work
 from chukan.platform.http.line_files import CSV, TEXT, find, give, take
 from chukan.platform.http.query_lines import LINE_BYTES_MAX, ResultWriter, read_parts
-from chukan.platform.wire.files import FILE_BYTES_MAX, FILE_LINES_MAX, QUERY_FIELDS, FileParams, QueryFile, ResultParams
+from chukan.platform.wire.files import (
+    CONSENT_FIELD,
+    FILE_BYTES_MAX,
+    FILE_LINES_MAX,
+    QUERY_FIELDS,
+    FileParams,
+    QueryFile,
+    ResultParams,
+)
 
 _RIGHT: Final = Right(("queries",))
 
@@ -49,7 +57,8 @@ _FORM: Final = (
     "charset declares; CR LF after each line. A line has 18 fields of a fixed width (bytes in CP932, characters in "
     "UTF-8) with a comma between them: "
     + "; ".join(f"{field.number} {field.name} {field.width}{' or empty' * field.blank}" for field in QUERY_FIELDS)
-    + "."
+    + f". A line may have one more, {CONSENT_FIELD.number} {CONSENT_FIELD.name} {CONSENT_FIELD.width} or empty: `1` "
+    "the person's consent is held, `0` or empty it is not."
 )
 _RESULT: Final = (
     "CSV with a header, CR LF: line, copy, state, outcome, reason, problem, field, layout, effective_from, period, and "

@@ -1,10 +1,11 @@
-"""Reads query files and writes their results: 18 fields of a fixed width a line, CSV back, UTF-8 or CP932 (CON-03).
+"""Reads query files and writes their results: 18 or 19 fields of a fixed width, CSV back, UTF-8 or CP932 (CON-03).
 
 Pure: bytes go in, lines or their problems come out; text goes back. A line that cannot be read is a problem with its
 number and its field (``/13`` is field 13), never with a value, and the other lines go on.
 
 Our reading of fields whose values no public document tells (docs/decisions/2026-11-23-query-file-fields.md): 不開示
-コード ``1`` discloses and ``2`` withholds; 照会年度区分 counts fiscal years back from the one of 照会依頼日時.
+コード ``1`` discloses and ``2`` withholds; 照会年度区分 counts fiscal years back from the one of 照会依頼日時; the
+nineteenth field, which may be left out, is our own: ``1`` says that the person's consent is held.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from chukan.platform.exchange.query_files import FileLine
 from chukan.platform.http import forbidden
 from chukan.platform.law import Law
 from chukan.platform.wire.agency import AnsweredCopy, Gap, QueryLine, QueryLineView
-from chukan.platform.wire.files import PART_LINES, QUERY_FIELDS
+from chukan.platform.wire.files import CONSENT_FIELD, PART_LINES, QUERY_FIELDS
 from chukan.platform.wire.network import Condition
 from chukan.tenants import bodies
 
@@ -30,6 +31,7 @@ LINE_BYTES_MAX: Final = 1024
 _BOM: Final = b"\xef\xbb\xbf"
 _SCHEME: Final = "01"
 _WITHHELD: Final = {"1": False, "2": True}
+_CONSENT: Final = {"": False, "0": False, "1": True}
 _APRIL: Final = 4
 _INSTANT_FORM: Final = "YYYYMMDDHHmmssSSS"
 _DAY_FORM: Final = "YYYYMMDD"
@@ -97,9 +99,12 @@ def _fields(record: bytes, charset: str) -> list[str]:
         texts = record.decode(charset).split(",")
     except UnicodeDecodeError:
         raise Problem("bad_line", expected=charset) from None
-    if len(texts) != len(QUERY_FIELDS):
-        raise Problem("bad_line", limit=len(QUERY_FIELDS), expected="18 fields")
-    for field, text in zip(QUERY_FIELDS, texts, strict=True):
+    if len(texts) == len(QUERY_FIELDS):
+        texts.append("")
+    fields = (*QUERY_FIELDS, CONSENT_FIELD)
+    if len(texts) != len(fields):
+        raise Problem("bad_line", limit=len(fields), expected="18 or 19 fields")
+    for field, text in zip(fields, texts, strict=True):
         width = len(text.encode(charset)) if charset == "cp932" else len(text)
         if width != field.width and not (field.blank and not text):
             raise Problem("bad_line", pointer=f"/{field.number}", limit=field.width)
@@ -109,7 +114,7 @@ def _fields(record: bytes, charset: str) -> list[str]:
 def _query(fields: Sequence[str], inquirer: str) -> QueryLine:
     """Return the query line that the fields say. Raises ``Problem`` with the field."""
     scheme, own, common, asked, department, user, asker, disclosure, affair, procedure = fields[:10]
-    of_asker, of_provider, provider, kind, period, years_back, start, end = fields[10:]
+    of_asker, of_provider, provider, kind, period, years_back, start, end, consent = fields[10:]
     if scheme != _SCHEME:
         raise Problem("invalid_field", pointer="/1", expected=_SCHEME)
     named = [("2", own), ("3", common), ("5", department), ("6", user)]
@@ -120,6 +125,8 @@ def _query(fields: Sequence[str], inquirer: str) -> QueryLine:
         raise Problem("wrong_agency", pointer="/7")
     if disclosure not in _WITHHELD:
         raise Problem("invalid_field", pointer="/8", expected="1 or 2")
+    if consent not in _CONSENT:
+        raise Problem("invalid_field", pointer="/19", expected="1, 0 or empty")
     return QueryLine(
         addressee=_addressee(own, common),
         kind=_code(kind, "TM", "/14"),
@@ -129,6 +136,7 @@ def _query(fields: Sequence[str], inquirer: str) -> QueryLine:
         department=department,
         condition=_condition(_asked_at(asked), period, years_back, start, end),
         withheld=_WITHHELD[disclosure],
+        consent=_CONSENT[consent],
         on_behalf_of=_agency(of_asker, "/11") if of_asker else None,
         provider_for=_agency(of_provider, "/12") if of_provider else None,
     )

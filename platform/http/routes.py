@@ -21,6 +21,7 @@ from chukan.platform.http import (
     loads,
     notices,
     officers,
+    operations,
     queries,
     query_files,
     records,
@@ -52,5 +53,6 @@ ROUTES: Final[tuple[Route, ...]] = (
     *incidents.ROUTES,
     *links.ROUTES,
     *officers.ROUTES,
+    *operations.ROUTES,
     *notices.ROUTES,
 )

@@ -178,4 +178,7 @@ async def require_affairs_of(call: Call, reference: uuid.UUID) -> None:
 def administrator(call: Call) -> Administrator:
     """Return who asks for a change of accounts."""
     card = None if call.officer is None else call.officer.card
+    if call.officer is not None and not card and call.terminal is not None and call.terminal.kind == "officer":
+        # Who sits at a connection made by an officer's card is taken for that officer, too.
+        card = call.terminal.id
     return Administrator(id=call.client.id, account=call.officer is not None, card=card)

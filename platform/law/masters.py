@@ -19,6 +19,8 @@ from chukan.platform.law.calendar import Calendar, read_calendar
 from chukan.platform.law.matching import Law
 from chukan.platform.law.tables import Source
 from chukan.tenants import bodies
+from chukan.tenants.operator_register import FILE as OPERATORS
+from chukan.tenants.operator_register import Register
 
 AGENCIES = "agencies.csv"
 """Joint bodies and national counterparts (機関一覧); heads and boards follow from the bodies by rule."""
@@ -53,6 +55,10 @@ class VersionSource(Source):
         self._files = files
         self.read: dict[str, str] = {}
 
+    def has(self, name: str) -> bool:
+        """Tell whether the version, or the release beneath it, has such a file."""
+        return name in self._files or super().has(name)
+
     def text(self, name: str) -> str:
         """Return a file's text and fold it into the digest."""
         given = self._files.get(name)
@@ -86,6 +92,14 @@ def read_version(version: int, files: Mapping[str, str], directory: Path | None)
     return _read(version, VersionSource(files, directory))
 
 
+def operators(files: Mapping[str, str], directory: Path | None) -> Register:
+    """Return the operators' register (運用者名簿) of a version. Raises ``Problem`` master_invalid."""
+    try:
+        return Register.of(VersionSource(files, directory).rows(OPERATORS, missing_ok=True))
+    except _CONTRADICTIONS as error:
+        raise Problem("master_invalid", expected=str(error)[:500]) from None
+
+
 def complete(files: Mapping[str, str], directory: Path | None) -> dict[str, str]:
     """Return a version's files with the release's beneath them, all that are read, after a check of the whole.
 
@@ -103,6 +117,8 @@ def complete(files: Mapping[str, str], directory: Path | None) -> dict[str, str]
 
 def _read(version: int, source: VersionSource) -> MasterData:
     try:
-        return MasterData(version, Law(source), read_calendar(source))
+        law, calendar = Law(source), read_calendar(source)
+        Register.of(source.rows(OPERATORS, missing_ok=True))  # nobody is judged by it here; it must be one
     except _CONTRADICTIONS as error:
         raise Problem("master_invalid", expected=str(error)[:500]) from None
+    return MasterData(version, law, calendar)

@@ -16,6 +16,7 @@ from chukan.platform.law.classes import read_classes
 from chukan.platform.law.decision import Decision, Step, Verdict
 from chukan.platform.law.judgement import Judge, Question
 from chukan.platform.law.layouts import Layout, read_layouts
+from chukan.platform.law.own_information import read_own
 from chukan.platform.law.similar import Similar, like, read_similar
 from chukan.platform.law.tables import (
     Affair,
@@ -53,6 +54,7 @@ class Law:
         lists: the matching lists, by date.
         kinds, affairs, procedures: by their codes, those beside the list among them.
         similar: affairs beside the list (準法定事務, 条例事務) and the agencies that limit what they provide.
+        own: the person's own query by a portal (自己情報提供).
         gap_codes: the reason codes (未設定事由) with their Japanese names.
         digest: hexadecimal SHA-256 of all the data.
         number: the first 48 bits of the digest: the same data has the same number everywhere.
@@ -84,6 +86,8 @@ class Law:
         self._kept: dict[tuple[int, str, str, str, str, str], Decision] = {}
         self.similar = read_similar(source, kinds=kinds, procedures=procedures, agencies=agencies)
         self._join_similar()
+        self.own = read_own(source, kinds=kinds, procedures=self.procedures, agencies=agencies)
+        self._join_own()
         self.digest = source.digest()
         self.number = int(self.digest[:12], 16)
 
@@ -102,6 +106,16 @@ class Law:
         for row in self.similar.rows:
             self.affairs[row.affair] = Affair(row.affair, row.label_ja, row.illustrative, ())
             self.procedures[row.procedure] = Procedure(row.procedure, row.affair, row.label_ja, row.illustrative)
+
+    def _join_own(self) -> None:
+        """Know the affairs of own information by their codes; the judge of the list does not."""
+        for row in self.own.rows:
+            self.affairs[row.affair] = Affair(row.affair, row.label_ja, row.illustrative, ())
+            self.procedures[row.procedure] = Procedure(row.procedure, row.affair, row.label_ja, row.illustrative)
+
+    def own_refusal(self, affair: str, *, on_behalf_of: str | None, withheld: bool) -> str | None:
+        """Return why a person's own query may not be asked like this, or None; other affairs are not judged."""
+        return self.own.refusal(affair, on_behalf_of=on_behalf_of, withheld=withheld)
 
     def _refuse_unknown_items(self) -> None:
         held = {(layout.kind, code) for layout in self._layouts.values() for code in layout.items}
@@ -132,23 +146,31 @@ class Law:
 
         ``consent`` says that the person's consent is held, which an ordinance's affair needs for local tax information.
 
-        Source: 番号法19条8号・9号 and the list of the day. Never raises: what is not known is judged ``UNKNOWN``.
+        Source: 番号法19条8号・9号 and the list of the day; 附則6条3項・4項 for a person's own query. Never raises: what
+        is not known is judged ``UNKNOWN``.
         """
         listed = self.on(day)
         if listed is None:
             return _NO_LIST
+        standings = self._standings_of(inquirer, provider)
+        if isinstance(standings, Decision):
+            return standings
+        if self.own.concerns(inquirer, provider, affair):
+            return self.own.judge(listed, (inquirer, provider), (affair, procedure, kind), day, self.kinds)
+        question = Question(*standings, affair, procedure, kind)
+        if affair not in self.similar:
+            return self._listed(listed, question)
+        found = self.similar.find(listed, (inquirer, provider), (affair, procedure, kind), day, consent=consent)
+        return self._like(listed, question, found) if isinstance(found, Similar) else found
+
+    def _standings_of(self, inquirer: str, provider: str) -> tuple[str, str] | Decision:
+        """Return what the classes see of both, or why there is nothing to judge."""
         asks, answers = self._standings.get(inquirer), self._standings.get(provider)
         if asks is None:
             return _NO_INQUIRER
         if answers is None:
             return _NO_PROVIDER
-        if inquirer == provider:
-            return _SAME
-        question = Question(asks, answers, affair, procedure, kind)
-        if affair not in self.similar:
-            return self._listed(listed, question)
-        found = self.similar.find(listed, (inquirer, provider), (affair, procedure, kind), day, consent=consent)
-        return self._like(listed, question, found) if isinstance(found, Similar) else found
+        return _SAME if inquirer == provider else (asks, answers)
 
     def _like(self, listed: ListInForce, question: Question, found: Similar) -> Decision:
         """Judge as the affair that it is like."""
@@ -177,14 +199,17 @@ class Law:
 
     def allowed_items(self, procedure: str, kind: str, day: date) -> frozenset[str]:
         """Return the items that a procedure may receive of a kind on a day; none where nothing is known."""
+        if self.own.has_procedure(procedure):
+            return self._items_in_force(kind, day)
         listed = self.on(day)
         meant = self.similar.like_procedure(procedure)
         items = self._allowed.get((meant, kind, listed.number)) if listed is not None else None
         if items is None:
             return frozenset()
-        if _ALL_ITEMS in items:
-            return frozenset(code for layout in self.layouts_in_force(kind, day) for code in layout.items)
-        return items
+        return self._items_in_force(kind, day) if _ALL_ITEMS in items else items
+
+    def _items_in_force(self, kind: str, day: date) -> frozenset[str]:
+        return frozenset(code for layout in self.layouts_in_force(kind, day) for code in layout.items)
 
     @property
     def layouts(self) -> tuple[tuple[str, int], ...]:

@@ -95,13 +95,17 @@ class Source:
         self._digest.update(len(content).to_bytes(8, "big") + content)
         return content.decode("utf-8")
 
+    def has(self, name: str) -> bool:
+        """Tell whether there is such a file."""
+        return self._root.joinpath(name).is_file()
+
     def rows(self, name: str, *, missing_ok: bool = False) -> Iterator[dict[str, str]]:
         """Return the rows of a CSV file; lines that begin with ``#`` are comments.
 
         ``missing_ok`` is for a file that data of an earlier release do not have: it has no rows then. A row that has
         not as many fields as the header has is a ``ValueError``: one that was cut off would have no last day.
         """
-        if missing_ok and not self._root.joinpath(name).is_file():
+        if missing_ok and not self.has(name):
             return iter(())
         lines = (line for line in self.text(name).splitlines() if not line.startswith("#"))
         return _whole_rows(name, csv.DictReader(lines))

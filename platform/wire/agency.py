@@ -134,11 +134,19 @@ class LineResults(Message, frozen=True):
 
 
 class HoldLine(Message, frozen=True):
-    """Sets or lifts 自動応答不可 on a person, a kind, or both; ``addressee`` None means all persons of the kind."""
+    """Sets or lifts a flag on a person, a kind, or both; ``addressee`` None means all persons of the kind.
+
+    With ``own_information`` (自己情報提供不可) a person's own query by a portal is refused; other agencies' queries are
+    answered as before. It may stand on single copies of a person and kind, by their period or first day.
+    """
 
     addressee: Addressee | None = None
     kind: Code16 | None = None
     held: bool = True
+    flag: Literal["review", "own_information"] = "review"
+    """``review`` is 自動応答不可: an answer waits for officers."""
+    period: Annotated[str, msgspec.Meta(max_length=4)] | None = None
+    effective_from: dt.date | None = None
 
 
 class Holds(Message, frozen=True):
@@ -326,6 +334,8 @@ class Review(Message, frozen=True):
     note: str = ""
     prepared_at: Instant | None = None
     """Names the proposal: the second officer gives it back."""
+    stale: bool = False
+    """A proposal was made, and what it was made on has changed since: a first officer has to look again."""
 
 
 class Reviews(Message, frozen=True):

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import msgspec
 
+from chukan.platform.wire.checkpoints import RestoredLeaf
 from chukan.platform.wire.network import Message
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=(1 << 53) - 1)]
@@ -40,11 +41,16 @@ class RecordProof(Message, frozen=True):
 
 
 class ConsistencyProof(Message, frozen=True):
-    """That the tree of the checkpoint begins with the first ``first`` leaves as they were."""
+    """That the tree of the checkpoint begins with the first ``first`` leaves as they were.
+
+    Where a restore may have lost those, ``restored`` has the leaf that says so; ``path`` is empty where the log is
+    shorter than ``first``. It explains a kept checkpoint only if it names it, or a tree that it is a part of.
+    """
 
     checkpoint: CheckpointView
     first: int
     path: list[bytes]
+    restored: RestoredLeaf | None = None
 
 
 class ConsistencyParams(Message, frozen=True, kw_only=True):

@@ -2,7 +2,8 @@
 
 A query file has a line a person and a kind: 18 fields of a fixed width with a comma between them, CR LF at the end, as
 municipalities really send them (``P640R110_<YYYYMMDDHHmmss>_NNNN.DAT``, observed; no official layout is public). Codes
-and numbers stand in it as text. What a field says that the public layouts do not tell is settled here.
+and numbers stand in it as text. What a field says that the public layouts do not tell is settled here; a nineteenth
+field, which a line may leave out, is our own.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ QUERY_FIELDS: Final = (
     Field(17, "照会開始日付", 8, blank=True),
     Field(18, "照会終了日付", 8, blank=True),
 )
+CONSENT_FIELD: Final = Field(19, "本人同意区分", 1, blank=True)
+"""Of our own: no layout in use tells of the person's consent (地方税関係情報を条例事務で求めるときの同意).
+
+A line may leave it out, and ends with field 18 then, as the lines of every system do today.
+"""
 
 FIELD_OF: Final = {
     "/addressee": "/2",
@@ -67,6 +73,7 @@ FIELD_OF: Final = {
     "/condition/year": "/16",
     "/condition/start": "/17",
     "/condition/end": "/18",
+    "/consent": "/19",
 }
 """Where a member of a query line stands in a file's line: a problem of the one is shown at the other."""
 

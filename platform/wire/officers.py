@@ -24,16 +24,26 @@ Name = Annotated[str, msgspec.Meta(max_length=100, pattern=PLAIN)]
 Password = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 HalfCode = Annotated[str, msgspec.Meta(pattern=r"^[A-Z2-7]{8}" + END, description="登録コードの半分")]
 Function = Literal[
-    "copies", "codes", "queries", "records", "reviews.prepare", "reviews.approve", "holds", "order", "administer"
+    "copies",
+    "codes",
+    "queries",
+    "records",
+    "reviews.prepare",
+    "reviews.approve",
+    "holds",
+    "order",
+    "residents",
+    "administer",
 ]
 
 
 class OfficerEntry(Message, frozen=True):
     """One line of a change (人事異動): what is done to which officer. Dates are days in Japan, both included."""
 
-    act: Literal["add", "grant", "revoke", "end", "unlock", "enrol"]
+    act: Literal["add", "grant", "revoke", "end", "unlock", "enrol", "card", "cardless"]
     """``add`` an account; ``grant`` or ``revoke`` a function; ``end`` the service on a day; ``unlock`` after failures;
-    ``enrol`` anew, which makes the old factors void at once."""
+    ``enrol`` anew, which makes the old factors void at once; ``card`` names the officer's card, ``cardless`` says that
+    there is none: who has said neither of these is never taken for another person than who acts by a card."""
     officer: OfficerId
     name: Name = ""
     department: Name = ""

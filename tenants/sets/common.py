@@ -9,13 +9,13 @@ import datetime as dt
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import Any, Final, TypeVar
+from typing import Any, Final, NamedTuple, Protocol, TypeVar
 
 import asyncpg
 
 from chukan.errors import Problem
 from chukan.replication.primary import DRIVER_ERRORS, Pool, bounded, translate
-from chukan.tenants.rows import Grant, RecordRow
+from chukan.tenants.rows import Grant, MessageRow, RecordRow
 from chukan.tenants.states import Side
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ UNGUARDED: Final = frozenset({
     "evidence_age", "map_pages", "witness_map", "witness_recall", "witness_all", "evidence_restored", "logs_aside",
     "master_get", "notices",
     "operations_age", "operations_grown", "operations_signed", "operations_last", "operations_leaves",
-    "operations_tiles",
+    "operations_tiles", "operations_restored",
     # the cell's own affairs, and giving back what is held
     "snapshot_take", "snapshot_confirm", "canary_sing", "release",
 })  # fmt: skip
@@ -122,6 +122,25 @@ class CopyAge:
     at: dt.datetime
 
 
+class Kept(NamedTuple):
+    """A message that is kept where the row at a place (from 1) gets a word."""
+
+    place: int
+    word: str
+    agency: int
+    message: MessageRow | None
+
+
+class _Keeps(Protocol):
+    @property
+    def agency(self) -> int: ...
+
+
+def kept(word: str, rows: Sequence[_Keeps], name: str = "message") -> list[Kept]:
+    """Return the rows' messages, each kept where its row gets the word."""
+    return [Kept(place, word, row.agency, getattr(row, name)) for place, row in enumerate(rows, 1)]
+
+
 class SetCaller:
     """Calls set functions on the pool of the broker's login."""
 
@@ -164,10 +183,43 @@ class SetCaller:
         """Run a function that gives one word a row."""
         return [row[0] for row in await self._call(function, *columns)]
 
+    async def _words_keeping(self, messages: Sequence[Kept], function: str, *columns: object) -> list[str]:
+        """Run such a function and keep the messages of the rows that it gives their word, in one commit."""
+        keeping = _kept_columns(messages)
+        if keeping is None:
+            return await self._words(function, *columns)
+        if self._guard is not None and function not in UNGUARDED:
+            await self._guard()
+        first = len(columns) + 1
+        places = ",".join(f"${n}" for n in range(1, first))
+        more = ",".join(f"${n}" for n in range(first, first + len(keeping)))
+        # What is kept depends on the words, and is given back with them: so the function is done before.
+        sql = (
+            "WITH done AS MATERIALIZED (SELECT array_agg(d.word ORDER BY d.n) AS words"
+            f" FROM chukan.{function}({places}) WITH ORDINALITY d(word, n))"
+            f" SELECT unnest(chukan.keep_messages(done.words, {more})) FROM done"
+        )
+        return [row[0] for row in await self._fetch(sql, *columns, *keeping)]
+
 
 def columns(rows: Sequence[object], *names: str) -> list[list[Any]]:
     """Return the named attributes of the rows as one list a column."""
     return [[get(row) for row in rows] for get in map(attrgetter, names)]
+
+
+def _kept_columns(messages: Sequence[Kept]) -> list[list[Any]] | None:
+    """Return the columns of ``keep_messages``; None where there is nothing to keep."""
+    given = [(each, each.message) for each in messages if each.message is not None]
+    if not given:
+        return None
+    lists = {(each.agency, row.list): row.list_sealed for each, row in given if row.list is not None}
+    return [
+        [agency for agency, _ in lists],
+        [name for _, name in lists],
+        list(lists.values()),
+        *columns([each for each, _ in given], "place", "word", "agency"),
+        *columns([row for _, row in given], "id", "line", "list", "sealed"),
+    ]
 
 
 def record_columns(records: Iterable[RecordRow | None]) -> list[list[Any]]:

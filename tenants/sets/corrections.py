@@ -16,7 +16,10 @@ from chukan.tenants.states import Outcome, Side
 
 @dataclass(frozen=True, slots=True)
 class CorrectionRow:
-    """An amendment to append; ``send`` is the sealed message to the network, None where nobody is to be told."""
+    """An amendment to append; ``send`` is the sealed message to the network, None where nobody is to be told.
+
+    ``seen`` is how many amendments of the record there were when this one was made.
+    """
 
     agency: int
     generation: int
@@ -25,6 +28,7 @@ class CorrectionRow:
     record: RecordRow
     send: bytes | None
     next_at: dt.datetime
+    seen: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,10 +44,13 @@ class CorrectionSets(SetCaller):
     """Set functions of ``corrections`` and of the amendments they bring."""
 
     async def put_correction(self, row: CorrectionRow) -> str:
-        """Append the amendment: ``applied``, ``repeat``, or ``unknown`` where no such record stands."""
+        """Append the amendment: ``applied``, ``repeat``, ``unknown`` where no such record stands, or ``changed``.
+
+        ``changed`` leaves nothing: the record has other amendments by now than were seen.
+        """
         columns = [column[0] for column in record_columns([row.record])]
-        given = (row.agency, row.generation, row.side, row.outcome, *columns, row.send, row.next_at)
-        return (await self._words("put_correction", *given))[0]
+        given = (row.agency, row.generation, row.side, row.outcome, *columns, row.send, row.next_at, row.seen)
+        return (await self._words("correct_record", *given))[0]
 
     async def take_corrections(
         self, after: int, now: dt.datetime, next_at: dt.datetime, *, agencies: int = 50, limit: int = 100

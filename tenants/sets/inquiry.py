@@ -22,7 +22,16 @@ from chukan.tenants.rows import (
     InquiryWork,
     RequestHit,
 )
-from chukan.tenants.sets.common import Record, SetCaller, columns, grant_columns, in_order, record_columns, same_length
+from chukan.tenants.sets.common import (
+    Record,
+    SetCaller,
+    columns,
+    grant_columns,
+    in_order,
+    kept,
+    record_columns,
+    same_length,
+)
 from chukan.tenants.states import InquiryState, Outcome, Side
 
 _STEP_COLUMNS = ("agency", "id", "state", "outcome", "reason", "due", "deadline", "permit", "drop_outbox")
@@ -34,18 +43,21 @@ class InquirySets(SetCaller):
     async def accept(self, batches: Sequence[AcceptBatch], lines: Sequence[AcceptLine]) -> list[AcceptedBatch]:
         """Make POSTed lists durable with their idempotency keys; one result a batch, in order.
 
-        Lines of a batch that is not fresh are not stored; of two batches with one key in a call the first wins.
+        Lines of a batch that is not fresh are not stored; of two batches with one key in a call the first wins. A
+        batch with a line whose link or delegation changed leaves nothing (``again``) and is to be decided anew.
         """
         if not batches:
             return []
         rows = await self._call(
-            "accept",
+            "accept_asked",
             *columns(batches, "agency", "generation", "key", "body", "batch"),
             *columns(lines, "agency", "batch", "id", "ordinal", "state", "outcome", "reason", "due", "deadline"),
             *columns(lines, "person", "request", "outbox"),
             *record_columns(line.record for line in lines),
+            *columns(lines, "link_version", "delegation"),
         )
-        return same_length([AcceptedBatch(row["batch"], row["fresh"], row["same_body"]) for row in rows], batches)
+        found = [AcceptedBatch(row["batch"], row["fresh"], row["same_body"], row["again"]) for row in rows]
+        return same_length(found, batches)
 
     async def inquiry_views(
         self,
@@ -105,7 +117,8 @@ class InquirySets(SetCaller):
         if not rows:
             return []
         given = [*grant_columns(grants, Side.INQUIRER), *columns(rows, *_STEP_COLUMNS)]
-        words = await self._words("settle_inquiries", *given, *record_columns(row.record for row in rows))
+        given += record_columns(row.record for row in rows)
+        words = await self._words_keeping(kept("applied", rows), "settle_inquiries", *given)
         return same_length(words, rows)
 
     async def close_inquiries(self, rows: Sequence[InquirySettle]) -> list[str]:
@@ -123,7 +136,8 @@ class InquirySets(SetCaller):
         """
         if not rows:
             return []
-        words = await self._words(
+        words = await self._words_keeping(
+            [*kept("applied", rows), *kept("late", rows, "amending")],
             "deliver_answers",
             *columns(rows, "agency", "generation", "inbox", "id", "state", "outcome", "reason", "answer"),
             *record_columns(row.record for row in rows),

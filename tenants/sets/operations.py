@@ -47,6 +47,10 @@ class OperationSets(SetCaller):
         """Return (position, leaf data) of the next leaves after a position (from 1)."""
         return [(row["seq"], row["leaf_data"]) for row in await self._call("operations_leaves", agency, after, limit)]
 
+    async def operations_restored(self, agency: int) -> list[tuple[int, bytes]]:
+        """Return (position, leaf data) of the leaves of restores of a log (``restored``), in their order."""
+        return [(row["seq"], row["leaf_data"]) for row in await self._call("operations_restored", agency)]
+
     async def operations_read(self, agency: int, need: Need) -> tuple[dict[TileName, bytes], dict[int, bytes]]:
         """Return tiles, and leaf hashes by place from 0, as needed; what is not there is left out."""
         names = sorted(need.tiles)

@@ -19,7 +19,7 @@ from chukan.tenants.rows import (
     ProvisionView,
     ProvisionWork,
 )
-from chukan.tenants.sets.common import Record, SetCaller, columns, grant_columns, record_columns, same_length
+from chukan.tenants.sets.common import Record, SetCaller, columns, grant_columns, kept, record_columns, same_length
 from chukan.tenants.states import LinkStatus, Outcome, ProvisionState, Side
 
 _PROVIDE_COLUMNS: Final = (
@@ -27,7 +27,7 @@ _PROVIDE_COLUMNS: Final = (
     "link_version", "hold_version", "snapshot", "deadline", "outbox", "permit_issued",
 )  # fmt: skip
 _DECIDE_COLUMNS: Final = (
-    "agency", "generation", "id", "outcome", "reason", "person", "link_version", "snapshot", "outbox",
+    "agency", "generation", "id", "outcome", "reason", "person", "link_version", "snapshot", "outbox", "hold_version",
 )  # fmt: skip
 
 
@@ -52,7 +52,7 @@ class ProvisionSets(SetCaller):
         if not rows:
             return []
         given = [*columns(rows, *_PROVIDE_COLUMNS), *record_columns(row.record for row in rows)]
-        return same_length(await self._words("provide_notices", *given), rows)
+        return same_length(await self._words_keeping(kept("stored", rows), "provide_notices", *given), rows)
 
     async def take_provisions(self, grants: Sequence[Grant], limit: int) -> list[ProvisionWork]:
         """Return open provisions that are due in the granted shards, each shard's share first; marks nothing."""
@@ -78,7 +78,8 @@ class ProvisionSets(SetCaller):
         """Take provisions a step further under leases: ``applied``, or ``late`` when further already."""
         if not rows:
             return []
-        words = await self._words(
+        words = await self._words_keeping(
+            kept("applied", rows),
             "settle_provisions",
             *grant_columns(grants, Side.PROVIDER),
             *columns(rows, "agency", "id", "state", "outcome", "due", "drop_outbox"),
@@ -87,11 +88,15 @@ class ProvisionSets(SetCaller):
         return same_length(words, rows)
 
     async def decide_provisions(self, rows: Sequence[DecideRow]) -> list[str]:
-        """Store officers' final decisions on held provisions: ``applied``; ``late`` (not held any more); ``again``."""
+        """Store officers' final decisions on held provisions: ``applied``; ``late`` (not held any more); ``again``.
+
+        A line is to be decided ``again`` where the link, the agency's holds or delegations, or the common data are
+        not those that it was decided on.
+        """
         if not rows:
             return []
         given = [*columns(rows, *_DECIDE_COLUMNS), *record_columns(row.record for row in rows)]
-        return same_length(await self._words("decide_provisions", *given), rows)
+        return same_length(await self._words_keeping(kept("applied", rows), "decide_reviews", *given), rows)
 
     async def provision_views(
         self,

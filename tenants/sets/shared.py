@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 
 from chukan.errors import Problem
+from chukan.tenants.retention import KEYS_DAYS
 from chukan.tenants.rows import Grant
 from chukan.tenants.sets.common import CHANNELS, Backlog, CommonRow, CopyAge, Expired, Opening, SetCaller, SnapshotRow
 from chukan.tenants.states import Side
@@ -111,7 +112,7 @@ class SharedSets(SetCaller):
         rows = await self._call("copy_ages", after, agencies)
         return [CopyAge(row["agency"], row["kind"], row["at"]) for row in rows]
 
-    async def forget(self, after: int, *, agencies: int = 50, keep_days: int = 8, limit: int = 10_000) -> int:
+    async def forget(self, after: int, *, agencies: int = 50, keep_days: int = KEYS_DAYS, limit: int = 10_000) -> int:
         """Delete keys and sent bytes whose time is over at the next agencies; return where to go on, 0 at the end.
 
         ``keep_days`` is at least 7 (DESIGN §5).
@@ -127,9 +128,17 @@ class SharedSets(SetCaller):
         """
         return int((await self._words("expire_records", after, agencies, before, limit))[0])
 
+    async def expire_messages(self, after: int, before: dt.date, *, agencies: int = 50, limit: int = 5_000) -> int:
+        """Delete messages kept as evidence whose record is gone; ``before`` and the result as ``expire_records``."""
+        return int((await self._words("expire_messages", after, agencies, before, limit))[0])
+
     async def expired_records(self, agency: int, *, limit: int = 1_000) -> list[Expired]:
         """Return what was deleted of an agency, of all with 0, newest first."""
         return [Expired(**row) for row in await self._call("expired_records", agency, limit)]
+
+    async def purge_sessions(self, after: int, before: dt.datetime, *, agencies: int = 50, limit: int = 1_000) -> int:
+        """Delete officers' sessions that ended before an instant at the next agencies; where to go on, 0 at the end."""
+        return int((await self._words("purge_sessions", after, agencies, before, limit))[0])
 
     async def fold_statistics(self, after: int, *, agencies: int = 50, limit: int = 50_000) -> int:
         """Fold what sets have counted at the next agencies (統計); return where to go on, 0 at the end.

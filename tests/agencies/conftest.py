@@ -21,7 +21,7 @@ from chukan.chance import SystemChance
 from chukan.clock import SystemClock
 from chukan.ops.certificates import Authority, Issued, read_certificates, read_identity
 from chukan.ops.installation import Installation, open_installation, read_directory_key
-from chukan.tenants import copies, directory, orders, records
+from chukan.tenants import copies, directory, orders, own_flags, records
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory
 from chukan.tenants.partition import act_for
 from chukan.tenants.rows import AcceptBatch, AcceptLine, CodeNumber, CodeOpen, CodePut
@@ -209,6 +209,10 @@ class Content:
     async def holds(self, *wanted: tuple[str | None, str | None]) -> None:
         async with act_for(self.connections.app, self.agency.number) as partition:
             await copies.set_holds(partition, self.keys, [(who, kind, True) for who, kind in wanted])
+
+    async def flag(self, wanted: own_flags.Wanted) -> None:
+        async with act_for(self.connections.app, self.agency.number) as partition:
+            await own_flags.set_flags(partition, self.keys, [wanted])
 
     async def link(self, addressee: str, code: bytes | None) -> None:
         person = copies.person_digest(self.keys, addressee)

@@ -355,13 +355,12 @@ async def test_everything_of_an_agency_that_lies_outside_its_schema_is_known_to_
     )
     assert {row["relname"] for row in rows} == {
         "agencies", "inquiry_work", "provision_work", "to_sequence", "log_heads", "orders",
+        "retirements",  # lies beside its order, in the cell where that was begun
         "evidence_heads",  # a hint: made anew where the agency lives, from the checkpoints that came along
         "operations_waiting",
         "operation_heads",  # a hint: made anew where the agency lives, from the log that came along
         "log_aside",  # stays: where a record that waits is not there, the new cell finds it missing too
-        "reencryptions",  # stays: how far a walk over the old partition got; the new one is walked anew
-        "notice_read",  # stays: who read which notice, said where it was read
-        "expired",  # stays: what was deleted there, and when
+        "reencryptions", "notice_read", "expired",  # go along (copy_marks)
         "link_asked",  # stays: acts on links are asked for where the links are, wherever the agency lives
     }  # fmt: skip
 
@@ -373,3 +372,40 @@ async def test_a_permit_too_old_for_the_old_cell_is_too_old_for_the_new_one(nati
     marked = await fetch(nation, EAST, mark, number)
     await mover(nation).move(GIVES, WEST)
     assert await fetch(nation, WEST, kept, number) == marked
+
+
+async def test_what_the_cell_keeps_of_an_agency_moves_along_and_is_counted_once(nation: World) -> None:
+    number, other = nation.agency(ASKS).number, nation.agency(GIVES).number
+    put = "INSERT INTO chukan.notice (id, at, sort, title, text, by) VALUES ($1, now(), 'general', '保守', '予定', 'x')"
+    read, unknown = uuid.uuid4(), uuid.uuid4()
+    for cell, notice in ((EAST, read), (WEST, read), (EAST, unknown)):
+        await fetch(nation, cell, put, notice)
+    for agency, notice in ((number, read), (number, unknown), (other, read)):
+        mark = "INSERT INTO chukan.notice_read (notice, agency, client) VALUES ($1, $2, 'system')"
+        await fetch(nation, EAST, mark, notice, agency)
+    expired = "INSERT INTO chukan.expired (agency, month, count) VALUES ($1, '2019-04-01', $2)"
+    await fetch(nation, EAST, expired, number, 30)
+    await fetch(nation, WEST, expired, number, 7)
+    await fetch(nation, EAST, expired, other, 2)
+    walk = "INSERT INTO chukan.reencryptions (agency, version, place, block, sealed) VALUES ($1, 2, $2, 9, 5)"
+    await fetch(nation, EAST, walk, number, "records.sealed")
+    await fetch(nation, EAST, "SELECT chukan.key_floor($1, 'copies', 'body', 1)", number)
+
+    await mover(nation).move(ASKS, WEST)
+    await follow(nation)
+
+    async def kept(cell: str) -> list[object]:
+        reads = await fetch(nation, cell, "SELECT notice FROM chukan.notice_read WHERE agency = $1", number)
+        over = await fetch(nation, cell, "SELECT count FROM chukan.expired WHERE agency = $1", number)
+        sql = "SELECT version, place, block, sealed FROM chukan.reencryptions WHERE agency = $1"
+        return [
+            [row[0] for row in reads],
+            [row[0] for row in over],
+            [tuple(row) for row in await fetch(nation, cell, sql, number)],
+        ]
+
+    assert await kept(EAST) == [[], [], []]
+    assert await kept(WEST) == [[read], [30], [(2, "", 0, 5)]], "a walk begins anew, for rows have other places"
+    assert len(await fetch(nation, EAST, "SELECT FROM chukan.expired WHERE agency = $1", other)) == 1
+    floor = "SELECT convalidated FROM pg_constraint WHERE conname = 'key_floor_body_1' AND conrelid = to_regclass($1)"
+    assert [row[0] for row in await fetch(nation, WEST, floor, f"a{number:05d}.copies")] == [True]

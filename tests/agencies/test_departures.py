@@ -1,5 +1,6 @@
 """Agencies leave: closed by the operator, handed over and destroyed by order of two of their officers only."""
 
+import datetime as dt
 import json
 from base64 import b64decode
 from collections.abc import Callable
@@ -20,7 +21,7 @@ from chukan.ops.installation import (
     publish,
     register_client,
 )
-from chukan.tenants import births, bodies, departure, handover, order_book, standing
+from chukan.tenants import births, bodies, departure, handover, order_book, own_flags, standing
 from chukan.tenants.changes import Changes
 from chukan.tenants.directory import Directory
 from chukan.tenants.export_file import Manifest, read_export
@@ -45,6 +46,8 @@ class Pair:
         mine, theirs = self.content(self.installation, self.row), self.content(self.installation, self.other)
         await mine.copies("addressee-1", "addressee-2", "addressee-3")
         await mine.holds(("addressee-1", TAX), ("addressee-unknown", None), (None, "TM00000000000003"))
+        await mine.flag(own_flags.Wanted("addressee-1", TAX, "2026", dt.date(2026, 6, 1), flagged=True))
+        await mine.flag(own_flags.Wanted(None, TAX, None, None, flagged=True))
         await mine.link("addressee-1", b"linkage code one")
         await mine.link("addressee-4", None)
         self.record = await mine.record("addressee-1")
@@ -136,7 +139,7 @@ async def test_an_agency_is_handed_everything_of_its_own_and_nothing_else(agenci
     tables, inside = opened(tmp_path / "export", agencies.site)
     assert inside == manifest
     assert {name: each.rows for name, each in manifest.tables.items()} == {
-        "copies": 3, "holds": 3, "codes": 2, "records": 1, "log": 1, "statistics": 1,
+        "copies": 3, "holds": 3, "own_information_flags": 2, "codes": 2, "records": 1, "log": 1, "statistics": 1,
     }  # fmt: skip
     assert {row["addressee"] for row in tables["copies"]} == {f"addressee-{n}" for n in (1, 2, 3)}
     assert tables["copies"][0]["items"] == {"TM1": "1000"}
@@ -144,6 +147,8 @@ async def test_an_agency_is_handed_everything_of_its_own_and_nothing_else(agenci
     assert links == {"addressee-1": ("active", "bGlua2FnZSBjb2RlIG9uZQ=="), "addressee-4": ("requested", None)}
     holds = {(row["addressee"], row["kind"], row["person"] is None) for row in tables["holds"]}
     assert holds == {("addressee-1", TAX, False), (None, None, False), (None, "TM00000000000003", True)}
+    flags = {(row["addressee"], row["kind"], row["period"], row["effective_from"]) for row in tables[own_flags.TABLE]}
+    assert flags == {("addressee-1", TAX, "2026", "2026-06-01"), (None, TAX, None, None)}
     (record,), (leaf,) = tables["records"], tables["log"]
     assert record["record"]["id"] == str(agencies.record.id) == leaf["record"]
     assert record["record"]["department"] == "税務課"

@@ -43,3 +43,25 @@ def test_what_was_deleted_is_told_of_one_agency_or_of_all(
         assert sorted(told()) == [(SAPPORO, "2017-03", "5"), (BOARD, "2017-04", "1")]
     finally:
         asyncio.run(site.fetch("east", "DELETE FROM chukan.expired"))
+
+    def retention(status: int, *words: str) -> dict[str, Any]:
+        capsys.readouterr()
+        assert run(["records", "retention", *words, "--config", str(site.config), "--json"]) == status
+        return {each["name"]: each for each in json.loads(capsys.readouterr().out)["classes"]}
+
+    assert {each["there"] for name, each in retention(0).items() if name != "operations"} == {0}
+    session = (
+        f"INSERT INTO a{numbers[SAPPORO]:05d}.officer_sessions (digest, officer, body, seen_at, until)"
+        " VALUES (sha256('x'), 'o', 'x', now(), now() - make_interval(hours => {}))"
+    )
+    asyncio.run(site.fetch("east", session.format(1)))
+    found = retention(0, SAPPORO)["sessions"]
+    assert (found["there"], found["late"]) == (1, False), "the next round takes it"
+    asyncio.run(site.fetch("east", f"DELETE FROM a{numbers[SAPPORO]:05d}.officer_sessions"))
+    asyncio.run(site.fetch("east", session.format(30)))
+    found = retention(1)["sessions"]
+    assert (found["there"], found["late"]) == (1, True), "nobody deletes"
+    capsys.readouterr()
+    words = ["records", "rebuild-map", SAPPORO, "--by", "operator-1", "--config", str(site.config), "--json"]
+    assert run(words) == 2
+    assert json.loads(capsys.readouterr().out)["code"] == "proof_pending"

@@ -11,8 +11,10 @@ import pytest
 from chukan.chance import SystemChance
 from chukan.clock import SystemClock
 from chukan.ops.cli import run
+from chukan.ops.installation import open_installation
 from chukan.tenants import orders
 from chukan.tenants.keystore import KeyStores
+from chukan.tenants.sets import CellSets
 from chukan.tests.support.tokens import MODULE, Tokens
 
 SAPPORO, BOARD = "9901011002000001", "9902011002000001"
@@ -142,3 +144,31 @@ def test_tokens_are_shown_used_and_missed_by_their_names(keys_site: Any, tokens:
     refused = chukan("keys", "rotate", SAPPORO, status=2)
     assert "the token refused the PIN" in refused["expected"]
     assert "24680" not in json.dumps(refused)
+
+
+@pytest.mark.requirement("AUT-05")
+def test_a_refused_command_stands_in_the_operators_log(keys_site: Any, chukan: Command) -> None:
+    """Without an order nothing is destroyed; that somebody tried is there to read, and nothing of what he typed."""
+
+    def commands() -> list[Any]:
+        asyncio.run(place_operations(keys_site))
+        pages = [chukan("operations", "list", cell) for cell in sorted(keys_site.settings.cells)]
+        entries = [each["entry"] for page in pages for each in page]
+        return [each for each in entries if each["kind"].startswith("command.")]
+
+    add(keys_site, chukan)
+    before = [each["id"] for each in commands()]
+    assert chukan("keys", "destroy", SAPPORO, status=2)["code"] == "order_required"
+    assert chukan("agency", "show", "no-such-agency", status=2)["code"] != "order_required"
+    found = [each for each in commands() if each["id"] not in before]
+    assert [(each["kind"], each["outcome"], each["code"], each["actor"]) for each in found] == [
+        ("command.keys.destroy", "refused", "order_required", "operator:unknown")
+    ]
+    assert SAPPORO not in json.dumps(found)
+
+
+async def place_operations(site: Any) -> None:
+    """Give what waits its place, as an exchange does within a second."""
+    async with open_installation(site.settings) as installation:
+        for cell in installation.cells.names:
+            await CellSets(installation.cells.primary(cell).broker).operations_sequence(200)

@@ -5,9 +5,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from chukan.errors import Problem
+from chukan.ops import certificate_life as life
 from chukan.ops import masters, notices
 from chukan.ops.certificates import Authority
 from chukan.ops.installation import publish
@@ -200,6 +202,23 @@ async def test_a_system_and_a_stranger_change_no_masters(
     folder = other.folder / "clients" / "operator.aoki"
     with pytest.raises(Problem, match="master_invalid"):
         masters.read_person(installation, folder / "certificate.pem", folder / "key.pem")
+
+
+async def test_a_revoked_card_proposes_and_approves_nothing(site: Any, installation: Any, person: Any) -> None:
+    aoki, baba = person("operator.aoki"), person("operator.baba")
+    at = installation.clock.now() + FAR
+    proposed = await masters.propose(installation, aoki, await with_a_gap(installation, "97"), at, "改正")
+    file = site.authority.folder / life.REVOCATION_FILE
+    exchange = msgspec.structs.replace(installation.settings.exchange, crl_files={"ours": file})
+    installation.settings = msgspec.structs.replace(installation.settings, exchange=exchange)
+    life.revoke(site.authority, [f"{aoki.chain[0].serial_number:x}"], "keyCompromise")
+    life.write_list(site.authority)
+    # The proposal was good when it was made. Its proposer's card is stolen by now: somebody else proposes it anew.
+    with pytest.raises(Problem, match="master_invalid"):
+        await masters.approve(installation, baba, proposed.version)
+    with pytest.raises(Problem, match="master_invalid"):
+        person("operator.aoki")
+    assert person("operator.baba").name == "operator.baba"
 
 
 @pytest.mark.requirement("OPS-03")

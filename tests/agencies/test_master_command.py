@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from chukan.ops.cli import run
+from chukan.platform.law import Law
 
 pytestmark = pytest.mark.requirement("SEC-02", "LAW-04", "OPS-03")
 
@@ -48,6 +49,9 @@ def test_the_whole_way_on_the_command_line(
     assert chukan("master", "approve", "1", by="operator.aoki", key=True, status=2)["code"] == "second_person"
     told = chukan("master", "approve", "1", by="operator.baba", key=True)
     assert told["effective_at"] == "2099-03-31T15:00:00Z"
+    assert "chukan master show 1 --into" in told["note"], "a sandbox network goes by files of its own"
+    chukan("master", "show", "1", "--into", str(tmp_path / "network"))
+    assert "97" in Law.load(tmp_path / "network").gap_codes
     assert [each["state"] for each in chukan("master", "list")] == ["waiting"]
     told = chukan("master", "withdraw", "1", "--reason", "延期", by="operator.aoki", key=True)
     assert [each["state"] for each in chukan("master", "list")] == ["withdrawn"]

@@ -260,6 +260,69 @@ async def test_the_floor_itself_finds_a_row_that_came_late(town: Town) -> None:
         await town.lodge(late, "C3")
 
 
+@pytest.mark.requirement("SEC-01")
+async def test_a_floor_that_a_crash_left_is_proven_by_the_next_walk_or_taken_away(town: Town) -> None:
+    cells, late = town.installation.cells, town.another_process()
+    town.installation.keystores.rotate(town.row.number)
+    assert (await town.walk()).left == 0
+    await town.lodge(late, "C1")  # so one table holds a row below
+    places = await town.fetch("SELECT relation, sealed FROM chukan.sealed_places ORDER BY relation <> 'copies' LIMIT 3")
+    async with cells.steward(town.row.cell) as steward:
+        for relation, sealed in places:
+            await steward.fetchval("SELECT chukan.key_floor($1, $2, $3, 2)", town.row.number, relation, sealed)
+    left = await reencryption.open_floors(cells, town.row.cell)
+    assert {(each.agency, each.version) for each in left} == {(town.row.number, 2)}
+    assert len(left) == 3
+    done = await town.walk()  # no order, and nobody repeats the one that was cut off
+    assert (done.left, done.sealed) == (0, 1)
+    assert await reencryption.open_floors(cells, town.row.cell) == []
+    proven = (
+        "SELECT t.relname::text FROM pg_constraint c JOIN pg_class t ON t.oid = c.conrelid"
+        " WHERE starts_with(c.conname, 'key_floor_') AND c.convalidated AND t.relnamespace = $1::text::regnamespace"
+    )
+    kept = {row[0] for row in await town.fetch(proven, town.schema)}
+    assert kept == {relation for relation, _ in places[1:]}
+
+
+@pytest.mark.requirement("SEC-01")
+async def test_an_interrupted_retirement_names_its_version_and_goes_on_there(
+    town: Town, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stores, number, cells = town.installation.keystores, town.row.number, town.installation.cells
+
+    async def cut_off(order: Any) -> None:
+        with monkeypatch.context() as broken:
+
+            def away(agency: int, below: int) -> None:
+                raise FileNotFoundError(agency, below)
+
+            broken.setattr(stores.stores["west"], "retire", away)
+            with pytest.raises(Problem, match="keys_unconfirmed"):
+                await acts.retire_keys(town.installation, SAPPORO, order)
+
+    stores.rotate(number)
+    first = town.site.order("retire")
+    await cut_off(first)
+    stores.rotate(number)
+    middle = stores.load(number).seal("copy", b"row", b"value")
+    stores.rotate(number)
+    (begun,) = await reencryption.retirements_begun(cells, town.row.cell)
+    assert (begun.agency, begun.version) == (number, 2)
+    assert (await acts.retire_keys(town.installation, SAPPORO, first)).version == 2
+    # What was rotated since these officers did not order destroyed.
+    assert town.another_process().holds(middle)
+    assert await reencryption.retirements_begun(cells, town.row.cell) == []
+    await cut_off(town.site.order("retire"))
+    assert not town.another_process().holds(middle)
+    assert stores.unfinished(number) is not None
+    # What one centre has destroyed already is finished without an order; nothing else is.
+    assert (await acts.retire_keys(town.installation, SAPPORO, None)).version == 4
+    assert stores.unfinished(number) is None
+    assert await reencryption.retirements_begun(cells, town.row.cell) == []
+    with pytest.raises(Problem, match="order_required"):
+        await acts.retire_keys(town.installation, SAPPORO, None)
+
+
 NOT_SEALED = {
     "codes.code_digest", "codes.number_digest", "code_changes.code_digest", "records.commitment",
     "operations.commitment",

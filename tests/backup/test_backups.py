@@ -13,6 +13,7 @@ import pytest
 
 from chukan.errors import Problem
 from chukan.ops import backup as command
+from chukan.ops import pgbackrest, scan
 from chukan.ops.local.binaries import find_binaries
 from chukan.ops.local.postgres import Server
 from chukan.replication import backup
@@ -117,6 +118,38 @@ def test_a_repository_holds_nothing_that_can_be_read(scene: Scene) -> None:
             assert content[:8] in {b"Salted__", b""}, path.name
             assert PLANTED.encode() not in content
             assert KEYS[centre].encode() not in content
+
+
+@pytest.mark.requirement("TEN-02")
+def test_a_scan_for_leaks_reads_what_a_repository_holds_and_not_only_its_ciphertext(
+    scene: Scene, tmp_path: Path, capsys: Any
+) -> None:
+    """The positive control is a value that lies in clear in a table here; no value of an agency does."""
+    here = scene.place
+    values, laid = tmp_path / "values.txt", here.root / "east" / "data" / "laid-down"
+    values.write_text(f"{PLANTED}\nnobody-ever-wrote-this\n", encoding="utf-8")
+    laid.mkdir()
+    here.hand_over()
+    config = backup.node_file(here.site, here.node)
+    segment = here.sql("SELECT min(name) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$'")
+    archive = (here.repository("east") / "archive").rglob("0000000[0-9A-F]*-*")
+    segment = min((path.name.partition("-")[0] for path in archive if path.is_file()), default=segment)
+    pgbackrest.call(here.site, config, "east", "--repo=1", f"--pg1-path={laid}", "restore")
+    pgbackrest.call(here.site, config, "east", "--repo=1", "archive-get", segment, str(laid / "pg_wal" / segment))
+
+    def scanned(folder: Path) -> Any:
+        capsys.readouterr()
+        status = scan.leaks(values=str(values), where=scan.Where(folder=(folder,), temp=False), as_json=True)
+        said = json.loads(capsys.readouterr().out)
+        assert status == (0 if said["clean"] else 1)
+        return said
+
+    for centre in ("east", "west"):
+        assert scanned(here.repository(centre))["clean"]  # compressed, then encrypted: nothing can be seen from outside
+    said = scanned(laid)
+    assert {hit["line"] for hit in said["found"]} == {1}
+    assert any("/base/" in hit["place"] for hit in said["found"])
+    assert said["not_searched"] == []
 
 
 def test_a_cell_that_runs_or_leads_is_not_restored(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,7 +90,7 @@ async def test_a_commit_that_is_not_good_ends_it(far: Far) -> None:
 def test_the_script_commits_one_line_and_hints_alone_after_it() -> None:
     statements = script(AGENCY).splitlines()
     assert len(statements) == 2
-    assert re.findall(r"chukan\.(\w+)\(|(pg_notify)\(", script(AGENCY)) == [("accept", ""), ("", "pg_notify")]
+    assert re.findall(r"chukan\.(\w+)\(|(pg_notify)\(", script(AGENCY)) == [("accept_asked", ""), ("", "pg_notify")]
     assert "1 / (count(*) FILTER (WHERE r.fresh) = 1)::int" in statements[0]
     assert "ARRAY[7], ARRAY[3]" in statements[0]
 

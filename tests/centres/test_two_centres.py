@@ -1,16 +1,23 @@
 """A real lab of 2+1: six PostgreSQL under Patroni, three etcd, two exchanges; and what is left of it when it breaks."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
-from chukan.ops import patroni_settings
+from chukan.clock import SystemClock
+from chukan.ops import certificate_life, patroni_settings
 from chukan.ops.centres.picture import CellPicture, Painter, Picture
+from chukan.ops.centres.pki import hand_out
+from chukan.ops.certificates import Authority, Issued, read_certificates
 from chukan.ops.demo import cast
 from chukan.ops.demo.bring_up import EXCHANGES
 from chukan.platform.wire.agency import Queries
+from chukan.replication.etcd import Etcd
+from chukan.replication.primary import member_context
 from chukan.tests.centres.asking import Journal, ask_while, client, look_again
 from chukan.tests.centres.conftest import StandingLab
 
@@ -96,6 +103,42 @@ def test_either_exchange_serves_the_agencies_of_both_halves(lab: StandingLab, ex
             return batch.lines[0].outcome
 
     assert lab.run(ask()) in ANSWERED
+
+
+async def answered(lab: StandingLab, issued: Issued, trusted: Path) -> tuple[bool, bool]:
+    """Tell whether Patroni's REST API and etcd in the east answer the holder of a certificate."""
+    context, site = member_context(trusted, *issued), lab.running.site
+    _, node = next((cell, node) for cell, node in site.nodes() if site.where(node.host) == "east")
+    member = next(each for each in site.etcd.members if site.where(each.host) == "east")
+    said = b""
+    with contextlib.suppress(OSError):
+        async with asyncio.timeout(SETTLED_S):
+            reader, writer = await asyncio.open_connection(site.address(node.host), node.rest_port, ssl=context)
+            writer.write(b"GET /liveness HTTP/1.0\r\n\r\n")
+            said = await reader.read()
+            writer.close()
+    etcd = Etcd([f"https://{site.address(member.host)}:{site.etcd.client_port}"], context)
+    try:
+        return said.startswith(b"HTTP/1.0 200"), all((await etcd.health()).values())
+    finally:
+        await etcd.close()
+
+
+@pytest.mark.requirement("CON-01")
+def test_a_stolen_certificate_opens_neither_patroni_nor_etcd_once_the_days_lists_are_there(
+    lab: StandingLab, tmp_path: Path
+) -> None:
+    site = lab.running.site
+    places = (*site.centres, site.witness.name)
+    authorities = {name: Authority(site.directory(name) / "pki", SystemClock()) for name in places}
+    issued = authorities["west"].issue_peer("stolen", tmp_path / "stolen")
+    trusted = site.directory("west") / "pki" / "sites.pem"
+    assert lab.run(answered(lab, issued, trusted)) == (True, True)
+    serial = read_certificates(issued.certificate)[0].serial_number
+    certificate_life.revoke(authorities["west"], [f"{serial:x}"], "keyCompromise")
+    hand_out(site, authorities, SystemClock())
+    assert lab.run(answered(lab, issued, trusted)) == (False, False)
+    assert lab.run(lab.stage.picture()).complaints() == []
 
 
 @pytest.mark.requirement("PLT-02")

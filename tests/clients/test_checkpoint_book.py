@@ -8,9 +8,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from chukan.errors import Problem
 from chukan.ops.sandbox.checkpoint_book import CheckpointBook, origin_of
+from chukan.ops.sandbox.transport import ClientError
+from chukan.platform.wire.agency import ProblemBody
+from chukan.platform.wire.checkpoints import RestoredLeaf
 from chukan.platform.wire.evidence import CheckpointView, ConsistencyProof
 from chukan.tenants import checkpoint as forms
 from chukan.tenants import merkle
+from chukan.tenants.restored import TAG
 
 pytestmark = pytest.mark.requirement("REC-02")
 ORIGIN = "log.example/sandbox/9901131016000001"
@@ -34,6 +38,12 @@ class Log:
         return CheckpointView(note.encode().decode(), len(self.hashes), cosigned=True)
 
     async def consistency(self, first: int) -> ConsistencyProof:
+        if first > len(self.hashes):
+            refused = ProblemBody(
+                type="", title="", title_en="", status=422, code="invalid_field", side="agency", retryable=False,
+                action="", action_en="",
+            )  # fmt: skip
+            raise ClientError(refused, 422)
         ranges = merkle.consistency_ranges(first, len(self.hashes))
         path = [merkle.root_of(self.hashes[begin:end]) for begin, end in ranges]
         return ConsistencyProof(await self.checkpoint(), first, path)
@@ -67,10 +77,64 @@ async def test_what_does_not_continue_is_refused_and_the_evidence_stays(book: Ch
     kept = book.kept()
     with pytest.raises(Problem, match="log_contradicted"):
         await book.look(Log(LIES[how]))
+    # Nor because a person says that there was a restore: the log itself must say so.
+    with pytest.raises(Problem, match="log_contradicted"):
+        await book.look(Log(LIES[how]), replace=True)
     assert book.kept() == kept
-    seen = await book.look(Log(LIES[how]), replace=True)
-    beside = book.path.with_name(f"kept.before-{seen.size}")
-    assert beside.read_bytes() == kept, "what proves it is not thrown away"
+
+
+class RestoredLog(Log):
+    """A log that went back to ``back`` leaves, and says in the next one which tree was lost."""
+
+    def __init__(self, back: int, size: int, root: bytes, more: int) -> None:
+        label = TAG + (2).to_bytes(4) + size.to_bytes(8)
+        self.data = b"\x02" + root + label + bytes(40)
+        self.position = back + 1
+        super().__init__([*leaves(back), merkle.leaf_hash(self.data), *leaves(more, "after")])
+
+    async def consistency(self, first: int) -> ConsistencyProof:
+        size = len(self.hashes)
+        proof = await super().consistency(min(first, size))
+        ranges = merkle.inclusion_ranges(self.position - 1, size)
+        path = [merkle.root_of(self.hashes[begin:end]) for begin, end in ranges]
+        return ConsistencyProof(proof.checkpoint, first, proof.path, RestoredLeaf(self.position, self.data, path))
+
+
+@pytest.mark.parametrize("more", [2, 30], ids=["shorter than before", "longer than before"])
+async def test_a_restored_log_is_kept_through_its_leaf_once_a_person_says_so(book: CheckpointBook, more: int) -> None:
+    await book.look(Log(leaves(20)))
+    kept = book.kept()
+    log = RestoredLog(12, 23, merkle.root_of(leaves(23)), more)
+    with pytest.raises(Problem, match="log_contradicted"):
+        await book.look(log)
+    seen = await book.look(log, replace=True)
+    assert (seen.size, seen.before) == (13 + more, 20)
+    assert book.path.with_name(f"kept.before-{seen.size}").read_bytes() == kept, "what proves it is not thrown away"
+
+
+LEAVES = {
+    "names a smaller tree": lambda: RestoredLog(12, 19, merkle.root_of(leaves(19)), 2),
+    "stands behind what was kept": lambda: RestoredLog(21, 40, merkle.root_of(leaves(40)), 2),
+    "names another tree of that size": lambda: RestoredLog(12, 20, merkle.root_of(leaves(20, "x")), 2),
+    "is not in the tree": lambda: Elsewhere(12, 23, merkle.root_of(leaves(23)), 2),
+}
+
+
+class Elsewhere(RestoredLog):
+    async def consistency(self, first: int) -> ConsistencyProof:
+        proof = await super().consistency(first)
+        assert proof.restored is not None
+        bent = self.data[:52] + (3).to_bytes(4) + self.data[56:]
+        return ConsistencyProof(proof.checkpoint, first, proof.path, RestoredLeaf(13, bent, proof.restored.path))
+
+
+@pytest.mark.parametrize("how", LEAVES)
+async def test_a_leaf_that_explains_nothing_of_what_was_kept_changes_nothing(book: CheckpointBook, how: str) -> None:
+    await book.look(Log(leaves(20, "" if "behind" not in how else "y")))
+    kept = book.kept()
+    with pytest.raises(Problem, match="log_contradicted"):
+        await book.look(LEAVES[how](), replace=True)
+    assert book.kept() == kept
 
 
 async def test_two_exchanges_that_show_two_logs_are_found_out(book: CheckpointBook) -> None:

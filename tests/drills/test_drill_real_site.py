@@ -247,7 +247,7 @@ async def test_a_site_of_production_is_refused(tmp_path: Path) -> None:
         for centre in ("east", "west")
     )
     text = path.read_text("utf-8").replace("sandbox = true", "sandbox = false")
-    path.write_text(f"{text}\n{tokens}[revocation]\n", "utf-8")
+    path.write_text(f"{text}\n{tokens}", "utf-8")
     assert await problem(path, tmp_path) == "other_environment"
 
 

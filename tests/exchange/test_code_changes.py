@@ -19,7 +19,7 @@ from chukan.platform.wire.code_changes import (
     MergeLine,
     RelinkLine,
 )
-from chukan.tenants import code_changes, copies
+from chukan.tenants import code_changes, copies, own_flags
 from chukan.tests.support.nation import running
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -141,6 +141,8 @@ async def test_a_merged_number_gives_its_code_and_its_holds_to_the_one_that_stay
     await nation.register(GIVES, stays)
     async with nation.east.door(town.agency) as partition:
         await copies.set_holds(partition, nation.keys(GIVES), [(given_up, TAX, True)])
+        flag = own_flags.Wanted(given_up, TAX, "2026", None, flagged=True)
+        await own_flags.set_flags(partition, nation.keys(GIVES), [flag])
     line = await town.merge(given_up, stays)
     assert line.status == "open"
     assert (await town.decide(line.change)).status == "applied"
@@ -152,6 +154,11 @@ async def test_a_merged_number_gives_its_code_and_its_holds_to_the_one_that_stay
     # Records of both numbers are found: each keeps the label under which it was written.
     keys = nation.keys(GIVES)
     persons = [keys.digest("addressee", each.encode()) for each in (stays, given_up)]
+    async with nation.east.door(town.agency) as partition:
+        flags = await own_flags.read(partition, [(persons[0], TAX)])
+    assert flags == [own_flags.Flag(persons[0], TAX, "2026", None)], (
+        "and what the portal is not given (自己情報提供不可)"
+    )
     async with nation.east.door(town.agency) as partition:
         assert await code_changes.labels_of(partition, keys, persons[0]) == [keys.label(each) for each in persons]
         assert await code_changes.labels_of(partition, keys, persons[1]) == [keys.label(persons[1])]

@@ -9,6 +9,7 @@ import json
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,17 @@ async def real_ids(api: Api) -> dict[str, str]:
 
 
 async def fuzz(
-    api: Api, name: str, wanted: list[str], known: dict[str, str], *, examples: int, seed: int, phases: str
+    api: Api,
+    name: str,
+    wanted: list[str],
+    known: dict[str, str],
+    *,
+    examples: int,
+    seed: int,
+    phases: str,
+    headers: Sequence[str] = (),
 ) -> None:
-    """Run schemathesis as a process, with these values of parameters; fail with what it says."""
+    """Run schemathesis as a process, with these parameters and headers; fail with what it says."""
     issued = api.certificate(name)
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "schemathesis.toml"
@@ -96,6 +105,8 @@ async def fuzz(
             "--max-examples", str(examples), "--seed", str(seed), "--generation-database", "none",
             "--continue-on-failure", "--workers", "1", "--no-color", "--request-timeout", "90",
         ]  # fmt: skip
+        for header in headers:
+            command += ["--header", header]
         for operation in wanted:
             command += ["--include-operation-id", operation]
         process = await asyncio.create_subprocess_exec(

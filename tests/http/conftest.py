@@ -33,7 +33,7 @@ from chukan.tests.support.fake_addresses import AnyAddress
 from chukan.tests.support.fake_code_changes import AcquisitionAskService, CodeChangeService
 from chukan.tests.support.fake_delegations import Corrections, Delegations
 from chukan.tests.support.fake_events import Events
-from chukan.tests.support.fake_evidence import FakeEvidence, FakeResidents
+from chukan.tests.support.fake_evidence import FakeEvidence, FakeOperations, FakeResidents
 from chukan.tests.support.fake_exchange import Codes, Desk, Inquiries, Reviews
 from chukan.tests.support.fake_files import CodeFiles, Files
 from chukan.tests.support.fake_holders import Holders
@@ -224,6 +224,7 @@ async def serve(contexts: Callable[[str], ssl.SSLContext], server_tls: ssl.SSLCo
                 exchange.desk,
                 FakeEvidence(exchange.desk.calls),
                 FakeResidents(exchange.desk.calls),
+                FakeOperations(exchange.desk.calls),
             ),
             law=Law.load(),
             admission=Admission(limits or Limits(), clock, metrics),

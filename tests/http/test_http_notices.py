@@ -92,6 +92,20 @@ async def test_what_is_closed_is_refused_until_it_reopens(
         assert 3500 < int(answer.headers["Retry-After"]) <= 3600
 
 
+@pytest.mark.requirement("OPS-01")
+@pytest.mark.parametrize("path", ["/queries", "/query-files?name=a.csv"])
+async def test_nothing_waits_for_an_opening_that_the_calendar_does_not_have(
+    serve: Any, headers: dict[str, str], path: str
+) -> None:
+    hours = "outside = 'queue'\nhours = [{days = ['holiday'], open = '09:00', close = '17:00'}]\n"
+    text = "".join(f"[[function]]\nname = '{name}'\n{hours}" for name in ("online", "batch"))
+    never = Calendar(msgspec.convert(tomllib.loads(text), CalendarFile))
+    served = await serve(calendar=lambda: never)
+    async with served.client() as client, client.post(served.url(path), data=b"{}", headers=headers) as answer:
+        document = await answer.json(content_type=None)
+    assert (answer.status, document["code"], document["expected"]) == (503, "outside_hours", "no opening is known")
+
+
 def test_every_name_of_a_closed_function_is_a_route() -> None:
     names = {route.name for route in ROUTES}
     assert set(hours._FUNCTIONS) <= names

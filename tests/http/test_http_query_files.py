@@ -74,6 +74,18 @@ def test_a_line_is_read_as_a_query_line_in_both_charsets(charset: str) -> None:
     assert (only.line.provider, only.line.withheld, only.line.condition.period) == (WORDS[13], True, "0")
 
 
+@pytest.mark.requirement("INQ-11")
+@pytest.mark.parametrize("charset", ["utf-8", "cp932"])
+def test_a_line_may_say_in_a_nineteenth_field_that_the_person_consents(charset: str) -> None:
+    lines = [line() + end for end in ("", ",", ", ", ",0", ",1", ",2", ",１", ",01", ",1,1")]
+    found = read(text(*lines, charset=charset), charset)
+    consents = [each.line.consent for each in found if each.line is not None]
+    assert consents == [False, False, False, False, True]
+    refused = [(each.number, each.problem.code, each.problem.pointer) for each in found if each.problem is not None]
+    wide = ("bad_line", "/19") if charset == "cp932" else ("invalid_field", "/19")
+    assert refused == [(6, "invalid_field", "/19"), (7, *wide), (8, "bad_line", "/19"), (9, "bad_line", None)]
+
+
 @pytest.mark.parametrize(
     ("written", "meant"),
     [

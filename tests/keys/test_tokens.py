@@ -5,8 +5,9 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pkcs11
 import pytest
@@ -25,6 +26,7 @@ from chukan.tests.support.tokens import MODULE, PIN, Tokens
 
 ONE = {Name("data", 1): Held(b"\x01" * 32, confirmed=True)}
 BACK_S = 10.0
+T = TypeVar("T")
 MakeStore = Callable[..., TokenKeyStore]
 
 
@@ -49,6 +51,12 @@ def pair(make_pair: Callable[..., KeyStores]) -> KeyStores:
 def _child(store: TokenKeyStore) -> Any:
     assert store._token._process is not None
     return store._token._process._child
+
+
+def _within(limit_s: float, work: Callable[[], T]) -> T:
+    """Return what comes of it before the deadline; ``TimeoutError`` after it."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(work).result(limit_s)
 
 
 def _until_it_reads(store: TokenKeyStore, agency: int) -> float:
@@ -133,11 +141,10 @@ def test_a_token_that_was_lost_is_back_in_seconds(tokens: Tokens, make_token_sto
     tokens.take("east")
     with pytest.raises(TokenAwayError, match="token"):
         store.read(42)
-    begun = time.monotonic()
+    # Nobody waits for a token that is known to be away: none of these takes as long as one call to it.
     for attempt in (lambda: store.read(42), lambda: store.write(42, ONE), lambda: store.destroy(43)):
         with pytest.raises(TokenAwayError):
-            attempt()
-    assert time.monotonic() - begun < 0.5  # nobody waits for a token that is known to be away
+            _within(key_token.CALL_TIMEOUT_S, attempt)
     tokens.give_back("east")
     _until_it_reads(store, 42)
     assert store.read(42) == ONE
@@ -171,8 +178,9 @@ def test_a_destruction_that_found_no_token_is_repeated_until_it_reaches_the_mast
 
 
 @pytest.mark.requirement("SEC-01")
-def test_keys_load_from_the_other_centre_when_a_token_hangs(
-    pair: KeyStores, make_pair: Callable[..., KeyStores], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("how", ["hangs", "is gone"])
+def test_keys_load_from_the_other_centre_within_ten_seconds_when_a_token(
+    tokens: Tokens, pair: KeyStores, make_pair: Callable[..., KeyStores], monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     assert key_token.PATIENCE_S + key_token.START_TIMEOUT_S + key_token.CALL_TIMEOUT_S < BACK_S
     monkeypatch.setattr(key_token, "CALL_TIMEOUT_S", 1.0)
@@ -181,14 +189,17 @@ def test_keys_load_from_the_other_centre_when_a_token_hangs(
     exchange = make_pair(degraded=True)
     exchange.load(42)
     child = _child(exchange.stores["east"])  # type: ignore[arg-type]
-    os.kill(child.pid, signal.SIGSTOP)
-    begun = time.monotonic()
-    assert exchange.load(43).agency == 43
-    assert time.monotonic() - begun < BACK_S
-    assert child.poll() is not None  # what hung was ended
+    if how == "hangs":
+        os.kill(child.pid, signal.SIGSTOP)
+    else:
+        tokens.take("east")
+    assert _within(BACK_S, lambda: exchange.load(43)).agency == 43
+    assert child.poll() is not None  # the session's process was ended
     assert exchange.load(42).open("copy", b"row", sealed) == b"value"
     with pytest.raises(Problem, match="keys_unconfirmed"):
         exchange.rotate(99)
+    if how == "is gone":
+        tokens.give_back("east")
     _until_it_reads(exchange.stores["east"], 43)  # type: ignore[arg-type]
 
 

@@ -136,5 +136,11 @@ def test_every_reason_can_happen_and_has_its_words() -> None:
         for kind in law.kinds
         for consent in (False, True)
     ]
+    own, today = law.own.rows[0], date(2026, 11, 23)
+    decisions += [
+        law.decide(inquirer=asks, provider=answers, affair=affair, procedure=procedure, kind=TAX, day=today)
+        for asks, answers in ((own.portal, "9901011002000001"), ("9901011002000001", own.portal))
+        for affair, procedure in ((own.affair, own.procedure), ("JMX0000000000001", "JTX0000000000001"))
+    ]
     assert {decision.reason for decision in decisions} == command._REASONS.keys()
     assert {step.check for decision in decisions for step in decision.steps} == command._CHECKS.keys()

@@ -18,6 +18,7 @@ from chukan.chance import SystemChance
 from chukan.clock import ManualClock
 from chukan.platform.exchange.officer_changes import Administrator, OfficerAccounts
 from chukan.platform.exchange.officer_sessions import Acting, OfficerSessions
+from chukan.platform.exchange.refused_bursts import RefusedBursts
 from chukan.platform.wire.officers import (
     ChallengeAsk,
     Enrol,
@@ -27,11 +28,13 @@ from chukan.platform.wire.officers import (
     SignedIn,
     SignIn,
 )
+from chukan.settings import Officers
+from chukan.tenants import operations
 from chukan.tenants.births import birth
 from chukan.tenants.directory import AgencyRow, ClientRow
 from chukan.tenants.officer_passkeys import Passkeys
 from chukan.tenants.officer_passwords import Passwords
-from chukan.tenants.operations import decode_operation
+from chukan.tenants.operations import Operation, decode_operation
 from chukan.tenants.partition import Partition, act_for
 from chukan.tenants.sealing import AgencyKeys, KeySet
 from chukan.tests.support.soft_authenticator import Authenticator
@@ -57,6 +60,17 @@ def keys_of(agency: int) -> AgencyKeys:
     return AgencyKeys(KeySet(agency, {1: secrets[0]}, secrets[1], {1: secrets[2]}), os.urandom)
 
 
+class DoorJournal:
+    """Enters acts through the agency's own door."""
+
+    def __init__(self, office: "Office") -> None:
+        self.office = office
+
+    async def append(self, operation: Operation) -> None:
+        async with self.office.door(self.office.agency) as partition:
+            await operations.append(partition, self.office.keys, SystemChance(self.office.clock), operation)
+
+
 @dataclass
 class Office:
     """One agency, an administrator's hands in its cell, and the services over it."""
@@ -66,6 +80,7 @@ class Office:
     cells: Any
     admin: Any
     clock: ManualClock
+    rules: Officers = field(default_factory=Officers)
     opened_at: dt.datetime = BEGIN - dt.timedelta(days=30)
     authenticators: dict[str, Authenticator] = field(default_factory=dict)
 
@@ -79,7 +94,9 @@ class Office:
             clock=self.clock, chance=SystemChance(self.clock), keys=lambda _n: self.keys, openings=openings
         )
         hasher = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-        sessions = OfficerSessions(context, self.door, Passwords(hasher), Passkeys(DOMAIN, (ORIGIN,)))
+        self.refused = RefusedBursts(DoorJournal(self), self.clock)
+        passkeys = Passkeys(DOMAIN, (ORIGIN,))
+        sessions = OfficerSessions(context, self.door, Passwords(hasher), passkeys, self.rules, self.refused)
         return sessions, OfficerAccounts(context, self.door)
 
     @contextlib.asynccontextmanager
@@ -149,6 +166,12 @@ class Office:
             fields = decode_operation(self.keys.open("operation", row["id"].bytes, row["body"])[32:])
             found.append((fields.actor, fields.kind, fields.outcome, fields.code))
         return found
+
+    async def times(self) -> list[tuple[str, str, int]]:
+        """Actor, kind and number of each entry of refusals."""
+        rows = await self.admin.fetch(f"SELECT id, body FROM {self.schema}.operations ORDER BY at, id")
+        found = [decode_operation(self.keys.open("operation", row["id"].bytes, row["body"])[32:]) for row in rows]
+        return [(each.actor, each.kind, each.times) for each in found if each.outcome == "refused"]
 
 
 def card(name: str) -> Administrator:

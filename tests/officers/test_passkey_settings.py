@@ -22,11 +22,11 @@ def test_origins_that_no_browser_would_let_use_the_domain_are_refused(
     domain: str, origins: list[str], pointer: str
 ) -> None:
     with pytest.raises(Problem) as caught:
-        settings._check_passkeys(Officers(passkey_domain=domain, passkey_origins=origins))
+        settings.check_officers(Officers(passkey_domain=domain, passkey_origins=origins))
     assert caught.value.pointer == pointer
 
 
 def test_neither_or_both_are_taken() -> None:
-    settings._check_passkeys(Officers())
+    settings.check_officers(Officers())
     origins = ["https://console.example", "https://east.console.example:8443"]
-    settings._check_passkeys(Officers(passkey_domain="console.example", passkey_origins=origins))
+    settings.check_officers(Officers(passkey_domain="console.example", passkey_origins=origins))

@@ -8,8 +8,9 @@ import pytest
 
 from chukan.errors import Problem
 from chukan.platform.exchange.officer_changes import Administrator
-from chukan.platform.exchange.officer_sessions import IDLE, LIFE, LOCK_MAX_S, lock_s
+from chukan.platform.exchange.officer_sessions import lock_s
 from chukan.platform.wire.officers import ChallengeAsk, Enrol, PasswordChange, SignIn
+from chukan.settings import Officers
 from chukan.tests.officers.conftest import (
     DOMAIN,
     ORIGIN,
@@ -125,7 +126,7 @@ async def test_failures_lock_for_longer_and_longer_but_a_day_at_most(staffed: Of
     assert (await refused(staffed.sessions.login(staffed.agency, TERMINAL, wrong))).code == "login_refused"
     # The count began anew with the success.
     await staffed.sign_in(OFFICER)
-    assert [lock_s(n) for n in (4, 5, 6, 13, 14, 10**9)] == [0, 300, 600, 76_800, LOCK_MAX_S, LOCK_MAX_S]
+    assert [lock_s(n, Officers()) for n in (4, 5, 6, 13, 14, 10**9)] == [0, 300, 600, 76_800, 86_400, 86_400]
 
 
 @pytest.mark.requirement("AUT-04")
@@ -150,16 +151,31 @@ async def test_two_administrators_unlock(staffed: Office) -> None:
 @pytest.mark.requirement("AUT-04")
 async def test_a_session_ends_by_idleness_and_by_its_time(staffed: Office) -> None:
     session = (await staffed.sign_in(OFFICER)).session
-    staffed.clock.advance(IDLE.total_seconds() - 1)
+    staffed.clock.advance(899)
     await staffed.acting(session)
-    staffed.clock.advance(IDLE.total_seconds())
+    staffed.clock.advance(900)
     assert (await refused(staffed.acting(session))).code == "session_ended"
     session = (await staffed.sign_in(OFFICER)).session
-    for _ in range(int(LIFE / dt.timedelta(minutes=10)) - 1):
+    for _ in range(59):
         staffed.clock.advance(600)
         await staffed.acting(session)
     staffed.clock.advance(600)
     assert (await refused(staffed.acting(session))).code == "session_ended"
+
+
+@pytest.mark.requirement("AUT-04")
+async def test_an_installation_sets_locks_and_ends_of_its_own(staffed: Office) -> None:
+    staffed.rules = Officers(idle_s=60, session_s=300, failures_free=0, lock_first_s=120, lock_max_s=200)
+    strict, _ = staffed.exchange()
+    signed_in = await staffed.sign_in(OFFICER, via=strict)
+    assert (signed_in.idle_s, signed_in.until - staffed.clock.now()) == (60, dt.timedelta(seconds=300))
+    staffed.clock.advance(60)
+    with pytest.raises(Problem, match="session_ended"):
+        await strict.resume(staffed.agency, TERMINAL, signed_in.session)
+    wrong = SignIn(officer=OFFICER, password=WRONG)
+    await refused(strict.login(staffed.agency, TERMINAL, wrong))
+    assert (await refused(strict.login(staffed.agency, TERMINAL, wrong))).retry_after_s == 120
+    assert [lock_s(n, staffed.rules) for n in (0, 1, 2)] == [0, 120, 200]
 
 
 @pytest.mark.requirement("AUT-03", "AUT-04")
@@ -221,6 +237,35 @@ async def test_every_attempt_is_in_the_log_without_what_was_tried(staffed: Offic
         (OFFICER, "session.login", "refused", "login_refused"),
         (TERMINAL.id, "session.login", "refused", "login_refused"),
     ]
+
+
+@pytest.mark.requirement("AUT-03")
+async def test_refusals_that_follow_each_other_are_one_entry_with_their_number(staffed: Office) -> None:
+    bursts = staffed.refused
+
+    async def tries(count: int, name: str = "nobody-here") -> None:
+        for _ in range(count):
+            await refused(staffed.sessions.login(staffed.agency, TERMINAL, SignIn(officer=name, password=WRONG)))
+
+    async def entered() -> list[int]:
+        return [times for _, kind, times in await staffed.times() if kind == "session.login"]
+
+    await tries(1)
+    assert await entered() == [1], "the first is there before it is told"
+    await tries(49)
+    await bursts.write()
+    assert await entered() == [1], "the minute is not over"
+    staffed.clock.advance(60)
+    await bursts.write()
+    assert await entered() == [1, 49]
+    await tries(3)
+    await bursts.write()
+    assert await entered() == [1, 49]
+    await bursts.close()
+    assert await entered() == [1, 49, 3], "nothing that was counted is lost where the exchange is stopped"
+    await tries(1)
+    await tries(1, OFFICER)
+    assert await entered() == [1, 49, 3, 1, 1], "another one's are others"
 
 
 async def test_an_officer_who_does_not_exist_is_answered_like_others(staffed: Office) -> None:

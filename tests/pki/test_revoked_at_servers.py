@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives import serialization
 from chukan.clock import ManualClock, SystemClock
 from chukan.ops import certificate_life as life
 from chukan.ops.certificates import Authority, read_certificates
+from chukan.platform.certificate_ends import Peer, peer_end
 from chukan.platform.revocation_watch import RevocationLists
 from chukan.replication import render
 from chukan.replication.driver import DRIVER_ERRORS
@@ -168,6 +169,11 @@ def login(user: str, database: str) -> bytes:
     return struct.pack("!II", len(words) + 9, 196608) + words + b"\0"
 
 
+def as_exchanges_do(peer: Peer) -> float | None:
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+        return loop.run(peer_end(peer))
+
+
 @pytest.mark.requirement("CON-01")
 async def test_a_scan_of_postgresql_finds_tls_1_3_alone_and_a_certificate_demanded_of_every_login(
     town: World, tmp_path: Path
@@ -181,6 +187,13 @@ async def test_a_scan_of_postgresql_finds_tls_1_3_alone_and_a_certificate_demand
         assert await asyncio.to_thread(tls_scan.scan, door, town.stranger(tmp_path / "elsewhere")) == []
         # Who has a certificate is asked for the password: the scan's question is one that can be answered.
         assert (await asyncio.to_thread(tls_scan.told, door, town.context("exchange-east"), messages[0]))[:1] == b"R"
+        # And its end is seen by whoever is trusted, as PostgreSQL shows it.
+        peer = Peer("postgresql-e1", "127.0.0.1", port, town.context("exchange-east"), postgresql=True)
+        ends = read_certificates(town.issued["e1"].certificate)[0].not_valid_after_utc.timestamp()
+        assert await peer_end(peer) == ends
+        assert await asyncio.to_thread(as_exchanges_do, peer) == ends
+        assert await peer_end(peer._replace(context=town.stranger(tmp_path / "nobody's"))) is not None
+        assert await peer_end(peer._replace(context=ssl.create_default_context())) is None
 
 
 @pytest.mark.requirement("CON-01")

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from chukan.errors import Problem
-from chukan.ops import cli
+from chukan.ops import cli, client_resident, client_run
 from chukan.ops.resident_check import ResidentReport, check_answer
 from chukan.platform.http.desks.door import CellDoor
 from chukan.platform.http.desks.resident import PartitionResidents
@@ -335,6 +335,21 @@ async def test_another_agencys_person_is_absent_here(counter: Counter, neighbour
     assert answer.persons[0].label != (await counter.ask("A1")).persons[0].label
     rules = Rules(EAST.known(code), need_cosigned=False)
     assert check_answer(answer, rules).sound
+
+
+@pytest.mark.parametrize(("leaves_out", "code", "says"), [(False, 0, "is missing"), (True, 1, "NOT SOUND")])
+async def test_the_client_checks_what_it_was_given(
+    counter: Counter, tmp_path: Any, monkeypatch: Any, capsys: Any, *, leaves_out: bool, code: int, says: str
+) -> None:
+    answer = await counter.ask("A1")
+    if leaves_out:
+        answer = msgspec.structs.replace(answer, persons=[leave_out(answer.persons[0], 1)])
+    (tmp_path / "numbers").write_text("A1\n")
+    (tmp_path / "keys").write_text("".join(f"{key.text()}\n" for key in EAST.known(counter.town.code)))
+    monkeypatch.setattr(client_resident, "run", lambda *_: answer)
+    target = client_run.Target(agency=counter.town.code)
+    assert client_resident.records(tmp_path / "numbers", target=target, keys=tmp_path / "keys") == code
+    assert says in capsys.readouterr().out
 
 
 async def test_the_command_checks_an_answer_offline(counter: Counter, tmp_path: Any, capsys: Any) -> None:

@@ -7,6 +7,7 @@ from chukan.errors import Problem
 from chukan.ops import reopening
 from chukan.platform.wire.network import Notice
 from chukan.tenants import directory
+from chukan.tenants.operations import OPERATORS
 from chukan.tenants.states import Side
 from tests.restore.conftest import CELL, Town
 from tests.support.nation import ASKS, ASKS_WEST, GIVES, GIVES_WEST
@@ -73,6 +74,8 @@ async def test_an_old_permit_is_refused_reissued_and_answered_once(town: Town) -
     opened = await town.open(0)
     marks = [await world.east.sets[CELL].evidence_restored(town.agency(code).number) for code in (ASKS, GIVES)]
     assert [len(each) for each in marks] == [1, 1], "each log says that it was restored"
+    acts = [await world.east.sets[CELL].operations_restored(town.agency(code).number) for code in (ASKS, GIVES)]
+    assert [len(each) for each in [*acts, await world.east.sets[CELL].operations_restored(OPERATORS)]] == [1, 1, 1]
     assert await town.outcome(ASKS_WEST, batch) == "provided"
     await town.settled()
     (record,) = (await world.network.records(0, 10)).records

@@ -98,6 +98,9 @@ class TestLaw:
             return Decision(Verdict.YES, "listed")
         return Decision(Verdict.NO, "not_listed")
 
+    def own_refusal(self, affair: str, *, on_behalf_of: str | None, withheld: bool) -> str | None:
+        return None
+
     def allowed_items(self, procedure: str, kind: str, day: dt.date) -> frozenset[str]:
         return frozenset(ITEMS)
 

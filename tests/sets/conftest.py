@@ -1,5 +1,6 @@
 """A cell with six agencies, and rows to put into it. Tests of a session share it: each takes new ids and persons."""
 
+import contextlib
 import dataclasses
 import datetime as dt
 import hashlib
@@ -144,6 +145,8 @@ class Bench:
     admin: Any
     cells: Any
     owner: str
+    admin_too: Callable[[], Awaitable[Any]]
+    """Opens another administrator's connection; closed with the test."""
 
     async def all_grants(self, side: Side) -> list[Grant]:
         """Take every shard of a side from whoever had it."""
@@ -193,5 +196,12 @@ def cell(any_server: Any, make_cell: Callable[..., Any]) -> Any:
 async def bench(cell: Any, open_cell: Callable[..., Any], make: Maker) -> Any:
     cells = await open_cell(cell)
     admin = await cell.admin()
-    yield Bench(CellSets(cells.primary("here").broker), admin, cells, f"worker {make.id()}")
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def admin_too() -> Any:
+            found = await cell.admin()
+            stack.push_async_callback(found.close)
+            return found
+
+        yield Bench(CellSets(cells.primary("here").broker), admin, cells, f"worker {make.id()}", admin_too)
     await admin.close()

@@ -136,3 +136,71 @@ async def test_an_empty_set_does_nothing(bench):
     assert await bench.sets.settle_inquiries([], []) == []
     assert await bench.sets.deliver_answers([]) == []
     assert await bench.sets.provide([]) == []
+
+
+async def linked(bench, make, agency: int, version: int = 3) -> bytes:
+    """A person whose link has a version."""
+    person = make.digest()
+    await bench.admin.execute(
+        f"INSERT INTO a{agency:05d}.codes (person, status, version, addressee, code_digest, code)"
+        " VALUES ($1, 2, $2, $3, $4, $5)",
+        person, version, b"addressee", make.digest(), b"code",
+    )  # fmt: skip
+    return person
+
+
+@pytest.mark.requirement("SYM-09")
+async def test_nothing_is_asked_by_a_link_that_changed_since_it_was_judged(bench, make):
+    person = await linked(bench, make, 42)
+    stale, other = make.batch(42), make.batch(1)
+    lines = [
+        make.line(stale, person=person, link_version=3),
+        make.line(stale, 1, person=person, link_version=2),
+        make.line(other),
+    ]
+    again, fresh = await bench.sets.accept([stale, other], lines)
+    assert (again, fresh) == (
+        AcceptedBatch(stale.batch, fresh=False, same_body=False, again=True),
+        AcceptedBatch(other.batch, fresh=True, same_body=True),
+    )
+    assert [await bench.work("inquiry_work", line.id) is None for line in lines] == [True, True, False]
+    assert await bench.rows(42, "idempotency", stale.key, by="key") == []
+    right = [dataclasses.replace(line, link_version=3) for line in lines[:2]]
+    assert [each.fresh for each in await bench.sets.accept([stale], right)] == [True]
+    # A repeat says the same whatever has become of the link, once it was judged anew.
+    assert [each.again for each in await bench.sets.accept([stale], lines[:2])] == [True]
+    assert [each.fresh for each in await bench.sets.accept([stale], right)] == [False]
+
+
+async def test_a_link_that_is_being_changed_is_not_waited_for(bench, make):
+    person = await linked(bench, make, 2)
+    batch, admin = make.batch(2), await bench.admin_too()
+    async with admin.transaction():
+        await admin.execute("UPDATE a00002.codes SET version = 4 WHERE person = $1", person)
+        (found,) = await bench.sets.accept([batch], [make.line(batch, person=person, link_version=3)])
+    assert found.again
+
+
+@pytest.mark.requirement("INQ-08")
+async def test_nothing_is_asked_under_a_delegation_that_was_ended(bench, make):
+    half, ended = make.id(), make.id()
+    for each, state in ((half, "in_force"), (ended, "ended")):
+        await bench.admin.execute(
+            "INSERT INTO a00003.delegations (id, state, body) VALUES ($1, $2, $3)", each, state, b"x"
+        )
+    batches = [make.batch(3) for _ in range(3)]
+    under = (half, ended, make.id())
+    lines = [make.line(batch, delegation=each) for batch, each in zip(batches, under, strict=True)]
+    assert [(each.fresh, each.again) for each in await bench.sets.accept(batches, lines)] == [
+        (True, False),
+        (False, True),
+        (False, True),
+    ]
+    batch, admin = make.batch(3), await bench.admin_too()
+    async with admin.transaction():
+        # As an officer's end does it: whoever is about to ask does not wait for it, and does not overtake it.
+        await admin.execute("UPDATE chukan.agencies SET hold_version = hold_version + 1 WHERE agency = 3")
+        await admin.execute("UPDATE a00003.delegations SET state = 'ended' WHERE id = $1", half)
+        (found,) = await bench.sets.accept([batch], [make.line(batch, delegation=half)])
+        assert found.again
+    await bench.admin.execute("UPDATE chukan.agencies SET hold_version = 0 WHERE agency = 3")

@@ -96,7 +96,7 @@ async def test_provisions_are_counted_when_they_end_and_a_lapse_as_an_amendment(
     assert await counted(bench, agency) == {(PROVIDER, Outcome.PROVIDED, False): 1}
     decision = DecideRow(
         agency=agency, generation=1, id=decided.id, outcome=Outcome.REFUSED, reason="officer", person=None,
-        link_version=0, snapshot=0, outbox=b"final", record=make.record(decided.id),
+        link_version=0, hold_version=0, snapshot=0, outbox=b"final", record=make.record(decided.id),
     )  # fmt: skip
     assert await bench.sets.decide_provisions([decision]) == ["applied"]
     grants = await bench.all_grants(Side.PROVIDER)

@@ -26,6 +26,7 @@ def decision(make, held):
         reason="officer",
         person=None,
         link_version=0,
+        hold_version=0,
         snapshot=0,
         outbox=b"sealed final answer",
         record=make.record(held.id),
@@ -58,7 +59,7 @@ async def test_a_decision_comes_too_late_after_the_deadline(bench, make, held, d
     assert await bench.sets.decide_provisions([decision]) == ["late"]
 
 
-@pytest.mark.parametrize("stale", [{"snapshot": 4}, {"person": b"p" * 32, "link_version": 1}])
+@pytest.mark.parametrize("stale", [{"snapshot": 4}, {"hold_version": 1}, {"person": b"p" * 32, "link_version": 1}])
 async def test_a_decision_on_other_facts_is_made_again(bench, held, decision, stale):
     assert await bench.sets.decide_provisions([dataclasses.replace(decision, **stale)]) == ["again"]
     assert (await bench.work("provision_work", held.id))["state"] == ProvisionState.HELD

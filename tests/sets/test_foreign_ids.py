@@ -109,7 +109,7 @@ def calls(bench, make, victim, attacker, grants):
     )
     yield sets.decide_provisions(
         [
-            DecideRow(attacker, 1, row.id, Outcome.PROVIDED, None, victim.person, 2, 0, b"x", make.record(row.id))
+            DecideRow(attacker, 1, row.id, Outcome.PROVIDED, None, victim.person, 2, 0, 0, b"x", make.record(row.id))
             for row in provided
         ]
     )

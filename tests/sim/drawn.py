@@ -91,6 +91,9 @@ class Drawn:
         closed = self.chance(0.2)
         line = self.fresh()
         odd = self.chance(0.02)
+        person = self.draw.choice(self.persons)
+        link = self.twin.model.agency(batch.agency).codes.get(person)
+        asked = link is not None and self.chance(0.7)
         return AcceptLine(
             agency=batch.agency,
             batch=batch.batch,
@@ -101,10 +104,12 @@ class Drawn:
             reason="no_code" if closed else None,
             due=self.due(),
             deadline=FUTURE,
-            person=self.draw.choice(self.persons),
+            person=person,
             request=b"request",
             outbox=None if closed else b"outbox",
             record=self.record(line) if closed is not odd else None,
+            link_version=link.version + self.chance(0.1) if link is not None and asked else None,
+            delegation=self.fresh() if self.chance(0.02) else None,
         )
 
     def inquiry_step(self) -> InquirySettle:
@@ -205,6 +210,7 @@ class Drawn:
             person=person,
             link_version=(0 if link is None else link.version) + self.chance(0.1),
             snapshot=self.twin.model.snapshot_number + self.chance(0.1),
+            hold_version=self.twin.model.agency(agency).hold_version + self.chance(0.1),
             outbox=b"decided",
             record=self.record(line, amends=self.chance(0.02)),
         )

@@ -7,7 +7,7 @@ import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from cryptography import x509
@@ -48,14 +48,26 @@ from chukan.vpn.wireguard import keys as wireguard_keys
 # ---------------------------------------------------------------- files of agencies
 
 
+_QUERY: Final = ",".join(
+    [
+        *("01", "000000000000042", " " * 15, "20261123093000123", "FUKUSHI".ljust(20), "user01".ljust(20)),
+        *("1310100000000001", "1", "JM01000000121000", "JT01010000000214", "", "", "9901271004000001"),
+        *("TM00000000000002", "0", "0", "", ""),
+    ]
+)
+"""A line as an agency's system writes it."""
+
+
 def _files() -> Iterator[Decoder]:
     for charset in ("utf-8", "cp932"):
         line = ",".join("9" * field.width for field in query_lines.QUERY_FIELDS).encode(charset) + b"\r\n"
 
+        whole = _QUERY.encode(charset) + b"\r\n"
+
         def queries(raw: bytes, charset: str = charset) -> object:
             return tellable([str(each.line) for part in query_lines.read_parts(raw, charset, AGENCY) for each in part])
 
-        yield Decoder(f"query file {charset}", queries, (line, line * 3), ())
+        yield Decoder(f"query file {charset}", queries, (line, line * 3, whole), ())
         for form, seed in (
             (parts.JsonLines, b'{"addressee":"A1","effective_from":"2026-06-01","items":{"TKX0020000000001":"1"}}'),
             (parts.CsvLines, b"addressee,effective_from,review,TKX0020000000001\r\nA1,2026-06-01,0,1\r\n"),
@@ -157,13 +169,14 @@ def _evidence() -> Iterator[Decoder]:
 
 
 @functools.cache
-def _authority() -> tuple[Authority, tempfile.TemporaryDirectory[str]]:
+def authority_of_tests() -> tuple[Authority, tempfile.TemporaryDirectory[str]]:
+    """Return an authority of certificates, and the folder that holds it as long as it is held."""
     folder = tempfile.TemporaryDirectory()
     return Authority.create(Path(folder.name) / "pki", "Example", CLOCK), folder
 
 
 def _certificates() -> Iterator[Decoder]:
-    authority, _ = _authority()
+    authority, _ = authority_of_tests()
     roots = read_certificates(authority.trusted)
     life.write_list(authority)
     crl = (authority.folder / life.REVOCATION_FILE).read_bytes()
@@ -195,6 +208,14 @@ def _certificates() -> Iterator[Decoder]:
         (signature,),
     )
     yield Decoder("master", masters.unpack, (_master(), b"x\x9c\x03\x00\x00\x00\x00\x01"))
+    register = (
+        b"name,roles,first,last\noperator.a,masters security,2027-01-01,\noperator.b,observe,2027-01-01,2027-02-28\n"
+    )
+    yield Decoder(
+        "operators' register",
+        lambda raw: masters_of_law.operators({"operators.csv": raw.decode("latin-1")}, None),
+        (register,),
+    )
     name = masters.name_in_force(3, bytes(32)).encode()
     yield Decoder("name of a master", lambda raw: masters.named(raw.decode("latin-1")), (name,))
     snapshot = directory.sign(directory.first(NOW, 1), KEY)
@@ -232,6 +253,13 @@ def _master() -> bytes:
 # ---------------------------------------------------------------- links, tables, exports
 
 
+_OPERATORS: Final = "".join(
+    f"operator.{name},masters security,2026-04-01,{last}\n"
+    for name, last in (("sato", ""), ("tanaka", ""), ("ito", "2026-05-31"))
+)
+"""Rows of an operators' register that two people can change."""
+
+
 def _others() -> Iterator[Decoder]:
     empty = b'{"content":{},"signatures":{}}'
     public = KEY.public_key()
@@ -250,7 +278,8 @@ def _others() -> Iterator[Decoder]:
     yield Decoder("table file", lambda raw: toml_reading.parse(raw.decode("utf-8", "replace")), (table,))
     read = functools.partial(_export, SEAL)
     for name, text in masters_of_law.complete({}, None).items():
-        yield Decoder(f"master file {name}", functools.partial(_master_file, name), (text.encode(),))
+        seeds = (text.encode(), *((text + _OPERATORS).encode() for _ in range(name == "operators.csv")))
+        yield Decoder(f"master file {name}", functools.partial(_master_file, name), seeds)
     yield Decoder("export", functools.partial(_as_file, read), (export_file._MAGIC + bytes(8) + b"{}",))
 
 

@@ -1,9 +1,11 @@
 """A desk for evidence that says what it was asked, and answers with the form alone."""
 
 import uuid
+from collections.abc import AsyncGenerator
 from typing import Any
 
 from chukan.platform.wire.evidence import CheckpointView, ConsistencyProof, RecordProof
+from chukan.platform.wire.operations import Operations
 from chukan.platform.wire.resident import ResidentAsk, ResidentRecords
 from chukan.tenants.directory import AgencyRow
 
@@ -25,6 +27,22 @@ class FakeEvidence:
     async def consistency(self, agency: AgencyRow, first: int) -> ConsistencyProof:
         self.calls.append(("consistency", agency.code, first))
         return ConsistencyProof(await self.checkpoint(agency), first, [])
+
+    async def export(self, agency: AgencyRow) -> AsyncGenerator[bytes, None]:
+        self.calls.append(("export", agency.code))
+        yield b'{"kind":"header","origin":"log","of":"log","records":true}\n'
+
+
+class FakeOperations(FakeEvidence):
+    """Implements ``ports.OperationsDesk``."""
+
+    async def page(self, agency: AgencyRow, after: int, limit: int) -> Operations:
+        self.calls.append(("operations", agency.code, after, limit))
+        return Operations(entries=[])
+
+    async def export(self, agency: AgencyRow) -> AsyncGenerator[bytes, None]:
+        self.calls.append(("operations export", agency.code))
+        yield b'{"kind":"header","origin":"log","of":"log","records":true}\n'
 
 
 class FakeResidents:

@@ -72,6 +72,7 @@ searchRecords              records                            =               pa
 getCheckpoint              records                            =
 getConsistency             records                            =
 getRecordProof             records                            =
+exportRecords              records                            =
 residentRecords            residents,records                  =
 getStatistics              records                            =
 getProcedureStatistics     records                            =
@@ -91,6 +92,11 @@ listOfficerChanges         order                              administer      ca
 proposeOfficerChange       order                              administer      cards
 approveOfficerChange       order                              administer      cards
 rejectOfficerChange        order                              administer      cards
+listOperations             order                              administer
+getOperationsCheckpoint    order                              administer
+getOperationsConsistency   order                              administer
+exportOperations           order                              administer
+getOperationProof          order                              administer
 listNotices                queries,codes,copies,records,order =
 readNotice                 queries,codes,copies,records,order =
 getCalendar                queries,codes,copies,records,order =

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.x509.oid import NameOID
 
+from chukan.tenants.credentials import UNREADABLE
+
 _NAME_DIGITS: Final = 12
 
 
@@ -81,7 +83,7 @@ def certifies(chain: str, key: ec.EllipticCurvePrivateKey) -> bool:
     """Tell whether the first certificate of a PEM chain is for this key."""
     try:
         return x509.load_pem_x509_certificates(chain.encode())[0].public_key() == key.public_key()
-    except (ValueError, IndexError):
+    except (*UNREADABLE, IndexError):
         return False
 
 

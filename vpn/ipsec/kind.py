@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from chukan import log
 from chukan.errors import Problem
+from chukan.tenants.credentials import UNREADABLE
 from chukan.tenants.links import DesiredPeer
 from chukan.vpn.gateway.desired import Goal, LinkGoal
 from chukan.vpn.gateway.key_files import read_private
@@ -205,7 +206,10 @@ class IpsecKind:
     def _authority(self, config: Mapping[str, Any]) -> bytes:
         if not self._gateway.certificate:
             raise ValueError("the centre has no certificate to show")
-        return x509.load_pem_x509_certificate(str(config.get("ca", "")).encode()).public_bytes(Encoding.DER)
+        try:
+            return x509.load_pem_x509_certificate(str(config.get("ca", "")).encode()).public_bytes(Encoding.DER)
+        except UNREADABLE:
+            raise ValueError("the link's authority is no certificate") from None
 
 
 def make(
@@ -230,7 +234,7 @@ def _certificate(settings: Ipsec) -> tuple[bytes, bytes]:
     try:
         certificate = x509.load_pem_x509_certificate(settings.certificate_file.read_bytes())
         key = load_pem_private_key(read_private(settings.private_key_file), password=None)
-    except (OSError, ValueError, TypeError):
+    except (OSError, *UNREADABLE):
         raise Problem("setting_invalid", pointer="/ipsec", expected="a certificate and its key, as PEM") from None
     shown = certificate.public_bytes(Encoding.DER)
     return shown, key.private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())

@@ -16,13 +16,13 @@ from chukan.platform.http import problems
 from chukan.platform.http.desks.door import Door, Keys
 from chukan.platform.http.desks.lines import at_line, checked_copy
 from chukan.platform.wire.agency import CopyPage, Gap, LineResult, LineResults, StoredCopy
-from chukan.tenants import copies, idempotency
+from chukan.tenants import copies, idempotency, own_flags
 
 if TYPE_CHECKING:
     from chukan.chance import Chance
     from chukan.platform.http.ports import RequestKey
     from chukan.platform.law import Law
-    from chukan.platform.wire.agency import Copies, CopyDelete, CopyExport, CopyLine, CopySearch, Holds
+    from chukan.platform.wire.agency import Copies, CopyDelete, CopyExport, CopyLine, CopySearch, HoldLine, Holds
     from chukan.tenants.directory import AgencyRow
 
 _ITEMS = msgspec.json.Decoder(dict[str, str | Gap])
@@ -104,20 +104,38 @@ class PartitionCopies:
         )
 
     async def hold(self, agency: AgencyRow, body: Holds, key: RequestKey) -> LineResults:
-        """Set or lift holds; all lines or none."""
+        """Set or lift holds and flags of own information; all lines or none."""
         for number, line in enumerate(body.lines):
-            if line.addressee is None and line.kind is None:
-                expected = "a person, a kind, or both"
-                raise Problem("invalid_field", pointer=f"/lines/{number}", line=number + 1, expected=expected)
+            _check_hold(number, line)
             if line.kind is not None and not self._law.known_kind(line.kind):
                 raise Problem("unknown_kind", pointer=f"/lines/{number}/kind", line=number + 1)
         keys = self._keys(agency.number)
         async with self._door(agency) as partition:
             claim = await idempotency.claim(partition, keys, key.key, key.content, self._chance.uuid7())
             if claim.fresh:
-                wanted = [(line.addressee, line.kind, line.held) for line in body.lines]
-                await copies.set_holds(partition, keys, wanted)
+                wanted = [(line.addressee, line.kind, line.held) for line in body.lines if line.flag == "review"]
+                flags = [_own_flag(line) for line in body.lines if line.flag == "own_information"]
+                if wanted:
+                    await copies.set_holds(partition, keys, wanted)
+                if flags:
+                    await own_flags.set_flags(partition, keys, flags)
         return LineResults(lines=[LineResult(line=number, status="done") for number in range(len(body.lines))])
+
+
+def _check_hold(number: int, line: HoldLine) -> None:
+    """Raise ``Problem`` invalid_field for a line that names too little, or more than its flag can stand on."""
+    if line.flag == "own_information":
+        wrong, expected = own_flags.check(_own_flag(line)), "a person, a kind, or both; of a copy both"
+    else:
+        alone = line.addressee is None and line.kind is None
+        of_copy = line.period is not None or line.effective_from is not None
+        wrong, expected = ("addressee" if alone or of_copy else None), "a person, a kind, or both, and no copy"
+    if wrong is not None:
+        raise Problem("invalid_field", pointer=f"/lines/{number}", line=number + 1, expected=expected)
+
+
+def _own_flag(line: HoldLine) -> own_flags.Wanted:
+    return own_flags.Wanted(line.addressee, line.kind, line.period, line.effective_from, line.held)
 
 
 def _refused(number: int, problem: Problem) -> LineResult:

@@ -6,16 +6,20 @@ signed leaves here before it is known to be durable.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from chukan.errors import Problem
 from chukan.platform.http.desks.door import Door, Keys
+from chukan.platform.wire.checkpoints import RestoredLeaf
 from chukan.platform.wire.evidence import CheckpointView, ConsistencyProof, RecordProof
-from chukan.tenants import merkle
+from chukan.tenants import evidence_file, merkle
 from chukan.tenants.evidence import hash_ranges
+from chukan.tenants.evidence_export import export_log
 from chukan.tenants.merkle import Need, TileName, leaf_hash
 from chukan.tenants.records import SALT_BYTES
+from chukan.tenants.restored import TAG, read_leaf
 
 if TYPE_CHECKING:
     import uuid
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from chukan.tenants.directory import AgencyRow
     from chukan.tenants.partition import Partition
 
+RESTORES_MAX: Final = 1_000
+_NAMED_BYTES: Final = 12
 PENDING_S: Final = 2
 """Checkpoints are signed within 2 s of their leaves."""
 
@@ -30,7 +36,15 @@ PENDING_S: Final = 2
 class PartitionEvidence:
     """Implements ``ports.EvidenceDesk``. ``confirm`` returns once what was read in a cell so far is durable."""
 
-    def __init__(self, door: Door, keys: Keys, confirm: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        door: Door,
+        keys: Keys,
+        confirm: Callable[[str], Awaitable[None]],
+        origin: Callable[[str], str] = str,
+    ) -> None:
+        """Take what is read through; ``origin`` names the log of an agency's code."""
+        self._origin = origin
         self._door = door
         self._keys = keys
         self._confirm = confirm
@@ -72,18 +86,51 @@ class PartitionEvidence:
         )
 
     async def consistency(self, agency: AgencyRow, first: int) -> ConsistencyProof:
-        """Prove that the log continues the one of ``first`` leaves.
+        """Prove that the log continues the one of ``first`` leaves, or that a restore lost some of them.
 
-        Raises ``Problem`` proof_pending; invalid_field where the newest checkpoint is smaller.
+        Raises ``Problem`` proof_pending; invalid_field where the newest checkpoint is smaller and no restore was.
         """
         async with self._door(agency) as partition:
             newest = await newest_checkpoint(partition)
-            if first > newest.size:
+            restored = await _restored(partition, first, newest.size)
+            if first > newest.size and restored is None:
                 raise Problem("invalid_field", pointer="/from", expected="the size of a checkpoint of this log")
-            ranges = merkle.consistency_ranges(first, newest.size)
+            ranges = merkle.consistency_ranges(first, newest.size) if first <= newest.size else []
             path = await hash_ranges(_Reader(partition), ranges, newest.size)
         await self._confirm(agency.cell)
-        return ConsistencyProof(checkpoint=newest, first=first, path=path)
+        return ConsistencyProof(checkpoint=newest, first=first, path=path, restored=restored)
+
+    async def export(self, agency: AgencyRow) -> AsyncGenerator[bytes, None]:
+        """Yield the evidence file of the log up to its last checkpoint, with records and messages, line by line."""
+
+        @contextlib.asynccontextmanager
+        async def durable() -> AsyncIterator[Partition]:
+            async with self._door(agency) as partition:
+                yield partition
+            await self._confirm(agency.cell)
+
+        async for line in export_log(durable, self._origin(agency.code), self._keys(agency.number)):
+            for piece in evidence_file.encode([line]):
+                yield piece
+
+
+async def _restored(partition: Partition, kept: int, size: int) -> RestoredLeaf | None:
+    """Return the newest leaf of a restore that may explain a kept tree, in the tree of ``size`` leaves."""
+    rows = await partition.fetch(
+        f"SELECT l.seq, l.leaf_data FROM {partition.table('log')} l WHERE l.agency = $1 AND l.label >= $2"
+        " AND l.label <= $3 AND l.seq <= $4 ORDER BY l.seq DESC LIMIT $5",
+        partition.agency,
+        TAG,
+        TAG + bytes([255]) * _NAMED_BYTES,
+        min(kept, size),
+        RESTORES_MAX,
+    )
+    for row in rows:
+        found = read_leaf(row["seq"], row["leaf_data"])
+        if found is not None and kept <= found.size:
+            ranges = merkle.inclusion_ranges(found.position - 1, size)
+            return RestoredLeaf(found.position, row["leaf_data"], await hash_ranges(_Reader(partition), ranges, size))
+    return None
 
 
 async def newest_checkpoint(partition: Partition) -> CheckpointView:

@@ -3,6 +3,7 @@
 import datetime as dt
 from typing import Any
 
+import msgspec
 import pytest
 
 from chukan.errors import Problem
@@ -172,6 +173,28 @@ async def test_holds_are_set_and_lifted(office: Any, fresh: Any) -> None:
         with pytest.raises(Problem, match=code) as raised:
             await office.copies.hold(office.agency, Holds(lines=[HoldLine(addressee="A1"), line]), fresh())
         assert raised.value.line == 2
+
+
+OWN: Any = {"flag": "own_information"}
+
+
+async def test_flags_of_own_information_stand_beside_holds(office: Any, fresh: Any) -> None:
+    of_copy = HoldLine(addressee="A1", kind=KIND, period="2026", effective_from=dt.date(2026, 6, 1), **OWN)
+    lines = [HoldLine(addressee="A1", **OWN), HoldLine(kind=KIND, **OWN), of_copy, HoldLine(addressee="A1")]
+    await office.copies.hold(office.agency, Holds(lines=lines), fresh())
+    assert (len(await office.rows("holds")), len(await office.rows("own_information_flags"))) == (1, 3)
+    again = [msgspec.structs.replace(of_copy, held=False), HoldLine(kind=KIND, **OWN), HoldLine(kind=KIND, **OWN)]
+    await office.copies.hold(office.agency, Holds(lines=again), fresh())
+    assert (len(await office.rows("holds")), len(await office.rows("own_information_flags"))) == (1, 2)
+    wrong = [
+        HoldLine(**OWN), HoldLine(addressee="A1", period="2026", **OWN), HoldLine(kind=KIND, period="2026", **OWN),
+        HoldLine(addressee="A1", kind=KIND, period="2026"),
+    ]  # fmt: skip
+    for line in wrong:
+        with pytest.raises(Problem, match="invalid_field") as raised:
+            await office.copies.hold(office.agency, Holds(lines=[HoldLine(addressee="A2", **OWN), line]), fresh())
+        assert raised.value.line == 2
+    assert len(await office.rows("own_information_flags")) == 2, "all lines or none"
 
 
 async def test_a_cell_that_this_exchange_does_not_know_has_no_primary(office: Any) -> None:
