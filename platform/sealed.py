@@ -6,12 +6,12 @@ permit names. Each line is AES-256-GCM under the content key: nonce = its counte
 bytes of its permit id, so that an answer cannot be moved to another permit.
 
 Invariant: a content key is drawn anew at every call and never seals two lines under one counter; a line that is retried
-alone therefore gets a new key. Nothing here keeps a key, caches one, or puts one into an exception.
+alone therefore gets a new key. Nothing here keeps a key or puts one into an exception.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
@@ -22,7 +22,7 @@ from chukan.platform.wire.network import LINES_MAX, SealedAnswer
 
 if TYPE_CHECKING:
     import uuid
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from chukan.chance import Chance
 
@@ -47,6 +47,14 @@ _SMALL_ORDER: Final = frozenset(
         "ee" + "ff" * 30 + "7f",
     )
 )
+
+
+class KeptKeys(Protocol):
+    """An agency's keys, which keep what they opened lately (``AgencyKeys``)."""
+
+    def opened(self, key_id: str, encapsulation: bytes, open_it: Callable[[X25519PrivateKey], AESGCM]) -> AESGCM:
+        """Return the cipher of a content key, by ``open_it`` where it is not kept."""
+        ...
 
 
 class UnreadableAnswerError(Exception):
@@ -94,6 +102,15 @@ def seal_batch(
 def open_answer(sealed: SealedAnswer, permit: uuid.UUID, private: X25519PrivateKey) -> bytes:
     """Return the content that was sealed for ``permit``; ``UnreadableAnswerError`` otherwise."""
     return _open_line(_open_key(sealed.encapsulation, private), sealed, permit)
+
+
+def open_with_kept(sealed: SealedAnswer, permit: uuid.UUID, keys: KeptKeys) -> bytes:
+    """Like ``open_answer``, by whoever keeps the content keys that several lines share."""
+
+    def open_it(private: X25519PrivateKey) -> AESGCM:
+        return _open_key(sealed.encapsulation, private)
+
+    return _open_line(keys.opened(sealed.key, sealed.encapsulation, open_it), sealed, permit)
 
 
 def open_batch(

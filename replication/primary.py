@@ -179,8 +179,8 @@ class Cells:
         finally:
             connection.terminate()
 
-    async def hear(self, name: str, channels: Sequence[str], heard: Callable[[str], None]) -> None:
-        """Call ``heard(channel)`` at each notification and, for every channel, on every (re)connect, until cancelled.
+    async def hear(self, name: str, channels: Sequence[str], heard: Callable[[str, str], None]) -> None:
+        """Call ``heard(channel, payload)`` at each notification, until cancelled; with "" on every (re)connect as well.
 
         A notification is a hint, and those of the time without a connection are lost: so whoever listens also looks
         when the connection is back, and by itself every second.
@@ -335,12 +335,12 @@ def member_context(ca: Path, certificate: Path | None, key: Path | None) -> ssl.
     return context
 
 
-async def _hear(connection: Connection, channels: Sequence[str], heard: Callable[[str], None]) -> None:
+async def _hear(connection: Connection, channels: Sequence[str], heard: Callable[[str, str], None]) -> None:
     ended = asyncio.Event()
     connection.add_termination_listener(lambda _connection: ended.set())
     for channel in channels:
-        await connection.add_listener(channel, lambda *told: heard(str(told[2])))
-        heard(channel)
+        await connection.add_listener(channel, lambda *told: heard(str(told[2]), str(told[3])))
+        heard(channel, "")
     while not ended.is_set():
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_PROBE_S):

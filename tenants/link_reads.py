@@ -41,7 +41,7 @@ class LinkController:
 
         A hint may be lost: whoever listens also looks by a timer.
         """
-        await self._cells.hear(self._cell, [CHANNEL], lambda _channel: heard())
+        await self._cells.hear(self._cell, [CHANNEL], lambda _channel, _told: heard())
 
     async def seen(self, centre: str, sightings: Sequence[Seen]) -> int:
         """Keep from where devices were seen; return how many rows changed. Unknown links are passed over."""

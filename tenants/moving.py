@@ -197,6 +197,12 @@ async def _copy_orders(source: Connection, target: Connection, agency: int) -> N
             f"INSERT INTO chukan.orders ({columns}) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (id, step) DO NOTHING",
             [tuple(row) for row in rows],
         )
+        begun = await source.fetch("SELECT id, agency, version, at FROM chukan.retirements WHERE agency = $1", agency)
+        await target.executemany(
+            "INSERT INTO chukan.retirements (id, agency, version, at) VALUES ($1, $2, $3, $4)"
+            " ON CONFLICT (id) DO NOTHING",
+            [tuple(row) for row in begun],
+        )
     except DRIVER_ERRORS as error:
         raise translate(error) from None
 

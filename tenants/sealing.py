@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hmac
 import struct
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 KEY_BYTES: Final = 32
 DIGEST_BYTES: Final = 32
+OPENED_MAX: Final = 64
+"""So many content keys of answers are kept for each agency."""
 
 TABLES: Final = frozenset(
     {
@@ -113,6 +116,7 @@ class _Loaded:
     answer_id: str
     answer_public: bytes
     answers: dict[str, X25519PrivateKey] = field(default_factory=dict)
+    opened: OrderedDict[tuple[str, bytes], AESGCM] = field(default_factory=OrderedDict)
 
 
 class AgencyKeys:
@@ -219,6 +223,22 @@ class AgencyKeys:
         if found is None:
             raise SealError("no such answer key")
         return found
+
+    def opened(self, key_id: str, encapsulation: bytes, open_it: Callable[[X25519PrivateKey], AESGCM]) -> AESGCM:
+        """Return the cipher of a content key that ``open_it`` finds in what was sealed to an answer key of ours.
+
+        A batch of answers has one, so the newest are kept; they go when the keys go. Raises what ``open_it`` raises,
+        and ``SealError`` when the answer key is not ours.
+        """
+        private = self.answer_private(key_id)
+        kept = self._keys().opened
+        cipher = kept.get((key_id, encapsulation))
+        if cipher is None:
+            cipher = open_it(private)
+            kept[key_id, encapsulation] = cipher
+            if len(kept) > OPENED_MAX:
+                kept.popitem(last=False)
+        return cipher
 
     def renew(self, keys: KeySet) -> None:
         """Take over newer versions (after a rotation), unless forgotten; ``ValueError`` for another agency's keys."""

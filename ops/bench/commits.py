@@ -22,6 +22,7 @@ from chukan.ops.demo.systems import for_each
 from chukan.platform.exchange.inquiries import SMALL_LIST
 from chukan.platform.stages import Stage
 from chukan.tenants.directory import AgencyRow
+from chukan.tenants.hints import Hint
 from chukan.tenants.rows import AcceptBatch, AcceptedBatch, AcceptLine
 from chukan.tenants.sets import CHANNELS, CellSets
 from chukan.tenants.states import InquiryState, Outcome, Side
@@ -61,7 +62,7 @@ class Commits:
         if not accepted.fresh:
             raise RoundTripError("a line that was there already")
         if self._hint is None or self._hint.done():
-            self._hint = asyncio.create_task(self._sets.notify(Side.INQUIRER))
+            self._hint = asyncio.create_task(self._sets.notify(Side.INQUIRER, Hint()))
 
     def _line(self) -> tuple[AcceptBatch, AcceptLine]:
         now, agency, line = self._clock.now(), self._agency.number, self._chance.uuid7()

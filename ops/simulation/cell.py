@@ -72,7 +72,7 @@ class SimulatedCell:
         self._tell = tell
         self._line = 0
         """Raised at a failover: connections of before are lost."""
-        self._heard: dict[Process, Callable[[str, Side], None]] = {}
+        self._heard: dict[Process, Callable[[str, Side, str], None]] = {}
 
     def now(self) -> dt.datetime:
         """The cell's own instant."""
@@ -169,15 +169,15 @@ class SimulatedCell:
 
     # ------------------------------------------------------------ hints
 
-    def listen(self, process: Process, heard: Callable[[str, Side], None]) -> None:
+    def listen(self, process: Process, heard: Callable[[str, Side, str], None]) -> None:
         """Have hints brought to a process."""
         self._heard[process] = heard
 
-    def notify(self, side: Side) -> None:
+    def notify(self, side: Side, payload: str) -> None:
         """Bring a hint to everybody who listens; some are lost."""
         for process, heard in list(self._heard.items()):
             if process.dead:
                 del self._heard[process]
             elif not self._weather.hint_lost(self._draw):
                 late_s = self._draw.uniform(0.0, 0.05)
-                self._loop.call_later(late_s, heard, self.name, side, context=process.context)
+                self._loop.call_later(late_s, heard, self.name, side, payload, context=process.context)

@@ -69,12 +69,12 @@ class SimulatedCells(Cells):
         """A simulated cell is one server."""
         _ = name
 
-    async def hear(self, name: str, channels: Sequence[str], heard: Callable[[str], None]) -> None:
+    async def hear(self, name: str, channels: Sequence[str], heard: Callable[[str, str], None]) -> None:
         """Listen for as long as the process lives."""
         by_side = dict(zip(Side, channels, strict=True))
         for channel in channels:
-            heard(channel)
-        self._simulated[name].listen(self._process, lambda _cell, side: heard(by_side[side]))
+            heard(channel, "")
+        self._simulated[name].listen(self._process, lambda _cell, side, payload: heard(by_side[side], payload))
         await asyncio.Event().wait()
 
     def sets(self, cell: str) -> CellSets:

@@ -19,6 +19,7 @@ from chukan.ops.simulation.loop import Process
 from chukan.ops.simulation.tables import BEGINNING, Transaction
 from chukan.ops.simulation.weather import Weather
 from chukan.replication.primary import Pool
+from chukan.tenants.hints import Hint
 from chukan.tenants.rows import (
     AcceptBatch,
     AcceptedBatch,
@@ -290,7 +291,7 @@ class SimulatedSets(CellSets):
         """Commit something, so that what was read before is durable."""
         await self._do("confirm", lambda _tx: None)
 
-    async def notify(self, side: Side) -> None:
+    async def notify(self, side: Side, hint: Hint) -> None:
         """Send a hint."""
         self._process.check_alive()
-        self._cell.notify(side)
+        self._cell.notify(side, hint.payload())

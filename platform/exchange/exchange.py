@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
-from collections.abc import AsyncIterator, Coroutine, Sequence
+import uuid
+from collections.abc import AsyncIterator, Collection, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Final
@@ -32,6 +33,7 @@ from chukan.platform.exchange.delegations import Delegations
 from chukan.platform.exchange.event_streams import EventStreams
 from chukan.platform.exchange.evidence import evidence_loops, origin_of
 from chukan.platform.exchange.facts import Persons
+from chukan.platform.exchange.hinting import Hints
 from chukan.platform.exchange.holders import Holders
 from chukan.platform.exchange.inbox import Inbox
 from chukan.platform.exchange.inquiries import Inquiries
@@ -56,12 +58,13 @@ from chukan.replication.primary import Cells
 from chukan.settings import Settings
 from chukan.tenants import own_flags
 from chukan.tenants.directory import AgencyRow, Directory
+from chukan.tenants.hints import Hint
 from chukan.tenants.keystore import KeyStores
 from chukan.tenants.masters import RevokedAt, none_revoked_at
 from chukan.tenants.partition import Partition, act_for
 from chukan.tenants.sequencer import Sequencer
 from chukan.tenants.sets import CellSets, listen
-from chukan.tenants.states import Side
+from chukan.tenants.states import Side, shard_of
 
 _log = log.get("exchange")
 STOP_S: Final = 10.0
@@ -140,7 +143,9 @@ class Exchange:
         self.inbox = Inbox(self.context, self._provisions, verifier, answered=self._answered, asked=self._asked)
         self._announced: set[tuple[str, str]] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._hints: set[asyncio.Task[None]] = set()
+        self._hints = {
+            (cell, side): Hints(cell, side, self.sets[cell], self.owner) for cell in settings.cells for side in Side
+        }
         self._broken = asyncio.Event()
         self._stopping = False
 
@@ -197,39 +202,29 @@ class Exchange:
     # ------------------------------------------------------------ hints
 
     def _accepted(self, agency: AgencyRow) -> None:
+        self._waiters.changed(agency.cell, agency.number, ())
         self._woken(agency, Side.INQUIRER)
 
     def _asked(self, agency: AgencyRow) -> None:
         self._woken(agency, Side.PROVIDER)
 
     def _woken(self, agency: AgencyRow, side: Side) -> None:
-        """Wake our own worker, and hint the others (NOTIFY goes alone, after the commit, DESIGN §5)."""
-        self._workers[agency.cell, side].wake()
-        self._hint(agency.cell, side)
+        """Wake our own worker, or hint the others where the work is theirs (after the commit, DESIGN §5)."""
+        shard = shard_of(agency.number)
+        if not self._workers[agency.cell, side].wake([shard]):
+            self._hints[agency.cell, side].work(shard)
 
-    def _answered(self, agency: AgencyRow) -> None:
-        self._waiters.changed(agency.cell, agency.number)
-        self._hint(agency.cell, Side.INQUIRER)
+    def _answered(self, agency: AgencyRow, lines: Collection[uuid.UUID] | None = None) -> None:
+        """Tell those who wait, here and elsewhere, that these lines are final (None: any of the agency)."""
+        self._waiters.changed(agency.cell, agency.number, lines)
+        self._hints[agency.cell, Side.INQUIRER].done(shard_of(agency.number))
 
-    def _hint(self, cell: str, side: Side) -> None:
-        """At most one hint per cell and side is on its way at a time: it says only "look"."""
-        name = f"hint {cell} {side.name}"
-        if any(task.get_name() == name for task in self._hints):
+    def _heard(self, cell: str, side: Side, hint: Hint) -> None:
+        if hint.origin == self.owner:
             return
-        task = asyncio.create_task(self._send_hint(cell, side), name=name)
-        self._hints.add(task)
-        task.add_done_callback(self._hints.discard)
-
-    async def _send_hint(self, cell: str, side: Side) -> None:
-        try:
-            await self.sets[cell].notify(side)
-        except Problem as problem:
-            _log.info("hint not sent", cell=cell, code=problem.code)
-
-    def _heard(self, cell: str, side: Side) -> None:
-        self._workers[cell, side].wake()
+        self._workers[cell, side].wake(hint.work)
         if side is Side.INQUIRER:
-            self._waiters.hint(cell)
+            self._waiters.hint(cell, hint.done)
 
     # ------------------------------------------------------------ life
 

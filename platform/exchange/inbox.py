@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 import msgspec
@@ -36,6 +36,7 @@ from chukan.tenants.states import Outcome, Side
 
 _log = log.get("exchange.inbox")
 COMMIT_TIMEOUT_S: Final = 30.0
+_DRAW_BYTES: Final = 8
 TEMPORARY: Final = frozenset(
     {
         "no_primary",
@@ -79,7 +80,7 @@ class Inbox:
         provisions: Provisions,
         verifier: PermitVerifier,
         *,
-        answered: Callable[[AgencyRow], None],
+        answered: Callable[[AgencyRow, Collection[uuid.UUID]], None],
         asked: Callable[[AgencyRow], None],
     ) -> None:
         self._context = context
@@ -194,6 +195,7 @@ class Inbox:
                 rows.append(self._answer_row(line, hit))
                 agencies.append(line.agency)
         statuses = await self._deliver[cell].submit_each(rows, COMMIT_TIMEOUT_S)
+        final: dict[int, list[uuid.UUID]] = defaultdict(list)
         for row, agency, outcome in zip(rows, agencies, statuses, strict=True):
             status = self._or_no(row.inbox, outcome)
             if isinstance(status, Ack):
@@ -205,8 +207,11 @@ class Inbox:
             if status == "applied":
                 if row.record is not None:
                     self._context.meter.outcome(Side.INQUIRER, row.outcome.word)
-                self._answered(agency)
+                final[agency.number].append(row.id)
             acks[row.inbox] = Ack(id=row.inbox, status="accepted", reason=None if status == "applied" else status)
+        for agency in {agency.number: agency for agency in agencies}.values():
+            if agency.number in final:
+                self._answered(agency, final[agency.number])
 
     def _answer_row(self, line: _Delivered, hit: RequestHit) -> AnswerRow:
         item, permit, agency, proof = line
@@ -301,7 +306,9 @@ class Inbox:
     # ------------------------------------------------------------ common
 
     def _shuffled(self, items: Sequence[T]) -> list[T]:
-        return sorted(items, key=lambda _: self._context.chance.token(8))
+        drawn = self._context.chance.token(_DRAW_BYTES * len(items))
+        keyed = [(drawn[_DRAW_BYTES * n : _DRAW_BYTES * (n + 1)], n) for n in range(len(items))]
+        return [items[n] for _, n in sorted(keyed)]
 
     async def _by_cell(
         self,

@@ -50,6 +50,7 @@ ACCEPT_TIMEOUT_S: Final = 30.0
 PAGE_MAX: Final = 1000
 AGAIN_S: Final = (0.02, 0.05, 0.1, 0.2, 0.4)
 """Pauses before a list is judged anew because a link or a delegation changed between its judgement and its commit."""
+_OPEN: Final = frozenset(state.name.lower() for state in OPEN_INQUIRY)
 _NAMED: Final = 5
 """Version of the ids that follow from other ids: batches of a file's parts, and of lines that were sent again."""
 
@@ -330,6 +331,13 @@ class Inquiries:
                 views = [msgspec.structs.replace(views[0], resends=memo.resends)]
         return Batch(batch=batch, lines=views)
 
+    async def settled(self, agency: AgencyRow, known: Batch, timeout_s: float) -> Batch | None:
+        """Like ``wait``, for what the caller was shown just now; None: all of its open lines were heard to be final."""
+        began = self._context.clock.monotonic()
+        if await self._waiters.told(agency.cell, agency.number, _open_lines(known), timeout_s):
+            return None
+        return await self.wait(agency, known.batch, timeout_s - (self._context.clock.monotonic() - began))
+
     async def wait(self, agency: AgencyRow, batch: uuid.UUID, timeout_s: float) -> Batch:
         """The same once no line is open any more, or when the time is over."""
 
@@ -338,13 +346,20 @@ class Inquiries:
             done = all(row.state not in OPEN_INQUIRY for row in rows)
             return done, Batch(batch=found, lines=[view_of(row) for row in rows])
 
-        return await self._waiters.until(agency.cell, agency.number, look, timeout_s)
+        return await self._waiters.until(agency.cell, agency.number, look, timeout_s, _open_lines)
 
-    async def collect(self, agency: AgencyRow, reference: uuid.UUID) -> Batch:
-        """State and content; answered lines become collected in the same commit that reads them."""
-        batch, rows = await self._rows(agency, reference)
+    async def collect(self, agency: AgencyRow, reference: uuid.UUID, known: Batch | None = None) -> Batch:
+        """State and content; answered lines become collected in the same commit that reads them.
+
+        ``known`` spares looking for the batch's lines.
+        """
+        if known is None:
+            batch, rows = await self._rows(agency, reference)
+            ids = [row.id for row in rows]
+        else:
+            batch, ids = known.batch, [line.id for line in known.lines if line.id is not None]
         keys = self._context.keys(agency.number)
-        found = await self._cell(agency).collect(agency.number, agency.generation, [row.id for row in rows])
+        found = await self._cell(agency).collect(agency.number, agency.generation, ids)
         lines = [view_of(row, open_content(keys, row)) for row in sorted(found, key=lambda row: row.ordinal)]
         return Batch(batch=batch, lines=lines)
 
@@ -378,6 +393,10 @@ class Inquiries:
         """Finish what is in flight."""
         for stage in self._stages.values():
             await stage.close()
+
+
+def _open_lines(batch: Batch) -> list[uuid.UUID]:
+    return [line.id for line in batch.lines if line.id is not None and line.state in _OPEN]
 
 
 def _accept_in(sets: CellSets) -> Callable[[list[Accepting]], Awaitable[list[AcceptedBatch]]]:

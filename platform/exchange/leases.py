@@ -46,6 +46,10 @@ class Leases:
             return []
         return list(self._grants.values())
 
+    def holds(self, shard: int) -> bool:
+        """Tell whether a shard is ours, by our own clock."""
+        return shard in self._grants and self._context.clock.monotonic() < self._until
+
     def lost(self) -> None:
         """The cell said ``stale_lease``: nothing is ours until the next renewal, which is now.
 

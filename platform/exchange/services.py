@@ -52,6 +52,10 @@ class InquiryService(Protocol):
         """Make a list durable, answer line by line; ``raw`` is the request body, whose digest idempotency compares."""
         ...
 
+    async def settled(self, agency: AgencyRow, known: Batch, timeout_s: float) -> Batch | None:
+        """Like ``wait``, for what was shown just now; None where all of its open lines were heard to be final."""
+        ...
+
     async def wait(self, agency: AgencyRow, batch: uuid.UUID, timeout_s: float) -> Batch:
         """The batch once every line is final, or as it stands after ``timeout_s``."""
         ...
@@ -60,7 +64,7 @@ class InquiryService(Protocol):
         """A batch by its id, or the batch of one line by the line's id. Raises Problem ``not_found``."""
         ...
 
-    async def collect(self, agency: AgencyRow, reference: uuid.UUID) -> Batch:
+    async def collect(self, agency: AgencyRow, reference: uuid.UUID, known: Batch | None = None) -> Batch:
         """The same with content, marking answered lines as collected; repeatable until purged."""
         ...
 

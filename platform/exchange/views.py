@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from chukan.errors import Problem
-from chukan.platform.sealed import UnreadableAnswerError, open_answer
+from chukan.platform.sealed import UnreadableAnswerError, open_with_kept
 from chukan.platform.wire.agency import AnswerContent, Batch, ProblemBody, QueryLineView
 from chukan.platform.wire.network import AnswerDelivery
 from chukan.tenants.rows import Collected, InquiryView
@@ -88,6 +88,6 @@ def read_content(keys: AgencyKeys, delivery: AnswerDelivery, permit: uuid.UUID) 
     if delivery.sealed is None:
         return None
     try:
-        return _CONTENT.decode(open_answer(delivery.sealed, permit, keys.answer_private(delivery.sealed.key)))
+        return _CONTENT.decode(open_with_kept(delivery.sealed, permit, keys))
     except (UnreadableAnswerError, SealError, msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None

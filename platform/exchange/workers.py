@@ -13,7 +13,8 @@ import asyncio
 import datetime as dt
 import uuid
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Final, TypeVar
@@ -34,6 +35,7 @@ from chukan.platform.proofs import Binding, Proof, proof_of
 from chukan.platform.proofs import receipt as receipt_message
 from chukan.platform.wire.network import InquirerPermit, PermitReply, Receipt
 from chukan.tenants.directory import AgencyRow
+from chukan.tenants.hints import EVERYWHERE
 from chukan.tenants.rows import Grant, InquirySettle, InquiryWork, ProvisionSettle, ProvisionWork
 from chukan.tenants.states import Outcome, ProvisionState, Side
 
@@ -65,10 +67,19 @@ class Worker(ABC):
         self._sets = context.sets[cell]
         self._peer = peer
         self._wakes = [asyncio.Event() for _ in range(FLIGHTS)]
-        self.leases = Leases(context, cell, self.side, owner, self.wake)
+        self.leases = Leases(context, cell, self.side, owner, self._wake_all)
 
-    def wake(self) -> None:
-        """There may be work."""
+    def wake(self, shards: Iterable[int] = EVERYWHERE) -> bool:
+        """There may be work in these shards; tell whether all of them are ours, so that nobody else need know."""
+        ours = True
+        for shard in shards:
+            if self.leases.holds(shard):
+                self._wakes[shard % FLIGHTS].set()
+            else:
+                ours = False
+        return ours
+
+    def _wake_all(self) -> None:
         for event in self._wakes:
             event.set()
 
@@ -182,7 +193,7 @@ class InquiryWorker(Worker):
         owner: str,
         peer: NetworkPeer,
         verifier: PermitVerifier,
-        changed: Callable[[str, int], None],
+        changed: Callable[[str, int, Collection[uuid.UUID]], None],
         announced: Callable[[AgencyRow], bool],
     ) -> None:
         """``announced`` tells whether the network has an agency's answer key: before that it would refuse for good."""
@@ -203,10 +214,13 @@ class InquiryWorker(Worker):
         settles += [self._again(row) for row in asking if row.agency not in ready]
         settles += await self._ask([row for row in asking if row.agency in ready])
         statuses = await self._sets.settle_inquiries(grants, settles)
+        final: dict[int, list[uuid.UUID]] = defaultdict(list)
         for step, status in zip(settles, statuses, strict=True):
             if status == "applied" and step.record is not None:
                 self._context.meter.outcome(Side.INQUIRER, step.outcome.word)
-                self._changed(self._cell, step.agency)
+                final[step.agency].append(step.id)
+        for agency, lines in final.items():
+            self._changed(self._cell, agency, lines)
         return len(rows)
 
     async def _purge(self, grants: list[Grant]) -> int:

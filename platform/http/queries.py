@@ -6,8 +6,8 @@ holds no place among the requests at work, and is answered as things stand when 
 """
 
 import asyncio
-import uuid
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import msgspec
 from aiohttp import hdrs
@@ -42,14 +42,17 @@ async def post(call: Call) -> Reply:
     through = call.request.remote is not None and link_plan.owner(call.request.remote) is not None
     call.services.metrics.asked(len(body.lines), through_link=through)
     wait_s = headers.preferred_wait_s(call.request)
-    applied = False
+    applied = settled = False
     if wait_s is not None and _is_open(batch):
-        waited = await _wait(call, batch.batch, wait_s)
-        applied = waited is not None
-        batch = _merge(batch, waited)
-    if body.collect and any(line.state in _ANSWERED for line in batch.lines):
+        waited = await _wait(call, inquiries.settled(call.agency, batch, float(wait_s)), wait_s)
+        applied, settled = waited is not None, waited == (None,)
+        if settled and not body.collect:
+            async with call.place(), asyncio.timeout(HANDLER_DEADLINE_S):
+                waited = (await inquiries.view(call.agency, batch.batch),)
+        batch = _merge(batch, *(waited or (None,)))
+    if body.collect and (settled or any(line.state in _ANSWERED for line in batch.lines)):
         async with call.place(), asyncio.timeout(HANDLER_DEADLINE_S):
-            batch = _merge(batch, await inquiries.collect(call.agency, batch.batch))
+            batch = _merge(batch, await inquiries.collect(call.agency, batch.batch, batch))
     location = f"{call.request.path}/{batch.batch}"
     extra: dict[str, str] = {hdrs.LOCATION: location}
     if applied or (wait_s is not None and not _is_open(batch)):
@@ -65,7 +68,8 @@ async def get(call: Call) -> Reply:
     async with call.place(), asyncio.timeout(HANDLER_DEADLINE_S):
         batch = await call.services.exchange.inquiries.view(call.agency, reference)
     if wait_s and _is_open(batch):
-        batch = _merge(batch, await _wait(call, reference, wait_s))
+        waited = await _wait(call, call.services.exchange.inquiries.wait(call.agency, reference, float(wait_s)), wait_s)
+        batch = _merge(batch, *(waited or (None,)))
     return Reply(batch)
 
 
@@ -101,14 +105,21 @@ async def resend(call: Call) -> Reply:
     return Reply(await call.services.exchange.inquiries.resend(call.agency, call.client, call.id("query")))
 
 
-async def _wait(call: Call, reference: uuid.UUID, wait_s: int) -> Batch | None:
-    """Return the batch after waiting; None where there is no room to wait, or this exchange goes out of service."""
+async def _wait(call: Call, waiting: Coroutine[Any, Any, Batch | None], wait_s: int) -> tuple[Batch | None] | None:
+    """Return what was waited for; None where there is no room to wait, or this exchange goes out of service."""
+
+    async def waited() -> tuple[Batch | None]:
+        return (await waiting,)
+
     with call.park() as free:
         if not free:
+            waiting.close()
             return None
-        inquiries = call.services.exchange.inquiries
         async with asyncio.timeout(wait_s + HANDLER_DEADLINE_S):
-            return await call.services.drain.race(inquiries.wait(call.agency, reference, float(wait_s)))
+            found = await call.services.drain.race(waited())
+    if found is None:
+        waiting.close()
+    return found
 
 
 def _is_open(batch: Batch) -> bool:

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from chukan.replication.primary import Cells
+from chukan.tenants import hints
+from chukan.tenants.hints import Hint
 from chukan.tenants.sets.acquisition_asks import AskSets
 from chukan.tenants.sets.code_changes import CodeChangeSets
 from chukan.tenants.sets.codes import CodeSets
@@ -50,6 +52,6 @@ class CellSets(
     """
 
 
-async def listen(cells: Cells, cell: str, heard: Callable[[str, Side], None]) -> None:
-    """Call ``heard(cell, side)`` whenever there may be work, until cancelled; see ``Cells.hear``."""
-    await cells.hear(cell, list(_SIDES), lambda channel: heard(cell, _SIDES[channel]))
+async def listen(cells: Cells, cell: str, heard: Callable[[str, Side, Hint], None]) -> None:
+    """Call ``heard(cell, side, hint)`` whenever there may be something to do, until cancelled; see ``Cells.hear``."""
+    await cells.hear(cell, list(_SIDES), lambda channel, told: heard(cell, _SIDES[channel], hints.read(told)))

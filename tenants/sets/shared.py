@@ -4,6 +4,7 @@ import datetime as dt
 from collections.abc import Sequence
 
 from chukan.errors import Problem
+from chukan.tenants.hints import Hint
 from chukan.tenants.retention import KEYS_DAYS
 from chukan.tenants.rows import Grant
 from chukan.tenants.sets.common import CHANNELS, Backlog, CommonRow, CopyAge, Expired, Opening, SetCaller, SnapshotRow
@@ -147,6 +148,6 @@ class SharedSets(SetCaller):
         """
         return int((await self._words("fold_statistics", after, agencies, limit))[0])
 
-    async def notify(self, side: Side) -> None:
-        """Send a hint that a side has work: alone, after the commit that made it, never in one that writes."""
-        await self._fetch("SELECT pg_notify($1, '')", CHANNELS[side])
+    async def notify(self, side: Side, hint: Hint) -> None:
+        """Send a hint to a side: alone, after the commit that it speaks of, never in one that writes."""
+        await self._fetch("SELECT pg_notify($1, $2)", CHANNELS[side], hint.payload())

@@ -354,8 +354,7 @@ async def test_everything_of_an_agency_that_lies_outside_its_schema_is_known_to_
         " WHERE c.relnamespace = 'chukan'::regnamespace AND c.relkind = 'r'",
     )
     assert {row["relname"] for row in rows} == {
-        "agencies", "inquiry_work", "provision_work", "to_sequence", "log_heads", "orders",
-        "retirements",  # lies beside its order, in the cell where that was begun
+        "agencies", "inquiry_work", "provision_work", "to_sequence", "log_heads", "orders", "retirements",
         "evidence_heads",  # a hint: made anew where the agency lives, from the checkpoints that came along
         "operations_waiting",
         "operation_heads",  # a hint: made anew where the agency lives, from the log that came along

@@ -7,6 +7,7 @@ import pytest
 
 from chukan.errors import Problem
 from chukan.tenants import births
+from chukan.tenants.hints import Hint
 from chukan.tenants.sets import CellSets, listen
 from chukan.tenants.states import LinkStatus, Outcome, ProvisionState, Side
 
@@ -138,11 +139,11 @@ async def test_keys_and_sent_bytes_are_forgotten_after_their_time(own_cell, sets
 
 
 async def test_hints_reach_whoever_listens_and_are_sent_alone(own, sets):
-    heard: list[tuple[str, Side]] = []
+    heard: list[tuple[str, Side, Hint]] = []
     woken = asyncio.Event()
 
-    def hear(cell, side):
-        heard.append((cell, side))
+    def hear(cell, side, hint):
+        heard.append((cell, side, hint))
         woken.set()
 
     async def wait_for(count):
@@ -153,10 +154,12 @@ async def test_hints_reach_whoever_listens_and_are_sent_alone(own, sets):
 
     task = asyncio.create_task(listen(own, "here", hear))
     await wait_for(2)
-    assert sorted(heard) == [("here", Side.INQUIRER), ("here", Side.PROVIDER)], "on connect everybody looks"
-    await sets.notify(Side.PROVIDER)
+    everywhere = [("here", Side.INQUIRER, Hint()), ("here", Side.PROVIDER, Hint())]
+    assert sorted(heard, key=lambda one: one[1]) == everywhere, "on connect everybody looks"
+    told = Hint("east-1", frozenset({3, 17}), frozenset())
+    await sets.notify(Side.PROVIDER, told)
     await wait_for(3)
-    assert heard[2] == ("here", Side.PROVIDER)
+    assert heard[2] == ("here", Side.PROVIDER, told)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
@@ -164,7 +167,7 @@ async def test_hints_reach_whoever_listens_and_are_sent_alone(own, sets):
 
 async def test_a_lost_listener_comes_back_and_looks_again(own_cell, own):
     looks = asyncio.Queue()
-    task = asyncio.create_task(listen(own, "here", lambda _cell, side: looks.put_nowait(side)))
+    task = asyncio.create_task(listen(own, "here", lambda _cell, side, _hint: looks.put_nowait(side)))
     async with asyncio.timeout(10):
         assert {await looks.get() for _ in Side} == set(Side)
     admin = await own_cell.admin()

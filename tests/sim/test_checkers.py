@@ -250,8 +250,8 @@ def wait_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
     """A waiter forgets its deadline."""
     until = Waiters.until
 
-    async def patient(self: Any, cell: str, agency: int, look: Any, timeout_s: float) -> Any:
-        return await until(self, cell, agency, look, timeout_s + 60)
+    async def patient(self: Any, cell: str, agency: int, look: Any, timeout_s: float, *rest: Any) -> Any:
+        return await until(self, cell, agency, look, timeout_s + 60, *rest)
 
     monkeypatch.setattr(Waiters, "until", patient)
 

@@ -73,11 +73,16 @@ class Inquiries:
             pass
         return self._find(agency, batch)
 
+    async def settled(self, agency: AgencyRow, known: wire.Batch, timeout_s: float) -> wire.Batch | None:
+        await self.wait(agency, known.batch, timeout_s)
+        found = self._find(agency, known.batch)
+        return found if any(line.state == "accepted" for line in found.lines) else None
+
     async def view(self, agency: AgencyRow, reference: uuid.UUID) -> wire.Batch:
         self.calls.append(("view", agency.code))
         return self._find(agency, reference)
 
-    async def collect(self, agency: AgencyRow, reference: uuid.UUID) -> wire.Batch:
+    async def collect(self, agency: AgencyRow, reference: uuid.UUID, known: wire.Batch | None = None) -> wire.Batch:
         self.calls.append(("collect", agency.code))
         batch = self._find(agency, reference)
         content = wire.AnswerContent(kind="TM00000000000002", copies=[])
