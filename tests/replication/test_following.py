@@ -120,7 +120,9 @@ async def test_work_goes_on_at_the_new_leader_and_the_other_cell_never_notices(f
     await followed.sets.worker_share(owner, Side.INQUIRER, 60)
     before = await followed.sets.lease(owner, Side.INQUIRER, 64, 60)
     assert cells.leader("here").who[:2] == ("first", 1)
-    async with meanwhile(cells.hear("here", ["chukan_inquirer"], heard.append), calm.run()):
+    async with meanwhile(
+        cells.hear("here", ["chukan_inquirer"], lambda channel, _told: heard.append(channel)), calm.run()
+    ):
         await until(_true(lambda: heard), "the listener listens")
         await bereaved(followed)
         heard.clear()
