@@ -5,20 +5,17 @@ offline by ``chukan records verify`` with the verifier keys of the log, which co
 holds who did what at the agency: it is written for its owner alone.
 """
 
-import os
 from pathlib import Path
-from typing import Annotated
 
-from cyclopts import App, Parameter
+from cyclopts import App
 from rich.console import Console
 
 from chukan.clock import to_jst
-from chukan.errors import Problem
 from chukan.ops import client_view as view
-from chukan.ops.client_evidence import known_keys, show_seen
-from chukan.ops.client_run import Target, run, run_each
+from chukan.ops.client_evidence import Keeping, look_at_log
+from chukan.ops.client_export import write_log
+from chukan.ops.client_run import Target, run
 from chukan.ops.sandbox.agency_client import AgencyClient
-from chukan.ops.sandbox.checkpoint_book import CheckpointBook, Seen
 from chukan.platform.wire.operations import Operations
 
 app = App(name="operations", help="Read, keep and export the agency's own operations log (操作記録), as its officer.")
@@ -47,61 +44,13 @@ def export(path: Path, *, target: Target) -> None:
     path
         The new file; only its owner reads it.
     """
-
-    async def work(client: AgencyClient) -> int:
-        return await _write(client, path)
-
-    run(target, work, lambda console, size: console.print(f"{size} bytes"))
+    write_log(path, target, AgencyClient.export_operations)
 
 
 @app.command
-def checkpoint(
-    *,
-    target: Target,
-    keys: Path,
-    keep: Path,
-    after_restore: Annotated[bool, Parameter(negative="")] = False,
-) -> None:
-    """Look at the log's newest checkpoint, check that it continues the kept one, and keep it.
-
-    Parameters
-    ----------
-    keys
-        Verifier keys of the log and of both centres, one a line (the operator's ``chukan operations keys``).
-    keep
-        The file of the kept checkpoint; made at the first look.
-    after_restore
-        Keep the new one though it contradicts the old one, which stays beside it: after an announced restore only.
-    """
-    book = CheckpointBook(keep, known_keys(keys))
-
-    async def work(client: AgencyClient) -> Seen:
-        return await book.look(client.operations_log, replace=after_restore)
-
-    run_each(target, work, show_seen)
-
-
-async def _write(client: AgencyClient, path: Path) -> int:
-    """Write the file as it comes; one that was cut off does not stay. Raises ``Problem`` file_exists."""
-    try:
-        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
-    except FileExistsError:
-        raise Problem("file_exists", expected=str(path)) from None
-    except OSError:
-        raise Problem("file_unwritable", expected=str(path)) from None
-    size = 0
-    try:
-        with file:
-            async for piece in client.export_operations():
-                size += file.write(piece)
-    except BaseException:
-        _remove(path)
-        raise
-    return size
-
-
-def _remove(path: Path) -> None:
-    path.unlink(missing_ok=True)
+def checkpoint(*, target: Target, keeping: Keeping) -> None:
+    """Look at the log's newest checkpoint, check that it continues the kept one, and keep it."""
+    look_at_log(target, keeping, lambda client: client.operations_log)
 
 
 def _show(console: Console, reply: Operations) -> None:

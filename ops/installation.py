@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from chukan.chance import Chance, SystemChance
@@ -41,6 +40,7 @@ from chukan.tenants.directory import AgencyRow, ClientRow, Directory, Snapshot
 from chukan.tenants.export_file import Manifest, Written
 from chukan.tenants.keystore import KeyStores
 from chukan.tenants.orders import Approved, SignedOrder
+from chukan.tenants.pem_keys import read_private_key, read_public_key
 from chukan.tenants.publishing import Published, Publisher
 
 T = TypeVar("T")
@@ -134,7 +134,7 @@ async def open_installation(
     chance = chance or SystemChance(clock)
     environment = settings.site.environment
     require_environment(settings.exchange.tls_ca_file, environment)
-    public = _read_public(settings.exchange.directory_key_file)
+    public = read_public_key(settings.exchange.directory_key_file)
     key = None if directory_key is None else _read_half(directory_key, public)
     try:
         keystores = KeyStores.of(settings, chance=chance)
@@ -157,31 +157,10 @@ async def open_installation(
         keystores.close()
 
 
-def read_directory_key(path: Path) -> Ed25519PrivateKey:
-    """Return the key that signs the common data; ``Problem`` certificate_unreadable, naming the file."""
-    try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError):
-        raise Problem("certificate_unreadable", expected=str(path)) from None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise Problem("certificate_unreadable", expected=str(path))
-    return key
-
-
 def _read_half(path: Path, public: Ed25519PublicKey) -> Ed25519PrivateKey:
-    key = read_directory_key(path)
+    key = read_private_key(path)
     if directory.key_id(key.public_key()) != directory.key_id(public):
         raise Problem("setting_invalid", pointer="/exchange/directory_key_file", expected="the half of the signing key")
-    return key
-
-
-def _read_public(path: Path) -> Ed25519PublicKey:
-    try:
-        key = serialization.load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError):
-        raise Problem("certificate_unreadable", expected=str(path)) from None
-    if not isinstance(key, Ed25519PublicKey):
-        raise Problem("certificate_unreadable", expected=str(path))
     return key
 
 

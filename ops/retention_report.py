@@ -13,8 +13,9 @@ from chukan.clock import JST, to_jst, today_jst
 from chukan.ops import installation as acts
 from chukan.ops.installation import Installation
 from chukan.ops.output import Json, say, table
+from chukan.replication.primary import Connection, Proxy
 from chukan.tenants.changes import require_agency
-from chukan.tenants.link_calls import fetch
+from chukan.tenants.link_calls import Record, fetch
 from chukan.tenants.retention import CLASSES, STAYING, Limits, limits_of
 
 EXIT_LATE: Final = 1
@@ -85,8 +86,7 @@ async def look(installation: Installation, agency: str | None, limits: Limits) -
     for cell in sorted({row.cell for row in agencies}):
         async with installation.cells.steward(cell) as steward:
             for row in (each for each in agencies if each.cell == cell):
-                sql = "SELECT * FROM chukan.retention_over($1, $2, $3, $4, $5, $6, $7)"
-                for found in await fetch(steward, sql, row.number, *limits):
+                for found in await over_at(steward, row.number, limits):
                     count, oldest = counts.get(found["class"], (0, None))
                     instants = [at for at in (oldest, found["oldest"]) if at is not None]
                     counts[found["class"]] = count + found["over"], min(instants, default=None)
@@ -96,10 +96,18 @@ async def look(installation: Installation, agency: str | None, limits: Limits) -
     ]  # fmt: skip
 
 
+async def over_at(steward: Connection | Proxy, agency: int, limits: Limits) -> list[Record]:
+    """Return (class, over, oldest) of one agency, by the login that may count and not read."""
+    return [
+        *await fetch(steward, "SELECT * FROM chukan.retention_over($1, $2, $3, $4, $5, $6, $7)", agency, *limits),
+        *await fetch(steward, "SELECT * FROM chukan.messages_over($1, $2)", agency, limits.records),
+    ]
+
+
 def _before(name: str, limits: Limits) -> dt.datetime | None:
     if name in STAYING:
         return None
-    if name in {"records", "lines"}:
+    if name in {"records", "lines", "messages"}:
         return dt.datetime.combine(limits.records, dt.time(), JST)
     at: dt.datetime = limits.now if name == "sessions" else getattr(limits, name)
     return at

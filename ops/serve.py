@@ -13,15 +13,12 @@ import asyncio
 import os
 import signal
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, cast
 
 import cyclopts
 import uvloop
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from chukan import log
 from chukan import settings as site_settings
@@ -68,6 +65,7 @@ from chukan.platform.textfiles import Textfiles
 from chukan.replication.primary import Cells
 from chukan.settings import Settings
 from chukan.tenants.keystore import KeyStores
+from chukan.tenants.pem_keys import read_private_key, read_public_key
 from chukan.tenants.sets import CellSets
 
 DRAIN_S: Final = 20.0
@@ -174,8 +172,8 @@ class Server:
 
     def _make_network(self) -> None:
         mine, network = self.settings.exchange, self.settings.network
-        self._network_key = _public_key(network.verify_key_file)
-        self._signer = Signer(mine.name, _private_key(mine.signing_key_file), self._clock, self._chance)
+        self._network_key = read_public_key(network.verify_key_file)
+        self._signer = Signer(mine.name, read_private_key(mine.signing_key_file), self._clock, self._chance)
         self._opener = Opener({network.name: self._network_key}, self._clock)
         context = tls.client_context(mine.tls_certificate_file, mine.tls_key_file, network.ca_file)
         self._certificate_ends = CertificateEnds(peers_of(self.settings, context), self._metrics)
@@ -189,7 +187,7 @@ class Server:
             keystores=self._keystores,
             law=self._law,
             network_key=self._network_key,
-            directory_key=_public_key(self.settings.exchange.directory_key_file),
+            directory_key=read_public_key(self.settings.exchange.directory_key_file),
             clock=self._clock,
             chance=self._chance,
             meter=self._metrics,
@@ -384,19 +382,3 @@ class Server:
 def _address_check(settings: Settings) -> AddressCheck:
     """Return the check of source addresses; only a sandbox may go without (the settings refuse it elsewhere)."""
     return LinkAddresses() if settings.site.address_check else NoAddressCheck()
-
-
-def _private_key(path: Path) -> Ed25519PrivateKey:
-    with suppress(OSError, ValueError, TypeError):
-        key = load_pem_private_key(path.read_bytes(), password=None)
-        if isinstance(key, Ed25519PrivateKey):
-            return key
-    raise Problem("certificate_unreadable", expected=str(path))
-
-
-def _public_key(path: Path) -> Ed25519PublicKey:
-    with suppress(OSError, ValueError, TypeError):
-        key = load_pem_public_key(path.read_bytes())
-        if isinstance(key, Ed25519PublicKey):
-            return key
-    raise Problem("certificate_unreadable", expected=str(path))

@@ -65,6 +65,16 @@ CLASSES: Final = (
         "`expire_records`",
     ),
     Kept(
+        "messages",
+        "電文の証跡(署名と要約値)",
+        "message evidence (signatures and digests)",
+        "受け付けた時",
+        "their acceptance",
+        "7年、その記録が消えた後",
+        "7 years, and after their record has gone",
+        "`expire_messages`",
+    ),
+    Kept(
         "keys",
         "受付鍵・使用済み許可の照合値",
         "keys against repeats, digests of used permits",

@@ -10,11 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
-
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import load_pem_private_key, load_pem_public_key
 
 from chukan.errors import Problem
 from chukan.platform.exchange.context import Context
@@ -22,6 +18,7 @@ from chukan.settings import Settings
 from chukan.tenants.cosigning import Cosigner, Restores
 from chukan.tenants.evidence import CentreKeys, Signer
 from chukan.tenants.map_growth import MapFollower, MapGrower
+from chukan.tenants.pem_keys import read_private_key, read_public_key
 
 
 def read_centre_keys(settings: Settings) -> CentreKeys:
@@ -31,8 +28,8 @@ def read_centre_keys(settings: Settings) -> CentreKeys:
     centre, or the memory's cell is none.
     """
     evidence, centre = settings.evidence, settings.site.centre
-    public = {name: _public(path) for name, path in evidence.public_key_files.items()}
-    private = None if evidence.signing_key_file is None else _private(evidence.signing_key_file)
+    public = {name: read_public_key(path) for name, path in evidence.public_key_files.items()}
+    private = None if evidence.signing_key_file is None else read_private_key(evidence.signing_key_file)
     if private is not None:
         mine = public.get(centre)
         if mine is None or mine.public_bytes_raw() != private.public_key().public_bytes_raw():
@@ -80,23 +77,3 @@ def evidence_loops(
                 sets, memory, keys, context.code_of, context.clock, restores=restores, on_forked=cosigning, maps=maps
             )
             yield f"cosigner {cell}", cosigner.run()
-
-
-def _private(path: Path) -> Ed25519PrivateKey:
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError):
-        key = None
-    if not isinstance(key, Ed25519PrivateKey):
-        raise Problem("certificate_unreadable", expected=str(path))
-    return key
-
-
-def _public(path: Path) -> Ed25519PublicKey:
-    try:
-        key = load_pem_public_key(path.read_bytes())
-    except (OSError, ValueError):
-        key = None
-    if not isinstance(key, Ed25519PublicKey):
-        raise Problem("certificate_unreadable", expected=str(path))
-    return key

@@ -272,7 +272,7 @@ class Inquiries:
         numbered = [(ordinal, each.line) for ordinal, each in again.items()]
         for pause_s in AGAIN_S:
             lines, refused = await self._prepare(agency, officer, batch, numbered, again)
-            openings = [self._opening(agency, keys, again[line.ordinal]) for line in lines]
+            openings = [again[line.ordinal].opening(agency, keys) for line in lines]
             accepted = await self._cell(agency).accept(openings, lines)
             fresh = [line for line, result in zip(lines, accepted, strict=True) if result.fresh]
             self._accepted(agency, fresh)
@@ -295,16 +295,6 @@ class Inquiries:
     @staticmethod
     def _refused(refused: Mapping[int, Problem]) -> list[QueryLineView]:
         return [refused_view(ordinal, problem) for ordinal, problem in refused.items()]
-
-    @staticmethod
-    def _opening(agency: AgencyRow, keys: AgencyKeys, again: Again) -> AcceptBatch:
-        return AcceptBatch(
-            agency=agency.number,
-            generation=agency.generation,
-            key=again.key(keys),
-            body=keys.digest("body", again.old.bytes),
-            batch=again.batch,
-        )
 
     # ------------------------------------------------------------ views
 

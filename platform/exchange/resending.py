@@ -16,10 +16,12 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chukan.platform.exchange.facts import KEY_AGE_MAX
+from chukan.tenants.rows import AcceptBatch
 from chukan.tenants.states import InquiryState
 
 if TYPE_CHECKING:
     from chukan.platform.wire.agency import QueryLine
+    from chukan.tenants.directory import AgencyRow
     from chukan.tenants.rows import InquiryView
     from chukan.tenants.sealing import AgencyKeys
 
@@ -52,6 +54,16 @@ class Again(NamedTuple):
     def key(self, keys: AgencyKeys) -> bytes:
         """The keyed digest under which it is accepted once."""
         return keys.digest("key", b"resend " + self.old.bytes)
+
+    def opening(self, agency: AgencyRow, keys: AgencyKeys) -> AcceptBatch:
+        """What the new line's batch begins with."""
+        return AcceptBatch(
+            agency=agency.number,
+            generation=agency.generation,
+            key=self.key(keys),
+            body=keys.digest("body", self.old.bytes),
+            batch=self.batch,
+        )
 
 
 def resendable(rows: Iterable[InquiryView], now: dt.datetime) -> list[InquiryView]:

@@ -16,41 +16,25 @@ class EvidenceDesk(Protocol):
     """Checkpoints and proofs of the agency's log (証跡)."""
 
     async def checkpoint(self, agency: AgencyRow) -> CheckpointView:
-        """Return the newest checkpoint."""
-        ...
-
-    async def proof(self, agency: AgencyRow, record: uuid.UUID) -> RecordProof:
-        """Prove a record."""
-        ...
-
-    async def consistency(self, agency: AgencyRow, first: int) -> ConsistencyProof:
-        """Prove that the log continues the one of ``first`` leaves."""
-        ...
-
-    def export(self, agency: AgencyRow) -> AsyncGenerator[bytes, None]:
-        """Yield the lines of the evidence file, with records and messages."""
-        ...
-
-
-class OperationsDesk(Protocol):
-    """The agency's own operations log (操作記録)."""
-
-    async def page(self, agency: AgencyRow, after: int, limit: int) -> Operations:
-        """Return the entries of the next leaves after a position."""
-        ...
-
-    async def checkpoint(self, agency: AgencyRow) -> CheckpointView:
         """Return the newest checkpoint. Raises Problem ``proof_pending``."""
+        ...
+
+    async def proof(self, agency: AgencyRow, record: uuid.UUID, /) -> RecordProof:
+        """Prove a record, or an entry. Raises Problem ``not_found``, ``proof_pending``."""
         ...
 
     async def consistency(self, agency: AgencyRow, first: int) -> ConsistencyProof:
         """Prove that the log continues the one of ``first`` leaves. Raises Problem ``proof_pending``."""
         ...
 
-    async def proof(self, agency: AgencyRow, operation: uuid.UUID) -> RecordProof:
-        """Prove an entry. Raises Problem ``not_found``, ``proof_pending``."""
+    def export(self, agency: AgencyRow) -> AsyncGenerator[bytes, None]:
+        """Yield the lines of the evidence file, with all that belongs to its leaves."""
         ...
 
-    def export(self, agency: AgencyRow) -> AsyncGenerator[bytes, None]:
-        """Yield the lines of the evidence file."""
+
+class OperationsDesk(EvidenceDesk, Protocol):
+    """The agency's own operations log (操作記録): proven as records are, and read page by page."""
+
+    async def page(self, agency: AgencyRow, after: int, limit: int) -> Operations:
+        """Return the entries of the next leaves after a position."""
         ...

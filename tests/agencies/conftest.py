@@ -20,10 +20,11 @@ from chukan import settings
 from chukan.chance import SystemChance
 from chukan.clock import SystemClock
 from chukan.ops.certificates import Authority, Issued, read_certificates, read_identity
-from chukan.ops.installation import Installation, open_installation, read_directory_key
+from chukan.ops.installation import Installation, open_installation
 from chukan.tenants import copies, directory, orders, own_flags, records
 from chukan.tenants.directory import AgencyRow, ClientRow, Directory
 from chukan.tenants.partition import act_for
+from chukan.tenants.pem_keys import read_private_key
 from chukan.tenants.rows import AcceptBatch, AcceptLine, CodeNumber, CodeOpen, CodePut
 from chukan.tenants.sealing import AgencyKeys
 from chukan.tenants.sets import CellSets
@@ -157,7 +158,7 @@ async def _make_site(pair: dict[str, Any], folder: Path) -> Site:
         number=known + 1, code="0" * 16, body="000000", name="廃止", cell="east", generation=1, state="closed"
     )
     seed = msgspec.structs.replace(directory.first(made.clock.now(), 1, "sandbox"), agencies=[closed])
-    signed = directory.sign(seed, read_directory_key(made.directory_key))
+    signed = directory.sign(seed, read_private_key(made.directory_key))
     await made.empty_common_data()
     for cell in pair:
         sql = "SELECT chukan.snapshot_put(1, $1, $2, $3)"

@@ -14,7 +14,7 @@ from .conftest import AT
 from .test_client_command import Stage, _client, stage
 
 __all__ = ["stage"]
-pytestmark = pytest.mark.requirement("AUT-05")
+pytestmark = pytest.mark.requirement("AUT-03")
 ID = uuid.UUID("018f0000-0000-7000-8000-000000000001")
 FILE = b'{"kind":"header"}\n{"kind":"checkpoint"}\n'
 

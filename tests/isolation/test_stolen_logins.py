@@ -39,7 +39,7 @@ STEWARD = {
     "key_floor", "key_floor_drop", "key_floor_prove", "list_sealed_places", "reencrypt_begin", "reencrypt_blocks",
     "reencrypt_end", "reencrypt_read", "reencrypt_write", "reencryption_progress", "sealed_before",
     "master_acts", "master_enter", "master_get", "master_put", "master_versions", "notice_put", "notice_rows",
-    "notice_withdraw", "map_mend", "map_mended", "map_names", "retention_over",
+    "notice_withdraw", "map_mend", "map_mended", "map_names", "messages_over", "retention_over",
     "incident_counts", "incident_enter", "incident_steps", "operations_append", "operators_checkpoints",
     "operators_leaves", "operators_tiles", "operators_unplaced",
     "arrival_turn", "birth", "close_agency", "environment", "link_approve", "link_drain", "link_extend",

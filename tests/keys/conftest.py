@@ -7,6 +7,7 @@ import pytest
 
 from chukan.chance import SystemChance
 from chukan.clock import SystemClock
+from chukan.errors import Problem
 from chukan.settings import Environment
 from chukan.tenants.key_token import TokenKeyStore
 from chukan.tenants.keystore import KeyStores
@@ -30,6 +31,22 @@ def stores(folders: dict[str, Path]) -> KeyStores:
 def keys(stores: KeyStores) -> AgencyKeys:
     stores.create(42)
     return stores.load(42)
+
+
+@pytest.fixture
+def half_retired(stores: KeyStores, keys: AgencyKeys, monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Retire the agency's versions below 2 while the west is away."""
+
+    def away(agency: int, below: int) -> None:
+        raise FileNotFoundError(agency, below)
+
+    def retire() -> None:
+        with monkeypatch.context() as broken:
+            broken.setattr(stores.stores["west"], "retire", away)
+            with pytest.raises(Problem, match="keys_unconfirmed"):
+                stores.retire(42, 2)
+
+    return retire
 
 
 @pytest.fixture

@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from chukan.clock import SystemClock
 from chukan.ops.cli import run
-from chukan.ops.installation import read_directory_key
 from chukan.tenants.bodies import bodies
 from chukan.tenants.directory import key_id
 from chukan.tenants.link_plan import inner_v4, inner_v6
 from chukan.tenants.numbers import body_check
+from chukan.tenants.pem_keys import read_private_key
 from chukan.tests.agencies.conftest import make_site, pair
 from chukan.vpn import enrolment
 from chukan.vpn.psk_sealing import open_psk
@@ -134,7 +134,7 @@ def town(link: Operator, tmp_path: Path) -> Town:
 def test_a_body_comes_to_its_link_and_two_people_let_it_in(link: Operator, town: Town, sealing: Any) -> None:
     invited = town.invite()
     assert (invited["link"], bool(CODE.fullmatch(invited["code"]))) == (f"{town.body}-1", True)
-    assert invited["platform_key"] == key_id(read_directory_key(link.site.directory_key).public_key())
+    assert invited["platform_key"] == key_id(read_private_key(link.site.directory_key).public_key())
     request = town.ask(invited["code"])
     enrolled = link("enrol", str(request), "--by", "anna")
     assert enrolled == {"link": town.link, "digits": enrolled["digits"], "systems": []}
@@ -150,7 +150,7 @@ def test_a_body_comes_to_its_link_and_two_people_let_it_in(link: Operator, town:
     link.device("accept", str(town.grant), folder=town.folder)
 
     # What the gateways can open and what the device opened is the same, and is in no file that travelled.
-    public = read_directory_key(link.site.directory_key).public_key()
+    public = read_private_key(link.site.directory_key).public_key()
     grant = enrolment.verify_grant(town.grant.read_bytes(), public, SystemClock().now())
     assert grant.addresses == [inner_v4(town.link), inner_v6(town.link)]
     assert [grant.centres[centre].address for centre in ("east", "west")] == ["10.255.0.1", "10.255.0.2"]

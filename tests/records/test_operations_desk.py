@@ -18,7 +18,7 @@ from chukan.tests.records.acting import NAME, place
 from chukan.tests.records.bending import CODE, KEYS
 from chukan.tests.records.test_restored_operations import BACK, NOW, SEEN, Restored
 
-pytestmark = pytest.mark.requirement("AUT-05")
+pytestmark = pytest.mark.requirement("AUT-03")
 
 
 class Asked:

@@ -28,7 +28,7 @@ async def entries(shelf: Any, after: int = 0) -> list[Any]:
     return await read_entries(AgencyLog(shelf.open), shelf.keys, after, 100)
 
 
-@pytest.mark.requirement("AUT-05")
+@pytest.mark.requirement("AUT-03")
 async def test_an_act_is_entered_sealed_and_read_back_as_it_was_told(shelf: Any) -> None:
     subject = CHANCE.uuid7()
     told = act(shelf.agency, second="officer-2", subject=subject)

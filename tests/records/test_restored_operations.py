@@ -18,7 +18,7 @@ from chukan.tenants.operations_tree import OperationTrees
 from chukan.tests.records.acting import NAME, ActingTown, place
 from chukan.tests.records.bending import CODE, KEYS, PRIVATE
 
-pytestmark = pytest.mark.requirement("AUT-05")
+pytestmark = pytest.mark.requirement("AUT-03")
 BACK, SEEN, NOW = 20, 50, 24
 THERE = CentreKeys("log.example", "sandbox", "west", PRIVATE["w"], KEYS.public)
 

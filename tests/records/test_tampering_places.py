@@ -31,7 +31,7 @@ from chukan.tests.records.bending import CODE, KEYS, ORIGIN, SIZES, TABLES, Town
 from chukan.tests.records.test_operations_tampering import OWN, Judged
 from chukan.tests.records.test_tampering_matrix import MATRIX
 
-pytestmark = pytest.mark.requirement("REC-02", "AUT-05")
+pytestmark = pytest.mark.requirement("REC-02", "AUT-03")
 Bend = Callable[[Town], Awaitable[None]]
 Tables = dict[str, bytes]
 LOGS = {"records": (Town, TABLES, CODE), "operations": (Judged, acting.TABLES, acting.NAME)}

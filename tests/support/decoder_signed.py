@@ -28,7 +28,6 @@ from chukan.platform.exchange.acquisition_asks import AcquisitionAsks
 from chukan.platform.http import network, problems, statistics
 from chukan.platform.http.calls import Call
 from chukan.platform.http.params import StatisticsParams
-from chukan.platform.message_check import check_messages
 from chukan.platform.peer import NetworkTrouble
 from chukan.platform.wire.agency import AnswerContent
 from chukan.platform.wire.evidence import CheckpointView
@@ -305,11 +304,6 @@ def _chains() -> Iterator[Decoder]:
         return checkpoint.verify(checkpoint.parse_note(signed_note([raw])), rules.keys, origin=ORIGIN)
 
     yield Decoder("evidence of a chain", checked, (chain,), (evidence_file.EvidenceFileError,))
-
-    def messages(raw: bytes) -> object:
-        return check_messages(evidence_file.decode(io.BytesIO(raw)), [KEY.public_key()], need_messages=True)
-
-    yield Decoder("messages in evidence", messages, (chain,), ())
     yield Decoder("cosigned note", behind, (leaves[0],), ())
     yield Decoder("restored leaf", lambda raw: restored.read_leaf(1, raw), (leaves[2],), ())
     yield Decoder(

@@ -34,7 +34,7 @@ from chukan.tenants import (
     merkle,
     records,
 )
-from chukan.tests.support import decoder_files, decoder_signed
+from chukan.tests.support import decoder_files, decoder_messages, decoder_signed
 from chukan.tests.support.decoder_forms import AGENCY, CLOCK, KEY, NOW, SEAL, Decoder, tellable
 
 # ---------------------------------------------------------------- messages of both wires
@@ -204,7 +204,7 @@ def _cursors() -> Iterator[Decoder]:
 def all_decoders() -> dict[str, Decoder]:
     """Return every decoder by its name."""
     sources = (_messages, _parameters, _envelopes, _permits, _sealed, _headers, _cursors)
-    sources += (decoder_files.file_decoders, decoder_signed.signed_decoders)
+    sources += (decoder_files.file_decoders, decoder_signed.signed_decoders, decoder_messages.message_decoders)
     found = [each for source in sources for each in source()]
     assert len({each.name for each in found}) == len(found)
     return {each.name: each for each in found}

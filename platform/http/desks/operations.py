@@ -8,30 +8,21 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from chukan.errors import Problem
 from chukan.platform.http.desks.door import Door, Keys
-from chukan.platform.http.desks.evidence import PENDING_S, RESTORES_MAX
-from chukan.platform.wire.checkpoints import RestoredLeaf
+from chukan.platform.http.desks.log_reading import OPERATIONS, LogReading
 from chukan.platform.wire.evidence import CheckpointView, ConsistencyProof, RecordProof
 from chukan.platform.wire.operations import OperationEntry, Operations
-from chukan.tenants import evidence_file, merkle
-from chukan.tenants.evidence import hash_ranges
-from chukan.tenants.merkle import Need, TileName, leaf_hash
+from chukan.tenants import evidence_file
 from chukan.tenants.operations_export import AgencyLog, export_operations, open_entries
 from chukan.tenants.operations_tree import agency_log
-from chukan.tenants.records import SALT_BYTES
-from chukan.tenants.restored import TAG, read_leaf
 
 if TYPE_CHECKING:
     import uuid
 
     from chukan.tenants.directory import AgencyRow
-    from chukan.tenants.partition import Partition
-
-_NAMED_BYTES: Final = 12
-"""What a restore's label says behind its tag: epoch and size."""
 
 
 class PartitionOperations:
@@ -73,7 +64,7 @@ class PartitionOperations:
     async def checkpoint(self, agency: AgencyRow) -> CheckpointView:
         """Return the newest checkpoint. Raises ``Problem`` proof_pending where there is none yet."""
         async with self._door(agency) as partition:
-            found = await _newest(partition)
+            found = await LogReading(partition, OPERATIONS).newest()
         await self._confirm(agency.cell)
         return found
 
@@ -83,14 +74,9 @@ class PartitionOperations:
         Raises ``Problem`` proof_pending; invalid_field where the newest checkpoint is smaller and no restore was.
         """
         async with self._door(agency) as partition:
-            newest = await _newest(partition)
-            restored = await _restored(partition, first, newest.size)
-            if first > newest.size and restored is None:
-                raise Problem("invalid_field", pointer="/from", expected="the size of a checkpoint of this log")
-            ranges = merkle.consistency_ranges(first, newest.size) if first <= newest.size else []
-            path = await hash_ranges(_Reader(partition), ranges, newest.size)
+            found = await LogReading(partition, OPERATIONS).consistency(first)
         await self._confirm(agency.cell)
-        return ConsistencyProof(checkpoint=newest, first=first, path=path, restored=restored)
+        return found
 
     async def proof(self, agency: AgencyRow, operation: uuid.UUID) -> RecordProof:
         """Prove an entry. Raises ``Problem`` not_found, proof_pending."""
@@ -103,21 +89,9 @@ class PartitionOperations:
             )
             if row is None:
                 raise Problem("not_found")
-            newest = await _newest(partition)
-            if row["seq"] is None or row["seq"] > newest.size:
-                raise Problem("proof_pending", retry_after_s=PENDING_S)
-            ranges = merkle.inclusion_ranges(row["seq"] - 1, newest.size)
-            path = await hash_ranges(_Reader(partition), ranges, newest.size)
+            place = await LogReading(partition, OPERATIONS).place(row["seq"], row["leaf_data"])
         await self._confirm(agency.cell)
-        opened = keys.open("operation", operation.bytes, row["body"])
-        return RecordProof(
-            checkpoint=newest,
-            position=row["seq"],
-            data=row["leaf_data"],
-            path=path,
-            salt=opened[:SALT_BYTES],
-            record=opened[SALT_BYTES:],
-        )
+        return place.of_entry(keys.open("operation", operation.bytes, row["body"]))
 
     async def export(self, agency: AgencyRow) -> AsyncGenerator[bytes, None]:
         """Yield the evidence file of the log up to its last checkpoint, opened, line by line."""
@@ -139,57 +113,3 @@ class _DurableLog(AgencyLog):
         found = await super().checkpoints(after)
         await self._confirm()
         return found
-
-
-async def _newest(partition: Partition) -> CheckpointView:
-    row = await partition.fetchrow(
-        f"SELECT c.size, c.note, (SELECT array_agg(s.line ORDER BY s.signer) FROM"
-        f" {partition.table('operation_cosignatures')} s WHERE s.size = c.size) AS lines"
-        f" FROM {partition.table('operation_checkpoints')} c ORDER BY c.size DESC LIMIT 1"
-    )
-    if row is None:
-        raise Problem("proof_pending", retry_after_s=PENDING_S)
-    lines: list[bytes] = row["lines"] or []
-    return CheckpointView(b"".join([row["note"], *lines]).decode("utf-8", "replace"), row["size"], bool(lines))
-
-
-async def _restored(partition: Partition, kept: int, size: int) -> RestoredLeaf | None:
-    """Return the newest leaf of a restore that may explain a kept tree, in the tree of ``size`` leaves."""
-    rows = await partition.fetch(
-        f"SELECT seq, leaf_data FROM {partition.table('operation_log')} WHERE label >= $1 AND label <= $2"
-        " AND seq <= $3 ORDER BY seq DESC LIMIT $4",
-        TAG,
-        TAG + bytes([255]) * _NAMED_BYTES,
-        min(kept, size),
-        RESTORES_MAX,
-    )
-    for row in rows:
-        found = read_leaf(row["seq"], row["leaf_data"])
-        if found is not None and kept <= found.size:
-            ranges = merkle.inclusion_ranges(found.position - 1, size)
-            return RestoredLeaf(found.position, row["leaf_data"], await hash_ranges(_Reader(partition), ranges, size))
-    return None
-
-
-class _Reader:
-    """Reads tiles and leaves of the operations log through the agency's own door."""
-
-    def __init__(self, partition: Partition) -> None:
-        self._partition = partition
-
-    async def __call__(self, need: Need) -> tuple[dict[TileName, bytes], dict[int, bytes]]:
-        names = sorted(need.tiles)
-        tiles = await self._partition.fetch(
-            f"SELECT t.level, t.n, t.hashes FROM unnest($1::smallint[], $2::bigint[]) u(level, n)"
-            f" JOIN {self._partition.table('operation_tiles')} t ON t.level = u.level AND t.n = u.n",
-            [name.level for name in names],
-            [name.n for name in names],
-        )
-        leaves = await self._partition.fetch(
-            f"SELECT seq, leaf_data FROM {self._partition.table('operation_log')} WHERE seq = ANY ($1)",
-            [place + 1 for place in sorted(need.leaves)],
-        )
-        return (
-            {TileName(row["level"], row["n"]): row["hashes"] for row in tiles},
-            {row["seq"] - 1: leaf_hash(row["leaf_data"]) for row in leaves},
-        )

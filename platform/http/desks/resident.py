@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from chukan.errors import Problem
 from chukan.platform.http.desks.door import Door, Keys
-from chukan.platform.http.desks.evidence import newest_checkpoint
+from chukan.platform.http.desks.log_reading import RECORDS, LogReading
 from chukan.platform.wire.resident import LIMITS, MapEntry, PersonRecords, ResidentLeaf, ResidentRecords
 from chukan.tenants import code_changes, label_map, resident
 from chukan.tenants.checkpoint import CheckpointError, parse_checkpoint, parse_note
@@ -96,7 +96,7 @@ async def _labels(partition: Partition, keys: AgencyKeys, body: ResidentAsk) -> 
 
 async def _newest(partition: Partition) -> CheckpointView | None:
     try:
-        return await newest_checkpoint(partition)
+        return await LogReading(partition, RECORDS).newest()
     except Problem as problem:
         if problem.code != "proof_pending":
             raise
