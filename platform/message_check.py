@@ -50,6 +50,8 @@ SHOWS: Final = (
     " was exchanged at that time, not what"
 )
 _LISTED: Final = frozenset({"notice", "answer", "reply", "receipt"})
+_UNBOUND: Final = frozenset({"notice", "receipt"})
+"""What no record need commit to: a notice that was held, and a receipt, which names the line itself."""
 _inquirer_permit: Final = msgspec.json.Decoder(InquirerPermit)
 _receipt: Final = msgspec.json.Decoder(Receipt)
 _reply: Final = msgspec.json.Decoder(PermitReply)
@@ -178,10 +180,11 @@ class _Check:
         if message.permit is not None and not self._permitted(message.permit, seen.fields):
             self.report.add("message_permit", seen.position)
             return
-        if message.item is not None and not _names(message, seen.fields, digest):
+        named = message.item is not None or message.what == "receipt"
+        if named and not _names(message, seen.fields, digest):
             self.report.add("message_place", seen.position)
             return
-        if message.statement is None or message.nonce is None:
+        if message.statement is None and message.nonce is None and message.what in _UNBOUND:
             self.report.others[message.what] += 1
         elif self._is_bound(message, seen, digest):
             self.report.bound[message.what] += 1

@@ -85,6 +85,24 @@ def _requires(name: str) -> Iterator[str]:
             yield named[0].lower()
 
 
+def _files(name: str) -> Iterator[tuple[Path, Path]]:
+    """Give the files of a library, each by its place beneath the libraries and where it is.
+
+    One that was installed from its source without a wheel has a list of its own, relative to its metadata.
+    """
+    distribution = metadata.distribution(name)
+    libraries = Path(str(distribution.locate_file("")))
+    listed = distribution.read_text("installed-files.txt")
+    if listed is None:
+        places = [Path(file) for file in distribution.files or ()]
+    else:
+        folder = next(libraries.glob(f"{name.replace('-', '_')}-*.egg-info"))
+        places = [Path(os.path.relpath(folder / line, libraries)) for line in listed.splitlines()]
+    for place in places:
+        if ".." not in place.parts and "__pycache__" not in place.parts:
+            yield place, libraries / place
+
+
 def _copy(names: list[str], target: Path) -> None:
     for folder in (STATE_ROOT, target.parent):
         make_passable(folder)
@@ -92,11 +110,10 @@ def _copy(names: list[str], target: Path) -> None:
     try:
         aside.chmod(0o755)
         for name in names:
-            for file in metadata.files(name) or ():
-                if ".." not in file.parts and "__pycache__" not in file.parts:
-                    place = aside / file
-                    place.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.copyfile(file.locate(), place)  # the modes of a private clone are not taken over
+            for file, found in _files(name):
+                place = aside / file
+                place.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(found, place)  # the modes of a private clone are not taken over
         for name in _OURS:
             place = aside / "chukan" / name
             place.parent.mkdir(parents=True, exist_ok=True)

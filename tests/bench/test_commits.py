@@ -17,6 +17,7 @@ from chukan.ops.bench.commits import Commits, script
 from chukan.ops.bench.driving import RoundTripError
 from chukan.ops.local.machine import is_root, state_folder
 from chukan.tenants.directory import AgencyRow
+from chukan.tenants.hints import Hint
 from chukan.tenants.rows import AcceptBatch, AcceptedBatch, AcceptLine
 from chukan.tenants.sets import CellSets
 from chukan.tenants.states import Side
@@ -52,7 +53,7 @@ class Far:
         await after(0.01)
         return [AcceptedBatch(batch.batch, self._fresh, same_body=True) for batch in batches]
 
-    async def notify(self, side: Side) -> None:
+    async def notify(self, side: Side, hint: Hint) -> None:
         assert side is Side.INQUIRER
         self.hints += 1
         await after(0.005)

@@ -138,6 +138,8 @@ async def bent_in_every_way(nation: Any, mine: list[Line], theirs: list[Line]) -
         (change(told, place=999), "message_place"),
         (change(told, place=None), "message_place"),
         (change(told, nonce=bytes(32)), "message_binding"),
+        (change(told, nonce=None), "message_binding"),
+        (change(told, nonce=None, statement=None), "message_binding"),
         (change(told, statement=change(told.statement, received=bytes(32))), "message_binding"),
         (change(told, permit=None), "message_binding"),
         (change(told, permit=change(permit, signature=bytes(64))), "message_permit"),
@@ -153,6 +155,9 @@ async def bent_in_every_way(nation: Any, mine: list[Line], theirs: list[Line]) -
     assert mended(record, kept, answer, theirs[at - 1], foreign) == {"message_place"}
     assert "message_place" in codes(
         checked(nation, [*theirs[:at], change(receipt, message=change(receipt.message, item=b"{}")), *theirs[at + 1 :]])
+    )
+    assert "message_place" in codes(
+        checked(nation, [*theirs[:at], change(receipt, message=change(receipt.message, item=None)), *theirs[at + 1 :]])
     )
     # Another record's messages do not serve for a record that says otherwise: its salt is another one.
     assert mended(change(record, salt=bytes(32)), kept, answer) == {"message_binding"}

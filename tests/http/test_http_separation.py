@@ -83,6 +83,7 @@ def test_no_path_holds_anything_but_ids_of_our_own() -> None:
         "link",
         "load",
         "notice",
+        "operation",
         "part",
         "query",
         "record",
