@@ -20,9 +20,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-import patroni.api  # type: ignore[import-untyped] # it brings no types
-from patroni.__main__ import main as patroni_main  # type: ignore[import-untyped]
-
 from chukan import core_dumps
 from chukan.replication.revoked_serials import Serials
 
@@ -33,7 +30,7 @@ _log = logging.getLogger("chukan.patroni_rest")
 """Patroni's own log, in its form: this process has no other."""
 
 
-def refuse_revoked(server: Any = patroni.api.RestApiServer) -> None:  # noqa: ANN401 - of a class without types
+def refuse_revoked(server: Any) -> None:  # noqa: ANN401 - of a class without types
     """Have Patroni's server of the REST API refuse revoked certificates; one connection is one request (HTTP/1.0).
 
     Its own methods are replaced, not the class: Patroni calls those above them by the name of the class.
@@ -68,7 +65,11 @@ def refuse_revoked(server: Any = patroni.api.RestApiServer) -> None:  # noqa: AN
 def main() -> None:
     """Be Patroni."""
     core_dumps.forbid()
-    refuse_revoked()
+    # Not before: who imports Patroni has its umask from then on.
+    from patroni.__main__ import main as patroni_main  # type: ignore[import-untyped] # noqa: PLC0415 - brings no types
+    from patroni.api import RestApiServer  # type: ignore[import-untyped] # noqa: PLC0415
+
+    refuse_revoked(RestApiServer)
     patroni_main()
 
 

@@ -118,6 +118,8 @@ def _copy(names: list[str], target: Path) -> None:
             place = aside / "chukan" / name
             place.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, place)
+        for each in aside.rglob("*"):
+            each.chmod(0o755 if each.is_dir() else 0o644)  # whatever the umask says
         if not target.exists():
             aside.rename(target)
     finally:

@@ -105,7 +105,9 @@ class Server:
         """Create the data folder unless it is there: UTF-8, C.UTF-8 order, checksums, SCRAM. Raises ``Problem``."""
         if self.initialised:
             return
-        self.data_dir.parent.mkdir(parents=True, exist_ok=True)
+        if not self.data_dir.parent.exists():
+            self.data_dir.parent.mkdir(parents=True)
+            self.data_dir.parent.chmod(0o755)  # the server's user must get in, whatever the umask says
         aside = _beside(self.data_dir, ".init")
         shutil.rmtree(aside, ignore_errors=True)
         aside.mkdir(mode=0o700)

@@ -345,3 +345,15 @@ def test_binaries_fall_back_unless_told_not_to(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(Problem) as caught:
         binaries.find_binaries("debian", only=True)
     assert (caught.value.code, caught.value.expected) == ("runtime_missing", "debian")
+
+
+def test_a_private_umask_does_not_shut_the_server_out_of_its_data(tmp_path: Path) -> None:
+    folder = machine.state_folder() / f"umask-{tmp_path.name}"
+    before = os.umask(0o077)
+    try:
+        server = Server("x", folder / "data", binaries=binaries.find_binaries("debian", only=True))
+        server.init()
+        assert server.initialised
+    finally:
+        os.umask(before)
+        shutil.rmtree(folder, ignore_errors=True)

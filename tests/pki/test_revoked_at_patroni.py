@@ -2,6 +2,8 @@
 
 import contextlib
 import http.client
+import importlib
+import os
 import socket
 import ssl
 import threading
@@ -12,7 +14,6 @@ from typing import Any
 
 import pytest
 import yaml
-from patroni.api import RestApiServer
 
 from chukan.replication import render, revoked_serials
 from chukan.replication.patroni_rest import OPTION, refuse_revoked
@@ -24,12 +25,24 @@ pytestmark = pytest.mark.requirement("CON-01")
 WITHIN_S = 10.0
 
 
+def servers_class() -> Any:
+    """Patroni's own class; who imports Patroni has its umask, which is none for the tests that come after."""
+    before = os.umask(0o022)
+    try:
+        return importlib.import_module("patroni.api").RestApiServer
+    finally:
+        os.umask(before)
+
+
+RestApiServer = servers_class()
+
+
 @pytest.fixture(autouse=True)
 def as_it_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """Do to Patroni's own class what is done before it starts."""
     for method in ("reload_config", "finish_request"):
         monkeypatch.setattr(RestApiServer, method, getattr(RestApiServer, method))
-    refuse_revoked()
+    refuse_revoked(RestApiServer)
 
 
 @contextlib.contextmanager
